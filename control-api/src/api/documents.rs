@@ -1,0 +1,128 @@
+//! From a request's body to documents: YAML, JSON, or several files with their names (what `tsunagi apply` sends, so that
+//! every problem names the user's own file and line). Called by the handlers and by gRPC.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, header},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{BODY_LIMIT_BYTES, failure::Failure, request};
+use crate::{
+    config::{self, Document, Problem},
+    telemetry,
+};
+
+/// A JSON object `{"files": [{"name", "text"}]}`; every text is YAML or JSON.
+pub const FILES_MEDIA_TYPE: &str = "application/vnd.tsunagi.files+json";
+
+/// The name of a body that has none.
+const REQUEST: &str = "request";
+
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Files {
+    pub files: Vec<NamedText>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub struct NamedText {
+    pub name: String,
+    pub text: String,
+}
+
+enum MediaType {
+    Yaml,
+    Json,
+    Files,
+}
+
+/// Reads the body and parses all of it. Dropping the future reads no further.
+pub(super) async fn read(request: Request, namespace: &str) -> Result<Vec<Document>, Failure> {
+    let media_type = media_type(request.headers())?;
+    refuse_declared_size(request.headers())?;
+    let text = request::body(request).await?;
+    let documents = parse(media_type, text, namespace).await;
+    documents.inspect_err(|_| telemetry::record_unparsable_transaction())
+}
+
+fn media_type(headers: &HeaderMap) -> Result<MediaType, Failure> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Failure::unsupported_media_type("compressed"));
+    }
+    match request::media_type(headers).as_str() {
+        FILES_MEDIA_TYPE => Ok(MediaType::Files),
+        "" | "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => Ok(MediaType::Yaml),
+        "application/json" => Ok(MediaType::Json),
+        other => Err(Failure::unsupported_media_type(other)),
+    }
+}
+
+/// A body that says it is too large is refused before it is sent.
+fn refuse_declared_size(headers: &HeaderMap) -> Result<(), Failure> {
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    match declared.and_then(|text| text.parse::<u64>().ok()) {
+        Some(length) if length > BODY_LIMIT_BYTES as u64 => Err(Failure::too_large(BODY_LIMIT_BYTES)),
+        _ => Ok(()),
+    }
+}
+
+/// On a blocking thread: megabytes of YAML take a while, and proxies are served meanwhile.
+async fn parse(media_type: MediaType, text: String, namespace: &str) -> Result<Vec<Document>, Failure> {
+    let namespace = namespace.to_owned();
+    let work = tokio::task::spawn_blocking(move || match media_type {
+        MediaType::Yaml => parse_text(&text, &namespace),
+        MediaType::Json => {
+            let read: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&text);
+            read.map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))?;
+            parse_text(&text, &namespace)
+        }
+        MediaType::Files => {
+            let files: Files = serde_json::from_str(&text)
+                .map_err(|error| Failure::bad_request(format!("the body is no list of files: {error}")))?;
+            parse_files(&files.files, &namespace).map_err(Failure::problems)
+        }
+    });
+    work.await
+        .unwrap_or_else(|_| Err(Failure::internal("the documents could not be read; the log says why")))
+}
+
+fn parse_text(text: &str, namespace: &str) -> Result<Vec<Document>, Failure> {
+    parse_all(text, namespace).map_err(Failure::problems)
+}
+
+/// All documents of one text without a name.
+pub(super) fn parse_all(text: &str, namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    nonempty(REQUEST, config::parse(REQUEST, text, namespace)?)
+}
+
+/// All documents of all files, or every problem of every file.
+fn parse_files(files: &[NamedText], namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    for file in files {
+        match config::parse(&file.name, &file.text, namespace) {
+            Ok(parsed) => documents.extend(parsed),
+            Err(found) => problems.extend(found),
+        }
+    }
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    if problems.is_empty() {
+        nonempty(&names.join(", "), documents)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Nothing where something was meant is an accident, such as an empty variable in a script.
+fn nonempty(file: &str, documents: Vec<Document>) -> Result<Vec<Document>, Vec<Problem>> {
+    if !documents.is_empty() {
+        return Ok(documents);
+    }
+    let reason = "no document in it".to_owned();
+    Err(vec![Problem {
+        file: file.to_owned(),
+        reason,
+        ..Problem::default()
+    }])
+}

@@ -1,0 +1,59 @@
+//! `POST /v1/transactions`: many documents, all or nothing. `operation=delete` deletes what the documents name; `wait`
+//! waits for the proxies that use what was changed.
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    response::Response,
+};
+
+use super::{
+    Api, documents,
+    failure::Failure,
+    replies::{AcknowledgementReply, TransactionReply},
+    request::{Format, Query},
+};
+use crate::config::Document;
+
+const PARAMETERS: [&str; 4] = ["dryRun", "wait", "namespace", "operation"];
+const DEFAULT_NAMESPACE: &str = "default";
+
+pub(super) async fn transact(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
+    let query = Query::of(request.uri(), &PARAMETERS)?;
+    let (dry_run, wait) = (query.dry_run()?, query.wait()?);
+    if dry_run && wait.is_some() {
+        return Err(Failure::bad_request(
+            "dryRun changes nothing that could be waited for: leave wait out",
+        ));
+    }
+    let delete = match query.text("operation") {
+        None | Some("apply") => false,
+        Some("delete") => true,
+        Some(other) => {
+            return Err(Failure::bad_request(format!(
+                "operation must be apply or delete, not {other:?}"
+            )));
+        }
+    };
+    let namespace = query
+        .text("namespace")
+        .filter(|text| !text.is_empty())
+        .unwrap_or(DEFAULT_NAMESPACE);
+    let format = Format::wanted(request.headers());
+    let documents = documents::read(request, namespace).await?;
+    let applied = if delete {
+        api.ingest.delete(keys(documents), dry_run).await?
+    } else {
+        api.ingest.apply(documents, dry_run).await?
+    };
+    let mut reply = TransactionReply::new(&applied, dry_run);
+    if let Some(limit) = wait {
+        let answers = api.status.wait(applied.last_change(), limit).await;
+        reply.acknowledgements = Some(answers.into_iter().map(AcknowledgementReply::from).collect());
+    }
+    Ok(format.reply(StatusCode::OK, &reply))
+}
+
+fn keys(documents: Vec<Document>) -> Vec<crate::config::Key> {
+    documents.into_iter().map(|document| document.key).collect()
+}

@@ -1,0 +1,206 @@
+//! `tsunagi serve`: opens the store, binds the sockets, wires the rooms together and ends in order. Called by `cli`.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+use tonic::service::Routes;
+
+use crate::{
+    api::{self, Api},
+    bootstrap::ServeOptions,
+    ingest::{Ingest, StartError},
+    snapshot::World,
+    status::Status,
+    store::{Store, StoreError},
+    telemetry::{self, TelemetryError},
+    xds,
+};
+
+/// For requests under way when shutdown begins.
+const HTTP_GRACE: Duration = Duration::from_secs(5);
+/// For the proxies' streams to end after that.
+const GRPC_GRACE: Duration = Duration::from_secs(2);
+/// Histograms keep every sample until they are folded; a scrape folds them too.
+const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// The control plane pushes, it does not compute much: two threads, whatever the machine.
+const WORKER_THREADS: usize = 2;
+/// Parsing and one writer.
+const BLOCKING_THREADS: usize = 8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot listen on {flag} {address}: {source}")]
+    Bind {
+        flag: &'static str,
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot start threads or watch signals: {0}")]
+    Runtime(#[source] io::Error),
+    #[error("the gRPC server failed: {0}")]
+    Grpc(#[source] tonic::transport::Error),
+    #[error("stopped at once by a second signal; what was acknowledged is stored")]
+    Interrupted,
+}
+
+/// Runs the control plane until a signal ends it.
+pub fn run(options: &ServeOptions) -> Result<(), ServeError> {
+    telemetry::install_log(&options.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("tsunagi")
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let result = runtime.block_on(serve(options));
+    // A transaction that is being written either is durable or leaves no trace: nothing to wait for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Dropping the future ends the control plane at once.
+async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    let mut signals = Signals::watch().map_err(ServeError::Runtime)?;
+    let metrics = telemetry::install_metrics()?;
+    tokio::spawn(upkeep(metrics.clone()));
+    let (ingest, world) = load(&options.data_dir)?;
+    let http = bind("--http-addr", options.http_addr).await?;
+    let grpc = bind("--grpc-addr", options.grpc_addr).await?;
+    tell("http", &http);
+    tell("grpc", &grpc);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let api = Api {
+        ingest,
+        status: Status::new(),
+        metrics,
+        stopping,
+    };
+    let plane = Plane::start(api, world, http, grpc);
+    plane.run(&mut signals).await
+}
+
+fn load(data_dir: &Path) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
+    let store = Store::open(data_dir).map_err(StartError::from)?;
+    let (ingest, world) = Ingest::start(store, SystemTime::now)?;
+    let (revision, resources) = (world.borrow().revision(), ingest.held().documents.len());
+    tracing::info!("store={} revision={revision} resources={resources}", data_dir.display());
+    Ok((ingest, world))
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ServeError::Bind { flag, address, source })
+}
+
+/// The line that tells a script the port it got.
+fn tell(name: &str, listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("listening {name}={address}");
+    }
+}
+
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut interval = tokio::time::interval(METRICS_UPKEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+type GrpcTask = JoinHandle<Result<(), tonic::transport::Error>>;
+
+/// The control plane while it runs.
+struct Plane {
+    api: Api,
+    stop: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    grpc: GrpcTask,
+}
+
+impl Plane {
+    fn start(api: Api, world: watch::Receiver<Arc<World>>, http: TcpListener, grpc: TcpListener) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let discovery = xds::service(world, Arc::clone(&api.status));
+        let routes = Routes::new(discovery).add_service(api::grpc_service(api.clone()));
+        let http = tokio::spawn(api::serve_http(http, api::router(api.clone()), stopped.clone()));
+        let grpc = tokio::spawn(api::serve_grpc(grpc, routes, stopped));
+        Self { api, stop, http, grpc }
+    }
+
+    async fn run(mut self, signals: &mut Signals) -> Result<(), ServeError> {
+        tokio::select! {
+            () = signals.next() => {}
+            failed = &mut self.grpc => {
+                if let Ok(Err(error)) = failed {
+                    return Err(ServeError::Grpc(error));
+                }
+            }
+        }
+        tracing::info!("shutting down; a second signal stops at once");
+        tokio::select! {
+            () = self.end() => Ok(()),
+            () = signals.next() => Err(ServeError::Interrupted),
+        }
+    }
+
+    /// First no new work, then what is under way ends, then the proxies are let go: they serve on with what they have.
+    async fn end(self) {
+        self.api.stopping.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
+        if timeout(HTTP_GRACE, self.http).await.is_err() {
+            tracing::warn!("requests still open after {}s are cut off", HTTP_GRACE.as_secs());
+        }
+        self.api.ingest.close();
+        if timeout(GRPC_GRACE, self.grpc).await.is_err() {
+            tracing::warn!("gRPC streams still open after {}s are cut off", GRPC_GRACE.as_secs());
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl From<StoreError> for ServeError {
+    fn from(error: StoreError) -> Self {
+        Self::Start(error.into())
+    }
+}

@@ -1,0 +1,36 @@
+//! The options of `tsunagi serve`: what an operator can choose, with unit and default. Called by `cli`, read by `app`.
+//! Every flag has an environment variable (`--http-addr` is `TSUNAGI_HTTP_ADDR`).
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+
+/// Runs the control plane: keeps the configuration and pushes it to the proxies.
+#[derive(Args, Clone, Debug)]
+pub struct ServeOptions {
+    /// Address (IP:PORT) of the HTTP API, /metrics, /healthz and /readyz. Port 0: any free one, told in the log
+    #[arg(
+        long,
+        env = "TSUNAGI_HTTP_ADDR",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:15014"
+    )]
+    pub http_addr: SocketAddr,
+
+    /// Address (IP:PORT) of gRPC in plaintext: discovery for the proxies and the config API. Port 0: any free one
+    #[arg(
+        long,
+        env = "TSUNAGI_GRPC_ADDR",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:15010"
+    )]
+    pub grpc_addr: SocketAddr,
+
+    /// Folder of the embedded store; made when missing (mode 0700), used by one process at a time
+    #[arg(long, env = "TSUNAGI_DATA_DIR", value_name = "DIR", default_value = "./tsunagi-data")]
+    pub data_dir: PathBuf,
+
+    /// What is logged on stderr: error, warn, info, debug or trace, or a filter such as `info,tsunagi::xds=debug`
+    #[arg(long, env = "TSUNAGI_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}

@@ -1,0 +1,204 @@
+//! The command line for people, and the entry of `tsunagi serve`. Called by `main`. Every command but `serve` is a small
+//! client of the HTTP API. Exit codes: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
+
+mod apply;
+mod client;
+mod delete;
+mod files;
+mod get;
+mod output;
+mod proxies;
+mod table;
+
+use std::{io, process::ExitCode};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
+
+use crate::{
+    api::failure::StatusObject,
+    app,
+    bootstrap::ServeOptions,
+    config::{Kind, Problem},
+    error,
+};
+use client::{Client, Reply};
+use output::Output;
+
+/// Tsunagi: a service mesh with Istio's routing language. This binary is its control plane and its command line.
+#[derive(Parser, Debug)]
+#[command(name = "tsunagi", version, disable_help_subcommand = true)]
+struct Cli {
+    /// The control plane's HTTP API, for every command but `serve`
+    #[arg(
+        long,
+        global = true,
+        env = "TSUNAGI_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:15014"
+    )]
+    server: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the control plane
+    Serve(ServeOptions),
+    /// Create or change resources from files: all of them or none
+    Apply(apply::Options),
+    /// Show resources
+    Get(get::Options),
+    /// Delete resources by name or from files
+    Delete(delete::Options),
+    /// Show the connected proxies and what each has acknowledged
+    Proxies(proxies::Options),
+}
+
+/// How a command ends when it does not succeed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// Exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+    /// The reason is on stderr already.
+    #[error("failed")]
+    Told,
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let server_given = matches.value_source("server") == Some(ValueSource::CommandLine);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
+        Command::Serve(_) if server_given => Err(CliError::Usage(
+            "--server is for the other commands: serve is the server".to_owned(),
+        )),
+        Command::Serve(options) => app::run(&options).map_err(|error| CliError::Failed(error::sentence(&error))),
+        command => run(command, &cli.server),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has read enough.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, message).exit(),
+        Err(CliError::Told) => ExitCode::FAILURE,
+        Err(error) => {
+            output::complain(&format!("tsunagi: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread is enough for one request.
+fn run(command: Command, server: &str) -> Result<(), CliError> {
+    let client = Client::new(server)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let mut output = Output::stdout();
+        match command {
+            Command::Apply(options) => apply::run(&options, &client, &mut output).await?,
+            Command::Get(options) => get::run(&options, &client, &mut output).await?,
+            Command::Delete(options) => delete::run(&options, &client, &mut output).await?,
+            Command::Proxies(options) => proxies::run(&options, &client, &mut output).await?,
+            Command::Serve(_) => {}
+        }
+        Ok(output.flush()?)
+    })
+}
+
+/// `virtualservice.networking.istio.io`, as kubectl writes it.
+fn resource_word(kind: &str) -> String {
+    let word = kind.to_ascii_lowercase();
+    match Kind::parse(kind).map_or("", Kind::group) {
+        "" => word,
+        group => format!("{word}.{group}"),
+    }
+}
+
+fn parse_kind(text: &str) -> Result<Kind, String> {
+    Kind::parse(text).ok_or_else(|| {
+        let kinds = Kind::ALL.map(|kind| kind.as_str().to_ascii_lowercase());
+        format!("no such kind; possible: {}", kinds.join(", "))
+    })
+}
+
+/// Tells why the server refused: each problem on a line of its own, as `FILE:LINE: Kind/name: field.path: what is wrong`.
+fn refusal(reply: &Reply, client: &Client) -> CliError {
+    let Ok(status) = serde_json::from_slice::<StatusObject>(&reply.body) else {
+        let start: String = String::from_utf8_lossy(&reply.body).chars().take(200).collect();
+        return CliError::Failed(format!(
+            "{} answered {} and not as a control plane does: {start:?}",
+            client.server(),
+            reply.status
+        ));
+    };
+    let causes = status.details.map(|details| details.causes).unwrap_or_default();
+    if causes.is_empty() {
+        return CliError::Failed(format!("error from server ({}): {}", status.reason, status.message));
+    }
+    for cause in causes {
+        output::complain(&Problem::from(cause).to_string());
+    }
+    CliError::Told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_interfaces_examples_parse() {
+        for line in [
+            "tsunagi serve --http-addr 127.0.0.1:0 --grpc-addr 127.0.0.1:0 --data-dir d",
+            "tsunagi apply -f a.yaml -f dir -n shop --dry-run",
+            "tsunagi apply -f - --wait",
+            "tsunagi apply -f - --wait=2s --server http://h:1",
+            "tsunagi --server http://h:1 get vs user -o yaml",
+            "tsunagi get services -A -o json",
+            "tsunagi delete dr user -n shop",
+            "tsunagi delete -f a.yaml",
+            "tsunagi proxies -o json",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_wrong_usage() {
+        for line in [
+            "tsunagi apply",
+            "tsunagi apply -f a --dry-run --wait",
+            "tsunagi apply -f a --wait=soon",
+            "tsunagi get pods",
+            "tsunagi get vs user -A",
+            "tsunagi delete",
+            "tsunagi delete vs",
+            "tsunagi delete vs user -f a.yaml",
+            "tsunagi serve --kubernetes",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_kind_is_written_with_its_group() {
+        assert_eq!(resource_word("VirtualService"), "virtualservice.networking.istio.io");
+        assert_eq!(resource_word("Service"), "service");
+    }
+}

@@ -1,0 +1,74 @@
+//! `tsunagi proxies`: who is connected, and how far each proxy is.
+
+use clap::Args;
+use hyper::Method;
+
+use super::{
+    CliError,
+    client::{Call, Client},
+    get::Format,
+    output::{self, Output},
+    refusal, table,
+};
+use crate::api::replies::{ProxiesReply, ProxyReply};
+
+const COLUMNS: [&str; 6] = [
+    "NAME",
+    "NAMESPACE",
+    "ACKNOWLEDGED",
+    "LAG",
+    "SUBSCRIPTIONS",
+    "LAST REFUSAL",
+];
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// How to show it
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+pub(super) async fn run(options: &Options, client: &Client, output: &mut Output) -> Result<(), CliError> {
+    let reply = client.call(Call::new(Method::GET, "/v1/proxies".to_owned())).await?;
+    if !reply.status.is_success() {
+        return Err(refusal(&reply, client));
+    }
+    let not_understood = |error| CliError::Failed(format!("the control plane's answer is not understood: {error}"));
+    if options.output != Format::Table {
+        let value = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+        return Ok(output.line(&options.output.write(&value)?)?);
+    }
+    let known: ProxiesReply = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+    if known.proxies.is_empty() {
+        output::complain("no proxy is connected");
+        return Ok(());
+    }
+    Ok(output.line(&table::render(&COLUMNS, known.proxies.into_iter().map(row).collect()))?)
+}
+
+fn row(proxy: ProxyReply) -> Vec<String> {
+    vec![
+        proxy.node_id,
+        proxy.namespace,
+        proxy.revision_acknowledged.to_string(),
+        proxy.lag.to_string(),
+        proxy.subscriptions.to_string(),
+        proxy.last_refusal,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_a_cell_for_each_column() {
+        let cells = row(ProxyReply {
+            node_id: "web".to_owned(),
+            lag: 2,
+            ..ProxyReply::default()
+        });
+        assert_eq!(cells, ["web", "", "0", "2", "0", ""]);
+        assert_eq!(cells.len(), COLUMNS.len());
+    }
+}

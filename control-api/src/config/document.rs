@@ -1,0 +1,57 @@
+//! A checked document: what the store keeps, what people see, and its typed meaning.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::{DestinationRule, Key, Service, ServiceEntry, VirtualService, WorkloadEntry};
+
+/// One accepted document. Nothing in `spec` can be invalid on its own.
+#[derive(Clone, Debug)]
+pub struct Document {
+    pub key: Key,
+    /// What is stored and shown: as written, with the namespace filled in and without `status`.
+    pub object: serde_json::Value,
+    pub spec: Spec,
+    pub origin: Origin,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.creationTimestamp`; `None` before the document is stored.
+    pub created: Option<Created>,
+}
+
+/// Seconds and nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Created {
+    pub seconds: i64,
+    pub nanoseconds: i32,
+}
+
+/// Where the document was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Empty: from the store.
+    pub file: String,
+    /// First line of the document, from 1; 0: not known.
+    pub line: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spec {
+    Service(Service),
+    VirtualService(VirtualService),
+    DestinationRule(DestinationRule),
+    ServiceEntry(ServiceEntry),
+    WorkloadEntry(WorkloadEntry),
+}
+
+impl Document {
+    /// Istio's order of precedence: the oldest first, then by name and namespace. What is not stored yet is the newest.
+    pub fn by_age(&self, other: &Document) -> Ordering {
+        let age = |document: &Document| (document.created.is_none(), document.created);
+        age(self)
+            .cmp(&age(other))
+            .then_with(|| self.key.name.cmp(&other.key.name))
+            .then_with(|| self.key.namespace.cmp(&other.key.namespace))
+            .then_with(|| self.key.kind.cmp(&other.key.kind))
+    }
+}

@@ -1,0 +1,146 @@
+//! The kinds of document, their names on the command line and in paths, and the key of one document.
+
+use std::fmt;
+
+/// What a document may be. The order is the one in which documents are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Service,
+    VirtualService,
+    DestinationRule,
+    ServiceEntry,
+    WorkloadEntry,
+}
+
+/// API group of Istio's networking kinds.
+pub(super) const NETWORKING: &str = "networking.istio.io";
+/// API group of Istio's security kinds, none of which is supported yet.
+pub(super) const SECURITY: &str = "security.istio.io";
+
+impl Kind {
+    pub const ALL: [Kind; 5] =
+        [Kind::Service, Kind::VirtualService, Kind::DestinationRule, Kind::ServiceEntry, Kind::WorkloadEntry];
+
+    /// By name in any case, plural or short name (`vs`, `dr`, `se`, `we`, `svc`), as people type it.
+    pub fn parse(text: &str) -> Option<Kind> {
+        let text = text.to_ascii_lowercase();
+        Kind::ALL
+            .into_iter()
+            .find(|kind| text == kind.as_str().to_ascii_lowercase() || text == kind.plural() || text == kind.short())
+    }
+
+    /// Exactly as it is written in a document.
+    pub(super) fn of_document(text: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Service => "Service",
+            Kind::VirtualService => "VirtualService",
+            Kind::DestinationRule => "DestinationRule",
+            Kind::ServiceEntry => "ServiceEntry",
+            Kind::WorkloadEntry => "WorkloadEntry",
+        }
+    }
+
+    /// As in a Kubernetes path.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::Service => "services",
+            Kind::VirtualService => "virtualservices",
+            Kind::DestinationRule => "destinationrules",
+            Kind::ServiceEntry => "serviceentries",
+            Kind::WorkloadEntry => "workloadentries",
+        }
+    }
+
+    fn short(self) -> &'static str {
+        match self {
+            Kind::Service => "svc",
+            Kind::VirtualService => "vs",
+            Kind::DestinationRule => "dr",
+            Kind::ServiceEntry => "se",
+            Kind::WorkloadEntry => "we",
+        }
+    }
+
+    /// API group; empty for Kubernetes' core group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Kind::Service => "",
+            _ => NETWORKING,
+        }
+    }
+
+    /// API versions in which the kind may be written, the current one first.
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Kind::Service => &["v1"],
+            _ => &["v1", "v1beta1", "v1alpha3"],
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Names one document: there is never a second with the same key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// Kinds of Istio that are named by a refusal, with their API group: known, not supported yet.
+pub(super) const LATER: [(&str, &str); 11] = [
+    ("Sidecar", NETWORKING),
+    ("Gateway", NETWORKING),
+    ("WorkloadGroup", NETWORKING),
+    ("EnvoyFilter", NETWORKING),
+    ("ProxyConfig", NETWORKING),
+    ("PeerAuthentication", SECURITY),
+    ("AuthorizationPolicy", SECURITY),
+    ("RequestAuthentication", SECURITY),
+    ("Telemetry", "telemetry.istio.io"),
+    ("WasmPlugin", "extensions.istio.io"),
+    ("Ingress", "networking.k8s.io"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_found_by_every_name_people_use() {
+        for text in ["VirtualService", "virtualservice", "virtualservices", "vs", "VS"] {
+            assert_eq!(Kind::parse(text), Some(Kind::VirtualService), "{text}");
+        }
+        for (text, kind) in [
+            ("svc", Kind::Service),
+            ("dr", Kind::DestinationRule),
+            ("se", Kind::ServiceEntry),
+            ("workloadentries", Kind::WorkloadEntry),
+        ] {
+            assert_eq!(Kind::parse(text), Some(kind), "{text}");
+        }
+        assert_eq!(Kind::parse("pods"), None);
+        assert_eq!(Kind::of_document("virtualservice"), None);
+    }
+
+    #[test]
+    fn a_key_shows_kind_namespace_and_name() {
+        let key = Key { kind: Kind::Service, namespace: "shop".into(), name: "user".into() };
+        assert_eq!(key.to_string(), "Service/shop/user");
+    }
+}

@@ -1,0 +1,42 @@
+//! Kubernetes- and Istio-shaped YAML or JSON becomes typed, checked documents; every problem has a file, line and field.
+//!
+//! Text -> trees that remember lines (`yaml`) -> plain values, read field by field (`read`, one reader a kind). A field
+//! is supported, known but not supported yet, or unknown: only the first is taken, none is ignored.
+
+mod destination_rule;
+mod document;
+mod duration;
+mod http_match;
+mod http_route;
+mod kind;
+mod names;
+mod problem;
+mod protocol;
+mod read;
+mod reader;
+mod regex_syntax;
+mod scalar;
+mod service;
+mod service_entry;
+mod text;
+mod traffic_policy;
+mod virtual_service;
+mod workload_entry;
+mod yaml;
+
+pub use destination_rule::{DestinationRule, Subset};
+pub use document::{Created, Document, Origin, Spec};
+pub use kind::{Key, Kind};
+pub use problem::Problem;
+pub use protocol::Protocol;
+pub use service::{Service, ServicePort, TargetPort};
+pub use service_entry::{ServiceEndpoints, ServiceEntry};
+pub use text::{from_stored, parse};
+pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
+pub use virtual_service::{
+    HeaderOperations, Headers, HttpMatch, HttpRule, Retries, StringMatch, VirtualService, WeightedDestination,
+};
+pub use workload_entry::WorkloadEntry;
+
+#[cfg(test)]
+mod tests;

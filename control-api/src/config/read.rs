@@ -1,0 +1,374 @@
+//! Small typed readers over a document: each reports the field's path and the reason, and reading goes on, so that one
+//! pass finds everything that is wrong.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::scalar::shown;
+use super::yaml::Step;
+use super::{duration, names};
+
+/// Findings of one document after which the rest is not shown.
+const MOST_FINDINGS: usize = 200;
+
+/// What is wrong, and where.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub path: Vec<Step>,
+    pub reason: String,
+}
+
+/// Collects the findings of one document.
+#[derive(Default)]
+pub(super) struct Report {
+    findings: RefCell<Vec<Finding>>,
+}
+
+impl Report {
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.findings.into_inner()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.findings.borrow().is_empty()
+    }
+
+    fn add(&self, path: Vec<Step>, reason: String) {
+        let mut findings = self.findings.borrow_mut();
+        if findings.len() < MOST_FINDINGS {
+            findings.push(Finding { path, reason });
+        }
+    }
+}
+
+/// A value with the way that leads to it.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a> {
+    value: &'a Value,
+    parent: Option<&'a Field<'a>>,
+    at: At<'a>,
+    report: &'a Report,
+}
+
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Root,
+    Key(&'a str),
+    Index(usize),
+}
+
+/// The fields of one message.
+pub(super) struct Fields {
+    pub supported: &'static [&'static str],
+    /// Istio or Kubernetes knows them; Tsunagi does not yet.
+    pub later: &'static [&'static str],
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn root(value: &'a Value, report: &'a Report) -> Field<'a> {
+        Field { value, parent: None, at: At::Root, report }
+    }
+
+    fn path(&self) -> Vec<Step> {
+        let mut path = self.parent.map(Field::path).unwrap_or_default();
+        match self.at {
+            At::Root => {}
+            At::Key(key) => path.push(Step::Key(key.to_owned())),
+            At::Index(index) => path.push(Step::Index(index)),
+        }
+        path
+    }
+
+    pub(super) fn refuse(&self, reason: impl Into<String>) {
+        self.report.add(self.path(), reason.into());
+    }
+
+    /// Says something of a field that need not be there.
+    pub(super) fn refuse_at(&self, name: &str, reason: impl Into<String>) {
+        let mut path = self.path();
+        path.push(Step::Key(name.to_owned()));
+        self.report.add(path, reason.into());
+    }
+
+    pub(super) fn not_supported_yet(&self, what: &str) {
+        self.refuse(format!("known but not supported yet: {what}"));
+    }
+
+    fn mistyped(&self, wanted: &str) {
+        let found = match self.value {
+            Value::Null => "is empty".to_owned(),
+            Value::Bool(_) | Value::Number(_) if wanted == "text" => {
+                return self.refuse(format!("must be text: write \"{}\" in quotes", self.value));
+            }
+            Value::Bool(value) => format!("is {value}"),
+            Value::Number(number) => format!("is the number {number}"),
+            Value::String(text) => format!("is the text {}", shown(text)),
+            Value::Array(_) => "is a list".to_owned(),
+            Value::Object(_) => "is a mapping".to_owned(),
+        };
+        self.refuse(format!("{found}, must be {wanted}"));
+    }
+
+    fn map(&self) -> Option<&'a Map<String, Value>> {
+        self.value.as_object()
+    }
+
+    /// Is this a mapping? Names every field of it that is unknown or not supported yet. What is `null` is not set.
+    pub(super) fn is_message(&self, fields: &Fields) -> bool {
+        let Some(map) = self.map() else {
+            self.mistyped("a mapping");
+            return false;
+        };
+        for (name, value) in map {
+            if fields.supported.contains(&name.as_str()) {
+                continue;
+            }
+            if fields.later.contains(&name.as_str()) {
+                let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+                if !empty {
+                    self.refuse_at(name, "known but not supported yet");
+                }
+                continue;
+            }
+            let known = fields.supported.iter().chain(fields.later).copied();
+            self.refuse_at(name, format!("unknown field{}", names::did_you_mean(name, known)));
+        }
+        true
+    }
+
+    /// The field of that name, if it is set.
+    pub(super) fn get<'s>(&'s self, name: &'s str) -> Option<Field<'s>> {
+        let value = self.map()?.get(name).filter(|value| !value.is_null())?;
+        Some(Field { value, parent: Some(self), at: At::Key(name), report: self.report })
+    }
+
+    /// The same; reports that it is missing.
+    pub(super) fn required<'s>(&'s self, name: &'s str) -> Option<Field<'s>> {
+        let field = self.get(name);
+        if field.is_none() && self.map().is_some() {
+            self.refuse_at(name, "is required");
+        }
+        field
+    }
+
+    /// The items of a list.
+    pub(super) fn items<'s>(&'s self) -> Vec<Field<'s>> {
+        let Some(items) = self.value.as_array() else {
+            self.mistyped("a list");
+            return Vec::new();
+        };
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| Field { value, parent: Some(self), at: At::Index(index), report: self.report })
+            .collect()
+    }
+
+    /// The entries of a mapping with free keys, by key; an entry may be `null`.
+    pub(super) fn entries<'s>(&'s self) -> Vec<(&'s str, Field<'s>)> {
+        let Some(map) = self.map() else {
+            self.mistyped("a mapping");
+            return Vec::new();
+        };
+        map.iter()
+            .map(|(key, value)| (key.as_str(), Field { value, parent: Some(self), at: At::Key(key), report: self.report }))
+            .collect()
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        self.value.is_null()
+    }
+
+    pub(super) fn is(&self, text: &str) -> bool {
+        self.value.as_str() == Some(text)
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        self.value.is_array()
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        self.value.is_string()
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.value.as_str();
+        if text.is_none() {
+            self.mistyped("text");
+        }
+        text
+    }
+
+    /// Text that is not empty.
+    pub(super) fn word(&self) -> Option<&'a str> {
+        let text = self.text()?;
+        if text.is_empty() {
+            self.refuse("must not be empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(super) fn flag(&self) -> Option<bool> {
+        let flag = self.value.as_bool();
+        if flag.is_none() {
+            self.mistyped("true or false");
+        }
+        flag
+    }
+
+    pub(super) fn number(&self, least: i64, most: i64) -> Option<i64> {
+        let number = self.value.as_i64();
+        match (self.value, number) {
+            (_, Some(number)) if (least..=most).contains(&number) => return Some(number),
+            (Value::Number(number), _) if number.is_f64() => self.refuse(format!("{number} must be a whole number")),
+            (Value::Number(number), _) => self.refuse(format!("{number} is out of range: {least} to {most}")),
+            _ => self.mistyped("a whole number"),
+        }
+        None
+    }
+
+    /// A count of Istio's, which are 32 bits with a sign.
+    pub(super) fn count(&self) -> Option<u32> {
+        self.number(0, i64::from(i32::MAX)).and_then(|number| u32::try_from(number).ok())
+    }
+
+    pub(super) fn port(&self) -> Option<u16> {
+        self.number(1, i64::from(u16::MAX)).and_then(|number| u16::try_from(number).ok())
+    }
+
+    /// Zero is not set, as everywhere in Istio.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        match duration::parse(self.text()?) {
+            Ok(duration) => (!duration.is_zero()).then_some(duration),
+            Err(reason) => {
+                self.refuse(format!("{}: {reason}", shown(self.value.as_str().unwrap_or_default())));
+                None
+            }
+        }
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        let text = self.word()?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.refuse(format!("{} is not an IP address", shown(text)));
+        }
+        address
+    }
+
+    /// Labels or a selector, checked as Kubernetes checks them.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for (key, field) in self.entries() {
+            if !names::is_label_key(key) {
+                field.refuse("not a label key");
+            }
+            let Some(value) = field.text() else { continue };
+            if !names::is_label_value(value) {
+                field.refuse(format!("{} is not a label value", shown(value)));
+            }
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        labels
+    }
+
+    /// `exportTo`, of which only the default, everywhere, is supported.
+    pub(super) fn exported_everywhere(&self) {
+        let Some(field) = self.get("exportTo") else { return };
+        for item in field.items() {
+            if item.text().is_some_and(|text| text != "*") {
+                item.not_supported_yet("only `*` is");
+            }
+        }
+    }
+}
+
+/// As people write it: `spec.http[0].match`, `spec.subsets[0].labels[app.kubernetes.io/name]`.
+pub(super) fn path_text(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+            Step::Key(key) if names::is_plain_key(key) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Step::Key(key) => {
+                let shown = shown(key);
+                text.push_str(&format!("[{}]", shown.strip_prefix('"').and_then(|s| s.strip_suffix('"')).unwrap_or(&shown)));
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn findings(value: Value, read: impl Fn(Field<'_>)) -> Vec<String> {
+        let report = Report::default();
+        read(Field::root(&value, &report));
+        let found = report.into_findings();
+        found.iter().map(|finding| format!("{}: {}", path_text(&finding.path), finding.reason)).collect()
+    }
+
+    #[test]
+    fn a_field_is_supported_or_known_or_unknown_with_a_suggestion() {
+        const FIELDS: Fields = Fields { supported: &["timeout"], later: &["mirror", "tls"] };
+        let value = json!({"timeout": "1s", "mirror": {}, "timeOut": 1, "zebra": 1, "tls": null});
+        let found = findings(value, |field| assert!(field.is_message(&FIELDS)));
+        assert_eq!(
+            found,
+            [
+                "mirror: known but not supported yet",
+                "timeOut: unknown field, did you mean `timeout`?",
+                "zebra: unknown field"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_named_with_what_it_should_be() {
+        let found = findings(json!({"a": 1, "b": "x", "c": 1.5, "d": -1, "e": []}), |field| {
+            field.get("a").map(|field| field.text());
+            field.get("b").map(|field| field.count());
+            field.get("c").map(|field| field.count());
+            field.get("d").map(|field| field.count());
+            field.get("e").map(|field| field.flag());
+            field.required("f");
+        });
+        assert_eq!(
+            found,
+            [
+                "a: must be text: write \"1\" in quotes",
+                "b: is the text \"x\", must be a whole number",
+                "c: 1.5 must be a whole number",
+                "d: -1 is out of range: 0 to 2147483647",
+                "e: is a list, must be true or false",
+                "f: is required"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_with_dots_is_put_in_brackets() {
+        let path = [Step::Key("labels".into()), Step::Key("app.kubernetes.io/name".into()), Step::Index(2)];
+        assert_eq!(path_text(&path), "labels[app.kubernetes.io/name][2]");
+    }
+
+    #[test]
+    fn findings_are_bounded() {
+        let items = Value::Array(vec![json!(1); 1000]);
+        let found = findings(items, |field| field.items().iter().for_each(|item| drop(item.text())));
+        assert_eq!(found.len(), MOST_FINDINGS);
+    }
+}

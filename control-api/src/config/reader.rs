@@ -1,0 +1,166 @@
+//! One document: which kind it is, its metadata, and its spec through the reader of its kind. Called for every
+//! document of a text and for what comes back from the store.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use prost_types::Timestamp;
+use serde_json::Value;
+
+use super::kind::LATER;
+use super::read::{Field, Fields, Finding, Report};
+use super::scalar::shown;
+use super::{
+    Created, Document, Key, Kind, Origin, Spec, destination_rule, names, service, service_entry, virtual_service,
+    workload_entry,
+};
+
+const DOCUMENT: Fields = Fields { supported: &["apiVersion", "kind", "metadata", "spec", "status"], later: &[] };
+const METADATA: Fields = Fields {
+    supported: &[
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "finalizers",
+        "generation",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    ],
+    later: &["generateName"],
+};
+/// Where a document is that says no namespace, unless the caller says otherwise.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// The typed document, or everything that is wrong with it.
+pub(super) fn document(object: Value, origin: Origin, default_namespace: &str) -> Result<Document, Vec<Finding>> {
+    let report = Report::default();
+    let read = read(&Field::root(&object, &report), default_namespace);
+    match read {
+        Some(Read { key, labels, created, spec }) if report.is_empty() => {
+            let object = as_stored(object, &key.namespace);
+            Ok(Document { key, object, spec, origin, labels, created })
+        }
+        _ => Err(report.into_findings()),
+    }
+}
+
+struct Read {
+    key: Key,
+    labels: BTreeMap<String, String>,
+    created: Option<Created>,
+    spec: Spec,
+}
+
+fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
+    if !root.is_message(&DOCUMENT) {
+        return None;
+    }
+    let kind = kind(root);
+    let metadata = root.required("metadata").filter(|metadata| metadata.is_message(&METADATA));
+    let default_namespace = if default_namespace.is_empty() { DEFAULT_NAMESPACE } else { default_namespace };
+    let namespace = match &metadata {
+        Some(metadata) => namespace(metadata, default_namespace),
+        None => default_namespace,
+    };
+    let name = metadata.as_ref().and_then(|metadata| name(metadata, kind));
+    let labels = metadata.as_ref().and_then(|m| m.get("labels").map(|field| field.labels())).unwrap_or_default();
+    let created = metadata.as_ref().and_then(|m| created(&m.get("creationTimestamp")?));
+    let kind = kind?;
+    let spec = spec(kind, &root.required("spec")?, namespace, &labels)?;
+    let key = Key { kind, namespace: namespace.to_owned(), name: name?.to_owned() };
+    Some(Read { key, labels, created, spec })
+}
+
+fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String, String>) -> Option<Spec> {
+    match kind {
+        Kind::Service => Some(Spec::Service(service::read(spec))),
+        Kind::VirtualService => virtual_service::read(spec, namespace).map(Spec::VirtualService),
+        Kind::DestinationRule => destination_rule::read(spec, namespace).map(Spec::DestinationRule),
+        Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
+        Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
+    }
+}
+
+fn kind(root: &Field<'_>) -> Option<Kind> {
+    let version = root.required("apiVersion").and_then(|field| field.word());
+    let field = root.required("kind")?;
+    let text = field.word()?;
+    let Some(kind) = Kind::of_document(text) else {
+        if LATER.iter().any(|(later, _)| *later == text) {
+            field.refuse(format!("{text} is known but not supported yet"));
+        } else {
+            let known = names::did_you_mean(text, Kind::ALL.into_iter().map(Kind::as_str));
+            field.refuse(format!("{} is not a kind that is known{known}", shown(text)));
+        }
+        return None;
+    };
+    let version = version?;
+    if !kind.versions().iter().any(|of_kind| version == api_version(kind, of_kind)) {
+        let known: Vec<String> = kind.versions().iter().map(|of_kind| api_version(kind, of_kind)).collect();
+        root.refuse_at("apiVersion", format!("{kind} is not in {}, but in {}", shown(version), known.join(", ")));
+    }
+    Some(kind)
+}
+
+fn api_version(kind: Kind, version: &str) -> String {
+    match kind.group() {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    }
+}
+
+fn namespace<'a>(metadata: &'a Field<'a>, default_namespace: &'a str) -> &'a str {
+    // Kubernetes takes an empty namespace for none.
+    let Some(field) = metadata.get("namespace").filter(|field| !field.is("")) else { return default_namespace };
+    let text = field.text().unwrap_or(default_namespace);
+    if !names::is_dns_label(text) {
+        field.refuse(format!("{} is not a namespace name", shown(text)));
+    }
+    text
+}
+
+fn name<'a>(metadata: &'a Field<'a>, kind: Option<Kind>) -> Option<&'a str> {
+    if metadata.get("generateName").is_some() && metadata.get("name").is_none() {
+        return None;
+    }
+    let field = metadata.required("name")?;
+    let text = field.text()?;
+    let (good, what) = match kind {
+        Some(Kind::Service) => (names::is_dns_label(text), "the name of a Service"),
+        _ => (names::is_dns_subdomain(text), "a name"),
+    };
+    if !good {
+        field.refuse(format!("{} is not {what}: use a-z, 0-9 and -", shown(text)));
+    }
+    Some(text)
+}
+
+fn created(field: &Field<'_>) -> Option<Created> {
+    let text = field.word()?;
+    match Timestamp::from_str(text) {
+        Ok(time) => Some(Created { seconds: time.seconds, nanoseconds: time.nanos }),
+        Err(_) => {
+            field.refuse(format!("{} is not a time: write it like 2006-01-02T15:04:05Z", shown(text)));
+            None
+        }
+    }
+}
+
+/// With its namespace, without what only a server writes.
+fn as_stored(mut object: Value, namespace: &str) -> Value {
+    if let Some(document) = object.as_object_mut() {
+        document.remove("status");
+        if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+            metadata.insert("namespace".to_owned(), Value::String(namespace.to_owned()));
+        }
+    }
+    object
+}

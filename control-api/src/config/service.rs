@@ -1,0 +1,180 @@
+//! `v1` Service: the selector and ports that say where a service is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::read::{Field, Fields};
+use super::scalar::shown;
+use super::{Protocol, names, protocol};
+
+/// A Kubernetes Service. Its FQDN is `<name>.<namespace>.svc.<domain>`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Labels of the WorkloadEntries behind it; empty: none.
+    pub selector: BTreeMap<String, String>,
+    pub ports: Vec<ServicePort>,
+    /// Cluster IPs; empty for a headless service.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A port of a Service or a ServiceEntry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePort {
+    /// Empty for a sole unnamed port.
+    pub name: String,
+    pub number: u16,
+    pub target: TargetPort,
+    pub protocol: Protocol,
+}
+
+/// The endpoint's port, unless the endpoint itself names one for the service's port.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TargetPort {
+    Number(u16),
+    /// The number that the endpoint gives to this name.
+    Name(String),
+}
+
+
+const SPEC: Fields = Fields {
+    supported: &[
+        "selector",
+        "ports",
+        "clusterIP",
+        "clusterIPs",
+        "type",
+        "sessionAffinity",
+        "internalTrafficPolicy",
+        // What concerns traffic from outside the mesh, or what another field says already.
+        "ipFamilies",
+        "ipFamilyPolicy",
+        "externalTrafficPolicy",
+        "allocateLoadBalancerNodePorts",
+        "healthCheckNodePort",
+        "loadBalancerClass",
+        "loadBalancerIP",
+        "loadBalancerSourceRanges",
+        "externalIPs",
+    ],
+    later: &[
+        "externalName",
+        "sessionAffinityConfig",
+        "publishNotReadyAddresses",
+        "topologyKeys",
+        "trafficDistribution",
+    ],
+};
+
+const PORT: Fields =
+    Fields { supported: &["name", "port", "targetPort", "protocol", "appProtocol", "nodePort"], later: &[] };
+
+pub(super) fn read(spec: &Field<'_>) -> Service {
+    let mut service = Service { selector: BTreeMap::new(), ports: Vec::new(), addresses: Vec::new() };
+    if !spec.is_message(&SPEC) {
+        return service;
+    }
+    if let Some(kind) = spec.get("type") {
+        match kind.text() {
+            None | Some("ClusterIP" | "NodePort" | "LoadBalancer") => {}
+            Some("ExternalName") => kind.not_supported_yet("ExternalName"),
+            Some(other) => kind.refuse(format!("{} is not a type of Service", shown(other))),
+        }
+    }
+    only(spec, "sessionAffinity", "None", &["ClientIP"]);
+    only(spec, "internalTrafficPolicy", "Cluster", &["Local"]);
+    service.selector = spec.get("selector").map(|field| field.labels()).unwrap_or_default();
+    service.addresses = addresses(spec);
+    let headless = spec.get("clusterIP").and_then(|field| field.text()) == Some("None");
+    match spec.get("ports") {
+        Some(field) => service.ports = ports(&field),
+        None if headless => {}
+        None => spec.refuse_at("ports", "is required"),
+    }
+    service
+}
+
+/// A field of which one value is supported.
+fn only(spec: &Field<'_>, name: &str, supported: &str, later: &[&str]) {
+    let Some(field) = spec.get(name) else { return };
+    match field.text() {
+        Some(text) if later.contains(&text) => field.not_supported_yet(text),
+        Some(text) if text != supported => field.refuse(format!("{} is not a value of this field", shown(text))),
+        _ => {}
+    }
+}
+
+fn addresses(spec: &Field<'_>) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    let mut add = |field: &Field<'_>| {
+        if !matches!(field.text(), None | Some("" | "None")) {
+            addresses.extend(field.address());
+        }
+    };
+    if let Some(field) = spec.get("clusterIP") {
+        add(&field);
+    }
+    if let Some(field) = spec.get("clusterIPs") {
+        field.items().iter().for_each(add);
+    }
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+fn ports(list: &Field<'_>) -> Vec<ServicePort> {
+    let items = list.items();
+    if items.is_empty() && list.is_list() {
+        list.refuse("must not be empty");
+    }
+    let mut ports: Vec<ServicePort> = Vec::new();
+    for item in &items {
+        let Some(port) = port(item, items.len() > 1) else { continue };
+        if ports.iter().any(|other| other.number == port.number) {
+            item.refuse_at("port", format!("{} is there twice", port.number));
+        }
+        if !port.name.is_empty() && ports.iter().any(|other| other.name == port.name) {
+            item.refuse_at("name", format!("{} is there twice", shown(&port.name)));
+        }
+        ports.push(port);
+    }
+    ports
+}
+
+fn port(item: &Field<'_>, must_be_named: bool) -> Option<ServicePort> {
+    if !item.is_message(&PORT) {
+        return None;
+    }
+    let name = item.get("name").and_then(|field| field.text()).unwrap_or_default();
+    if name.is_empty() && must_be_named {
+        item.refuse_at("name", "is required where there are several ports");
+    } else if !name.is_empty() && !names::is_dns_label(name) {
+        item.refuse_at("name", format!("{} is not a port name", shown(name)));
+    }
+    if let Some(transport) = item.get("protocol") {
+        match transport.text() {
+            None | Some("TCP") => {}
+            Some(later @ ("UDP" | "SCTP")) => transport.not_supported_yet(later),
+            Some(other) => transport.refuse(format!("{} is neither TCP, UDP nor SCTP", shown(other))),
+        }
+    }
+    let number = item.required("port")?.port()?;
+    let application = item.get("appProtocol").and_then(|field| field.text());
+    Some(ServicePort {
+        name: name.to_owned(),
+        number,
+        target: item.get("targetPort").and_then(|field| target(&field)).unwrap_or(TargetPort::Number(number)),
+        protocol: protocol::of_port(application, name),
+    })
+}
+
+fn target(field: &Field<'_>) -> Option<TargetPort> {
+    if !field.is_text() {
+        return field.port().map(TargetPort::Number);
+    }
+    let name = field.word()?;
+    if !names::is_dns_label(name) || name.bytes().all(|byte| byte.is_ascii_digit()) {
+        field.refuse(format!("{} is neither a port number nor a port name", shown(name)));
+        return None;
+    }
+    Some(TargetPort::Name(name.to_owned()))
+}

@@ -1,0 +1,164 @@
+//! A text with any number of documents: every document is read, every problem of every document is reported.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::read::{Finding, path_text};
+use super::reader;
+use super::yaml::{self, Node, Step};
+use super::{Document, Kind, Origin, Problem};
+
+/// Far above any sensible apply.
+const LONGEST_TEXT_BYTES: usize = 64 << 20;
+/// Problems of one text after which the rest is not shown.
+const MOST_PROBLEMS: usize = 1000;
+
+/// All documents of `text`, or everything that is wrong with it. `file` is what the problems name; documents that say
+/// no namespace are in `default_namespace`.
+pub fn parse(file: &str, text: &str, default_namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    let mut reading = Reading { file, default_namespace, documents: Vec::new(), problems: Vec::new() };
+    if text.len() > LONGEST_TEXT_BYTES {
+        let reason = format!("longer than {} MiB: split it", LONGEST_TEXT_BYTES >> 20);
+        reading.problem(1, &Value::Null, String::new(), reason);
+        return Err(reading.problems);
+    }
+    for tree in yaml::trees(text) {
+        reading.tree(&tree);
+    }
+    reading.find_repeats();
+    reading.problems.truncate(MOST_PROBLEMS);
+    if reading.problems.is_empty() { Ok(reading.documents) } else { Err(reading.problems) }
+}
+
+/// A document that was accepted before, read back from the store.
+pub fn from_stored(object: &Value) -> Result<Document, Problem> {
+    reader::document(object.clone(), Origin::default(), "").map_err(|findings| {
+        let mut reading = Reading { file: "", default_namespace: "", documents: Vec::new(), problems: Vec::new() };
+        for finding in &findings {
+            reading.problem(0, object, path_text(&finding.path), finding.reason.clone());
+        }
+        reading.problems.into_iter().next().unwrap_or_default()
+    })
+}
+
+struct Reading<'a> {
+    file: &'a str,
+    default_namespace: &'a str,
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+}
+
+impl Reading<'_> {
+    fn tree(&mut self, tree: &yaml::Tree) {
+        if !tree.faults.is_empty() {
+            // The document is not what its author wrote: its fields would only add noise.
+            let object = tree.root.as_ref().and_then(|root| root.to_value().ok()).unwrap_or_default();
+            for fault in &tree.faults {
+                self.problem(fault.line, &object, String::new(), fault.reason.clone());
+            }
+            return;
+        }
+        let Some(root) = &tree.root else { return };
+        match root.to_value() {
+            Ok(Value::Object(object)) if is_list(&object) => self.list(root, object),
+            Ok(value) => self.value(value, root, &[], tree.line),
+            Err(fault) => self.problem(fault.line, &Value::Null, String::new(), fault.reason),
+        }
+    }
+
+    /// `kind: List`, or `kind: VirtualServiceList` whose items need not say what they are.
+    fn list(&mut self, root: &Rc<Node>, mut object: serde_json::Map<String, Value>) {
+        let items = object.remove("items");
+        let line = root.line_of(&[Step::Key("items".to_owned())]);
+        let whole = Value::Object(object);
+        for key in whole.as_object().into_iter().flatten().map(|(key, _)| key) {
+            if !["apiVersion", "kind", "metadata"].contains(&key.as_str()) {
+                let line = root.line_of(&[Step::Key(key.clone())]);
+                self.problem(line, &whole, path_text(&[Step::Key(key.clone())]), "unknown field".to_owned());
+            }
+        }
+        let items = match items {
+            None | Some(Value::Null) => return,
+            Some(Value::Array(items)) => items,
+            Some(_) => return self.problem(line, &whole, "items".to_owned(), "must be a list".to_owned()),
+        };
+        for (index, mut item) in items.into_iter().enumerate() {
+            let path = [Step::Key("items".to_owned()), Step::Index(index)];
+            if item.as_object().is_some_and(is_list) {
+                let reason = "a list inside a list is not supported".to_owned();
+                self.problem(root.line_of(&path), &whole, path_text(&path), reason);
+                continue;
+            }
+            inherit(&mut item, &whole);
+            self.value(item, root, &path, root.line_of(&path));
+        }
+    }
+
+    /// One document at `path` of the tree.
+    fn value(&mut self, value: Value, root: &Rc<Node>, path: &[Step], line: u32) {
+        let origin = Origin { file: self.file.to_owned(), line };
+        // The reader takes the value; the names are for its problems.
+        let names = names_of(&value);
+        match reader::document(value, origin, self.default_namespace) {
+            Ok(document) => self.documents.push(document),
+            Err(findings) => {
+                for Finding { path: inner, reason } in findings {
+                    let whole: Vec<Step> = path.iter().chain(&inner).cloned().collect();
+                    self.problem(root.line_of(&whole), &names, path_text(&inner), reason);
+                }
+            }
+        }
+    }
+
+    fn problem(&mut self, line: u32, object: &Value, field: String, reason: String) {
+        let text = |value: Option<&Value>| {
+            let text = value.and_then(Value::as_str).unwrap_or_default();
+            text.chars().filter(|c| !c.is_control()).take(253).collect::<String>()
+        };
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line,
+            kind: text(object.get("kind")),
+            name: text(object.get("metadata").and_then(|metadata| metadata.get("name"))),
+            field,
+            reason,
+        });
+    }
+
+    /// Two documents with one key in one transaction contradict each other.
+    fn find_repeats(&mut self) {
+        let mut repeats = Vec::new();
+        let mut first = HashMap::with_capacity(self.documents.len());
+        for document in &self.documents {
+            if let Some(line) = first.insert(&document.key, document.origin.line) {
+                repeats.push((document.origin.line, document.object.clone(), line));
+            }
+        }
+        for (line, object, first) in repeats {
+            self.problem(line, &object, "metadata.name".to_owned(), format!("is there already, on line {first}"));
+        }
+    }
+}
+
+fn is_list(object: &serde_json::Map<String, Value>) -> bool {
+    let listed = object.get("kind").and_then(Value::as_str).and_then(|kind| kind.strip_suffix("List"));
+    listed.is_some_and(|kind| kind.is_empty() || Kind::of_document(kind).is_some())
+}
+
+/// Items of a typed list, as an API server sends them, leave out what the list says.
+fn inherit(item: &mut Value, list: &Value) {
+    let kind = list.get("kind").and_then(Value::as_str).and_then(|kind| kind.strip_suffix("List")).unwrap_or_default();
+    let (Some(item), Some(_)) = (item.as_object_mut(), Kind::of_document(kind)) else { return };
+    item.entry("kind").or_insert_with(|| kind.into());
+    if let Some(version) = list.get("apiVersion") {
+        item.entry("apiVersion").or_insert_with(|| version.clone());
+    }
+}
+
+/// Only what a problem shows of a document.
+fn names_of(value: &Value) -> Value {
+    let name = value.get("metadata").and_then(|metadata| metadata.get("name")).cloned().unwrap_or_default();
+    serde_json::json!({ "kind": value.get("kind").cloned().unwrap_or_default(), "metadata": { "name": name } })
+}

@@ -1,0 +1,186 @@
+//! VirtualService: the rules by which requests to a host find their destination.
+
+use std::time::Duration;
+
+use super::read::{Field, Fields};
+use super::{http_match, http_route, names};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualService {
+    /// FQDNs, never empty, no duplicates.
+    pub hosts: Vec<String>,
+    /// In the order written.
+    pub http: Vec<HttpRule>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpRule {
+    /// Empty: unnamed.
+    pub name: String,
+    /// Any one suffices; none: every request.
+    pub matches: Vec<HttpMatch>,
+    /// Never empty, weights never all zero.
+    pub route: Vec<WeightedDestination>,
+    /// `None`: no limit.
+    pub timeout: Option<Duration>,
+    /// `None`: the mesh's default.
+    pub retries: Option<Retries>,
+    pub headers: Headers,
+}
+
+/// All that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpMatch {
+    pub name: String,
+    pub uri: Option<StringMatch>,
+    pub ignore_uri_case: bool,
+    pub method: Option<StringMatch>,
+    pub authority: Option<StringMatch>,
+    /// Sorted by name, names in lower case. `None`: presence is enough.
+    pub headers: Vec<(String, Option<StringMatch>)>,
+    pub without_headers: Vec<(String, Option<StringMatch>)>,
+    /// Sorted by name.
+    pub query_params: Vec<(String, Option<StringMatch>)>,
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum StringMatch {
+    Exact(String),
+    Prefix(String),
+    /// RE2 syntax, for the whole value.
+    Regex(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedDestination {
+    /// FQDN.
+    pub host: String,
+    /// `None`: the host's sole port, else the one that the client asked for.
+    pub port: Option<u16>,
+    /// Empty: all endpoints.
+    pub subset: String,
+    pub weight: u32,
+    pub headers: Headers,
+}
+
+/// Operations on the request and on the response.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Headers {
+    pub request: HeaderOperations,
+    pub response: HeaderOperations,
+}
+
+/// Sorted by name, names in lower case.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderOperations {
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+    pub remove: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retries {
+    /// After the first attempt; 0: off.
+    pub attempts: u32,
+    pub per_try_timeout: Option<Duration>,
+    /// Sorted conditions and status codes; empty: the mesh's default set.
+    pub retry_on: Vec<String>,
+    /// `None`: 25 ms.
+    pub backoff: Option<Duration>,
+    /// `None`: true.
+    pub ignore_previous_hosts: Option<bool>,
+}
+
+const SPEC: Fields = Fields { supported: &["hosts", "gateways", "http", "exportTo"], later: &["tls", "tcp"] };
+const RULE: Fields = Fields {
+    supported: &["name", "match", "route", "timeout", "retries", "headers"],
+    later: &[
+        "redirect",
+        "directResponse",
+        "delegate",
+        "rewrite",
+        "fault",
+        "mirror",
+        "mirrors",
+        "mirrorPercent",
+        "mirrorPercentage",
+        "corsPolicy",
+    ],
+};
+/// What a rule may do instead of routing.
+const OTHER_ACTIONS: [&str; 3] = ["redirect", "directResponse", "delegate"];
+
+pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<VirtualService> {
+    if !spec.is_message(&SPEC) {
+        return None;
+    }
+    spec.exported_everywhere();
+    if let Some(gateways) = spec.get("gateways") {
+        only_mesh(&gateways);
+    }
+    let hosts = spec.required("hosts").map(|field| hosts(&field, namespace)).unwrap_or_default();
+    Some(VirtualService { hosts, http: rules(spec, namespace) })
+}
+
+/// Rules for sidecars, which are the only ones there are.
+pub(super) fn only_mesh(gateways: &Field<'_>) {
+    for item in gateways.items() {
+        if item.text().is_some_and(|name| name != "mesh") {
+            item.not_supported_yet("a gateway other than `mesh`");
+        }
+    }
+}
+
+fn hosts(list: &Field<'_>, namespace: &str) -> Vec<String> {
+    let items = list.items();
+    if items.is_empty() && list.is_list() {
+        list.refuse("must not be empty");
+    }
+    let mut hosts: Vec<String> = Vec::with_capacity(items.len());
+    for host in items.iter().filter_map(|item| names::host(item, namespace)) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+fn rules(spec: &Field<'_>, namespace: &str) -> Vec<HttpRule> {
+    let Some(list) = spec.get("http") else {
+        // Of tls and tcp it was said already that they are not supported yet.
+        if ["tls", "tcp"].iter().all(|name| spec.get(name).is_none()) {
+            spec.refuse_at("http", "is required");
+        }
+        return Vec::new();
+    };
+    let items = list.items();
+    if items.is_empty() && list.is_list() {
+        list.refuse("must not be empty");
+    }
+    items.iter().filter_map(|item| rule(item, namespace)).collect()
+}
+
+fn rule(item: &Field<'_>, namespace: &str) -> Option<HttpRule> {
+    if !item.is_message(&RULE) {
+        return None;
+    }
+    let matches = item.get("match").map(|list| http_match::read_list(&list)).unwrap_or_default();
+    let route = match item.get("route") {
+        Some(list) => http_route::read_list(&list, namespace),
+        None => {
+            if OTHER_ACTIONS.iter().all(|name| item.get(name).is_none()) {
+                item.refuse_at("route", "is required");
+            }
+            Vec::new()
+        }
+    };
+    Some(HttpRule {
+        name: item.get("name").and_then(|field| field.text()).unwrap_or_default().to_owned(),
+        matches,
+        route,
+        timeout: item.get("timeout").and_then(|field| field.duration()),
+        retries: item.get("retries").map(|field| http_route::read_retries(&field)),
+        headers: item.get("headers").map(|field| http_route::read_headers(&field)).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,305 @@
+//! The first half of the push path, one linear function: documents -> admit (build the world that would be) -> store
+//! (durable) -> publish. Writers take turns; readers never wait. Called by `api` with documents that parse; `xds` receives
+//! each published world.
+//!
+//! A transaction runs whole on a blocking thread: a caller that goes away neither stops it halfway nor loses it.
+
+mod transaction;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Instant,
+};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+};
+
+use crate::{
+    clock::{self, Clock},
+    config::{self, Document, Key, Kind, Problem},
+    snapshot::World,
+    store::{self, Store, StoreError, metadata},
+    telemetry::{self, Outcome},
+};
+use transaction::{Intent, Plan};
+
+/// What is in force: the documents by key and the world made of them. Immutable, replaced whole.
+#[derive(Clone)]
+pub struct Held {
+    pub documents: Arc<BTreeMap<Key, Arc<Document>>>,
+    pub world: Arc<World>,
+}
+
+/// What a transaction did, or in a dry run would do.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Of the store after it.
+    pub revision: u64,
+    /// One for each document or key, in the order of the request.
+    pub changes: Vec<Change>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub key: Key,
+    pub operation: Operation,
+    /// As it stands after the transaction; `None` when it is gone.
+    pub document: Option<Arc<Document>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Created,
+    Configured,
+    Unchanged,
+    Deleted,
+    /// It was to be deleted and was not there.
+    NotFound,
+}
+
+impl Applied {
+    /// The newest revision that changed one of these documents: what a proxy must acknowledge for all to be in force,
+    /// also when this very transaction found them unchanged.
+    pub fn last_change(&self) -> u64 {
+        let changed_at = |change: &Change| match (&change.document, change.operation.writes()) {
+            (Some(document), false) => metadata::changed_at(&document.object),
+            (_, true) => self.revision,
+            (None, false) => 0,
+        };
+        self.changes.iter().map(changed_at).max().unwrap_or(0)
+    }
+}
+
+impl Operation {
+    fn writes(self) -> bool {
+        match self {
+            Self::Created | Self::Configured | Self::Deleted => true,
+            Self::Unchanged | Self::NotFound => false,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+            Self::NotFound => "notFound",
+        }
+    }
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{}", Lines(.0))]
+    Invalid(Vec<Problem>),
+    #[error("{key}: {reason}")]
+    Conflict { key: Key, reason: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the control plane is shutting down, nothing was changed")]
+    Stopped,
+    #[error("the transaction failed inside the control plane, nothing was changed; its log says where")]
+    Failed,
+}
+
+struct Lines<'a>(&'a [Problem]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str("\n")?;
+            }
+            write!(formatter, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why the control plane cannot start from what is stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "this version does not take what the store holds; use the version that wrote it to delete or mend:\n{}",
+        Lines(.0)
+    )]
+    Stored(Vec<Problem>),
+}
+
+/// The one door to the store. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest(Arc<Inner>);
+
+struct Inner {
+    store: Mutex<Store>,
+    held: RwLock<Held>,
+    /// `None` once closed.
+    world: Mutex<Option<watch::Sender<Arc<World>>>>,
+    /// Whose turn it is to write, in the order of arrival.
+    turn: Arc<Semaphore>,
+    clock: Clock,
+}
+
+impl Ingest {
+    /// Loads the store and publishes the world that is in it.
+    pub fn start(store: Store, clock: Clock) -> Result<(Self, watch::Receiver<Arc<World>>), StartError> {
+        let contents = store.load()?;
+        let (mut documents, mut problems) = (BTreeMap::new(), Vec::new());
+        for object in &contents.objects {
+            match config::from_stored(object) {
+                Ok(document) => {
+                    documents.insert(document.key.clone(), Arc::new(document));
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(StartError::Stored(problems));
+        }
+        let world = World::build(documents.values().cloned(), contents.revision, None);
+        let world = Arc::new(world);
+        record(contents.revision, &documents);
+        let (sender, receiver) = watch::channel(Arc::clone(&world));
+        let held = Held {
+            documents: Arc::new(documents),
+            world,
+        };
+        let inner = Inner {
+            store: Mutex::new(store),
+            held: RwLock::new(held),
+            world: Mutex::new(Some(sender)),
+            turn: Arc::new(Semaphore::new(1)),
+            clock,
+        };
+        Ok((Self(Arc::new(inner)), receiver))
+    }
+
+    /// What is in force now.
+    pub fn held(&self) -> Held {
+        self.0.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes all documents or none. Dropping the future before its turn cancels it; after that it runs to its end.
+    pub async fn apply(&self, documents: Vec<Document>, dry_run: bool) -> Result<Applied, Refused> {
+        self.transact(Intent::Put(documents), dry_run).await
+    }
+
+    /// Deletes what is there of `keys`. Dropping the future before its turn cancels it; after that it runs to its end.
+    pub async fn delete(&self, keys: Vec<Key>, dry_run: bool) -> Result<Applied, Refused> {
+        self.transact(Intent::Remove(keys), dry_run).await
+    }
+
+    /// No further transaction is taken, and every receiver of worlds sees the end.
+    pub fn close(&self) {
+        self.0.turn.close();
+        lock(&self.0.world).take();
+    }
+
+    async fn transact(&self, intent: Intent, dry_run: bool) -> Result<Applied, Refused> {
+        let turn = Arc::clone(&self.0.turn);
+        let turn = turn.acquire_owned().await.map_err(|_| Refused::Stopped)?;
+        let inner = Arc::clone(&self.0);
+        let work = spawn_blocking(move || {
+            let _turn = turn;
+            let begun = Instant::now();
+            let result = inner.run(&intent, dry_run);
+            telemetry::record_transaction(outcome(&result, dry_run), begun.elapsed());
+            result
+        });
+        work.await.unwrap_or(Err(Refused::Failed))
+    }
+}
+
+impl Inner {
+    fn run(&self, intent: &Intent, dry_run: bool) -> Result<Applied, Refused> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = clock::timestamp((self.clock)());
+        let base = held.world.revision();
+        let plan = transaction::plan(intent, &held.documents, base, &now)?;
+        if plan.is_empty() {
+            return Ok(plan.applied(base, held.world.warnings()));
+        }
+        let documents = plan.upon(&held.documents);
+        let world = World::build(documents.values().cloned(), base + 1, Some(&held.world));
+        let problems = world.problems();
+        if !problems.is_empty() {
+            return Err(Refused::Invalid(problems));
+        }
+        let warnings = world.warnings();
+        if dry_run {
+            return Ok(plan.applied(base, warnings));
+        }
+        let revision = self.store(base, &plan)?;
+        self.publish(documents, world);
+        Ok(plan.applied(revision, warnings))
+    }
+
+    fn store(&self, base: u64, plan: &Plan) -> Result<u64, StoreError> {
+        let named: Vec<(String, Option<&Arc<Document>>)> = plan
+            .writes()
+            .map(|(key, document)| (key.to_string(), document))
+            .collect();
+        let changes: Vec<store::Change<'_>> = named
+            .iter()
+            .map(|(key, document)| match document {
+                Some(document) => store::Change::Put(key, &document.object),
+                None => store::Change::Remove(key),
+            })
+            .collect();
+        lock(&self.store).commit(base, &changes)
+    }
+
+    fn publish(&self, documents: BTreeMap<Key, Arc<Document>>, world: World) {
+        let world = Arc::new(world);
+        record(world.revision(), &documents);
+        tracing::info!(
+            revision = world.revision(),
+            resources = documents.len(),
+            "configuration stored"
+        );
+        let held = Held {
+            documents: Arc::new(documents),
+            world: Arc::clone(&world),
+        };
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+        if let Some(sender) = &*lock(&self.world) {
+            sender.send_replace(world);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn outcome(result: &Result<Applied, Refused>, dry_run: bool) -> Outcome {
+    let changes = |applied: &Applied| applied.changes.iter().any(|change| change.operation.writes());
+    match result {
+        Ok(_) if dry_run => Outcome::DryRun,
+        Ok(applied) if changes(applied) => Outcome::Applied,
+        Ok(_) => Outcome::Unchanged,
+        Err(Refused::Invalid(_)) => Outcome::Refused,
+        Err(Refused::Conflict { .. }) => Outcome::Conflict,
+        Err(Refused::Store(_) | Refused::Stopped | Refused::Failed) => Outcome::Failed,
+    }
+}
+
+fn record(revision: u64, documents: &BTreeMap<Key, Arc<Document>>) {
+    let mut counts: BTreeMap<&'static str, usize> = Kind::ALL.iter().map(|kind| (kind.as_str(), 0)).collect();
+    for key in documents.keys() {
+        *counts.entry(key.kind.as_str()).or_default() += 1;
+    }
+    telemetry::record_store(revision, &counts);
+}
+
+#[cfg(test)]
+mod tests;

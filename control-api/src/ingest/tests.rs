@@ -1,0 +1,168 @@
+//! Tests of the first half of the push path: all or nothing, in turns, durable before it is told.
+
+use std::{path::Path, time::SystemTime};
+
+use super::*;
+
+const SERVICE: &str = "apiVersion: v1
+kind: Service
+metadata:
+  name: user-service
+spec:
+  selector:
+    app: user-service
+  ports:
+  - name: http
+    port: 80
+    targetPort: 8080
+";
+
+fn parse(text: &str) -> Vec<Document> {
+    config::parse("test.yaml", text, "default").expect("valid documents")
+}
+
+fn named(name: &str) -> String {
+    SERVICE.replace("name: user-service", &format!("name: {name}"))
+}
+
+fn start(directory: &Path) -> (Ingest, watch::Receiver<Arc<World>>) {
+    let store = Store::open(directory).expect("a store");
+    Ingest::start(store, || SystemTime::UNIX_EPOCH).expect("a start")
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn operations(applied: &Applied) -> Vec<Operation> {
+    applied.changes.iter().map(|change| change.operation).collect()
+}
+
+#[tokio::test]
+async fn an_apply_is_published_and_found_again_after_a_restart() {
+    let directory = directory();
+    let (ingest, world) = start(directory.path());
+    let applied = ingest.apply(parse(SERVICE), false).await.expect("applied");
+    assert_eq!(applied.revision, 1);
+    assert_eq!(operations(&applied), [Operation::Created]);
+    assert_eq!(world.borrow().revision(), 1);
+    drop((ingest, world));
+    let (ingest, world) = start(directory.path());
+    assert_eq!(world.borrow().revision(), 1);
+    let held = ingest.held();
+    let document = held.documents.values().next().expect("one document");
+    assert_eq!(document.key.to_string(), "Service/default/user-service");
+    assert_eq!(document.object["metadata"]["creationTimestamp"], "1970-01-01T00:00:00Z");
+    assert_eq!(document.object["metadata"]["resourceVersion"], "1");
+}
+
+#[tokio::test]
+async fn the_same_again_is_unchanged_and_no_new_revision() {
+    let directory = directory();
+    let (ingest, world) = start(directory.path());
+    ingest.apply(parse(SERVICE), false).await.expect("applied");
+    ingest.apply(parse(&named("other")), false).await.expect("applied");
+    let again = ingest.apply(parse(SERVICE), false).await.expect("applied");
+    assert_eq!(operations(&again), [Operation::Unchanged]);
+    assert_eq!((again.revision, again.last_change()), (2, 1));
+    assert_eq!(world.borrow().revision(), 2);
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_would_change_and_changes_nothing() {
+    let directory = directory();
+    let (ingest, world) = start(directory.path());
+    let applied = ingest.apply(parse(SERVICE), true).await.expect("valid");
+    assert_eq!(operations(&applied), [Operation::Created]);
+    assert_eq!(world.borrow().revision(), 0);
+    assert!(ingest.held().documents.is_empty());
+}
+
+#[tokio::test]
+async fn the_same_key_twice_is_refused_by_name_and_place() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    let mut twice = parse(SERVICE);
+    twice.extend(config::parse("other.yaml", SERVICE, "default").expect("valid"));
+    let refused = ingest.apply(twice, false).await.expect_err("refused").to_string();
+    let expected = "other.yaml:1: Service/user-service: metadata.name: is in this transaction twice";
+    assert!(refused.starts_with(expected), "{refused}");
+    assert!(refused.contains("first at test.yaml:1"), "{refused}");
+    assert!(ingest.held().documents.is_empty());
+}
+
+#[tokio::test]
+async fn a_stale_resource_version_conflicts_and_nothing_of_its_transaction_is_kept() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    ingest.apply(parse(SERVICE), false).await.expect("applied");
+    let stale = SERVICE.replace("metadata:\n", "metadata:\n  resourceVersion: \"9\"\n");
+    let both = parse(&format!("{}---\n{stale}", named("other")));
+    let refused = ingest.apply(both, false).await.expect_err("refused");
+    assert!(matches!(refused, Refused::Conflict { .. }), "{refused}");
+    assert_eq!(ingest.held().documents.len(), 1);
+}
+
+#[tokio::test]
+async fn a_delete_takes_what_is_there_and_names_what_is_not() {
+    let directory = directory();
+    let (ingest, world) = start(directory.path());
+    ingest.apply(parse(SERVICE), false).await.expect("applied");
+    let key = |name: &str| Key {
+        kind: Kind::Service,
+        namespace: "default".into(),
+        name: name.into(),
+    };
+    let keys = vec![key("user-service"), key("nobody"), key("user-service")];
+    let deleted = ingest.delete(keys, false).await.expect("deleted");
+    assert_eq!(
+        operations(&deleted),
+        [Operation::Deleted, Operation::NotFound, Operation::NotFound]
+    );
+    assert_eq!(world.borrow().revision(), 2);
+    let again = ingest
+        .delete(vec![key("user-service")], false)
+        .await
+        .expect("nothing to do");
+    assert_eq!((again.revision, operations(&again)), (2, vec![Operation::NotFound]));
+}
+
+#[tokio::test]
+async fn writers_take_turns_and_none_is_lost() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    let writers: Vec<_> = (0..20)
+        .map(|index| {
+            let ingest = ingest.clone();
+            tokio::spawn(async move { ingest.apply(parse(&named(&format!("s{index}"))), false).await })
+        })
+        .collect();
+    let mut revisions = Vec::new();
+    for writer in writers {
+        revisions.push(writer.await.expect("no panic").expect("applied").revision);
+    }
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=20).collect::<Vec<u64>>());
+    assert_eq!(ingest.held().documents.len(), 20);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_stop_what_has_begun() {
+    let directory = directory();
+    let (ingest, mut world) = start(directory.path());
+    let apply = ingest.apply(parse(SERVICE), false);
+    // One poll hands the transaction to its thread; then the caller is gone.
+    drop(tokio::time::timeout(std::time::Duration::ZERO, apply).await);
+    world.changed().await.expect("published");
+    assert_eq!(ingest.held().documents.len(), 1);
+}
+
+#[tokio::test]
+async fn a_closed_ingest_refuses_and_ends_the_worlds() {
+    let directory = directory();
+    let (ingest, mut world) = start(directory.path());
+    ingest.close();
+    assert!(world.changed().await.is_err());
+    let refused = ingest.apply(parse(SERVICE), false).await;
+    assert!(matches!(refused, Err(Refused::Stopped)));
+}

@@ -1,0 +1,197 @@
+//! What a transaction comes to, decided before anything is written: for each document created, configured or unchanged,
+//! with the object as it will be stored. Pure but for new uids; called by `ingest`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    config::{self, Document, Key, Problem},
+    store::metadata::{self, Stamp, Write},
+};
+
+use super::{Applied, Change, Operation, Refused};
+
+type Documents = BTreeMap<Key, Arc<Document>>;
+
+/// What the caller wants.
+pub(super) enum Intent {
+    Put(Vec<Document>),
+    Remove(Vec<Key>),
+}
+
+/// The changes of one transaction, in the order of the request.
+pub(super) struct Plan(Vec<Change>);
+
+impl Plan {
+    /// Whether nothing would change.
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes().next().is_none()
+    }
+
+    /// Each key that changes, with its new document, or `None` where it is removed.
+    pub(super) fn writes(&self) -> impl Iterator<Item = (&Key, Option<&Arc<Document>>)> {
+        self.0
+            .iter()
+            .filter(|change| change.operation.writes())
+            .map(|change| (&change.key, change.document.as_ref()))
+    }
+
+    /// `documents` as they would be.
+    pub(super) fn upon(&self, documents: &Documents) -> Documents {
+        let mut documents = documents.clone();
+        for (key, document) in self.writes() {
+            match document {
+                Some(document) => documents.insert(key.clone(), Arc::clone(document)),
+                None => documents.remove(key),
+            };
+        }
+        documents
+    }
+
+    pub(super) fn applied(self, revision: u64, warnings: Vec<String>) -> Applied {
+        Applied {
+            revision,
+            changes: self.0,
+            warnings,
+        }
+    }
+}
+
+/// Decides what `intent` does to `documents`, which stand at revision `base`.
+pub(super) fn plan(intent: &Intent, documents: &Documents, base: u64, now: &str) -> Result<Plan, Refused> {
+    match intent {
+        Intent::Put(new) => plan_put(new, documents, base + 1, now),
+        Intent::Remove(keys) => Ok(plan_remove(keys, documents)),
+    }
+}
+
+fn plan_put(new: &[Document], documents: &Documents, revision: u64, now: &str) -> Result<Plan, Refused> {
+    refuse_repeated(new)?;
+    let (mut changes, mut problems) = (Vec::with_capacity(new.len()), Vec::new());
+    for document in new {
+        match plan_document(document, documents.get(&document.key), revision, now)? {
+            Ok(change) => changes.push(change),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(Plan(changes))
+    } else {
+        Err(Refused::Invalid(problems))
+    }
+}
+
+/// The inner error is a problem to be told together with others', the outer one ends the transaction.
+fn plan_document(
+    new: &Document,
+    stored: Option<&Arc<Document>>,
+    revision: u64,
+    now: &str,
+) -> Result<Result<Change, Problem>, Refused> {
+    let old = stored.map(|document| &document.object);
+    if let Some(reason) = metadata::conflict(&new.object, old) {
+        return Err(Refused::Conflict {
+            key: new.key.clone(),
+            reason,
+        });
+    }
+    let uid = new_uid();
+    let (operation, document) = match metadata::merge(
+        &new.object,
+        old,
+        Stamp {
+            revision,
+            now,
+            uid: &uid,
+        },
+    ) {
+        Write::Unchanged => (Operation::Unchanged, Ok(stored.cloned())),
+        Write::Created(object) => (Operation::Created, with_object(new, &object).map(Some)),
+        Write::Configured(object) => (Operation::Configured, with_object(new, &object).map(Some)),
+    };
+    Ok(document.map(|document| Change {
+        key: new.key.clone(),
+        operation,
+        document,
+    }))
+}
+
+/// The document as a start from the store would read it, with the place where its author wrote it.
+fn with_object(document: &Document, object: &serde_json::Value) -> Result<Arc<Document>, Problem> {
+    let mut stored = config::from_stored(object).map_err(|problem| Problem {
+        file: document.origin.file.clone(),
+        line: document.origin.line,
+        ..problem
+    })?;
+    stored.origin = document.origin.clone();
+    Ok(Arc::new(stored))
+}
+
+/// The order of documents in a transaction means nothing, so the same key twice means two things at once.
+fn refuse_repeated(new: &[Document]) -> Result<(), Refused> {
+    let mut seen: HashMap<&Key, &Document> = HashMap::new();
+    let mut problems = Vec::new();
+    for document in new {
+        if let Some(first) = seen.insert(&document.key, document) {
+            problems.push(Problem {
+                file: document.origin.file.clone(),
+                line: document.origin.line,
+                kind: document.key.kind.as_str().to_owned(),
+                name: document.key.name.clone(),
+                field: "metadata.name".to_owned(),
+                reason: format!(
+                    "is in this transaction twice (namespace {}), first at {}:{}",
+                    document.key.namespace, first.origin.file, first.origin.line
+                ),
+            });
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Refused::Invalid(problems))
+    }
+}
+
+fn plan_remove(keys: &[Key], documents: &Documents) -> Plan {
+    let mut seen = HashSet::new();
+    let change = |key: &Key| {
+        let there = documents.contains_key(key) && seen.insert(key.clone());
+        let operation = if there { Operation::Deleted } else { Operation::NotFound };
+        Change {
+            key: key.clone(),
+            operation,
+            document: None,
+        }
+    };
+    Plan(keys.iter().map(change).collect())
+}
+
+/// A random (version 4) UUID.
+fn new_uid() -> String {
+    let random: u128 = rand::random();
+    let bits = random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::new_uid;
+
+    #[test]
+    fn a_uid_is_a_version_4_uuid() {
+        for _ in 0..100 {
+            let uid = new_uid();
+            assert_eq!(uid.len(), 36, "{uid}");
+            assert_eq!(uid.as_bytes().get(14), Some(&b'4'), "{uid}");
+            assert!(
+                matches!(uid.as_bytes().get(19), Some(b'8' | b'9' | b'a' | b'b')),
+                "{uid}"
+            );
+        }
+        assert_ne!(new_uid(), new_uid());
+    }
+}

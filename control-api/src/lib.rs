@@ -1,0 +1,16 @@
+//! The control plane (`tsunagi serve`) and the command line for people. Floors as in the design: a room imports lower
+//! floors and itself.
+
+pub mod api;
+pub mod app;
+pub mod bootstrap;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod ingest;
+pub mod snapshot;
+pub mod status;
+pub mod store;
+pub mod telemetry;
+pub mod xds;

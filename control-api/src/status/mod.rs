@@ -1,0 +1,346 @@
+//! Who is connected, and what each proxy has acknowledged: what `tsunagi proxies` shows and `apply --wait` waits for.
+//!
+//! Sessions report here after every step; readers never ask a session. A proxy *answers* a revision when everything it
+//! subscribes to that changed up to it is acknowledged or refused, and *acknowledges* it when nothing is refused. It is
+//! concerned by a revision when a resource that it subscribes to got a new version by it. Revisions that one debounced
+//! push carried together are answered together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How many concerning pushes are remembered per proxy: a wait that begins later than this many does not see its own.
+const CONCERNS_KEPT: usize = 64;
+
+/// Who a proxy says it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    pub namespace: String,
+    pub node_id: String,
+}
+
+/// Revisions greater than `after` up to and including `upto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub after: u64,
+    pub upto: u64,
+}
+
+impl Span {
+    pub fn contains(self, revision: u64) -> bool {
+        self.after < revision && revision <= self.upto
+    }
+}
+
+/// A version that the proxy refused and that is still the current one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub resource: String,
+    pub version: String,
+    pub reason: String,
+    /// The changes that the refused version carries.
+    pub span: Span,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.resource, self.reason)
+    }
+}
+
+/// How far one session is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Newest revision that the session has compared with what its proxy holds.
+    pub seen: u64,
+    pub answered: u64,
+    pub acknowledged: u64,
+    pub subscriptions: usize,
+    pub refused: Vec<Refused>,
+}
+
+/// A line of `tsunagi proxies`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyStatus {
+    pub node_id: String,
+    pub namespace: String,
+    /// Revision up to which everything that the proxy uses is in force there.
+    pub revision_acknowledged: u64,
+    /// Revisions behind the newest.
+    pub lag: u64,
+    /// `resource: reason` of the newest version that the proxy refuses and nothing has replaced yet.
+    pub last_refusal: Option<String>,
+    pub subscriptions: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Acknowledged,
+    Refused,
+    Unanswered,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+/// What became of one revision at one proxy that it concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    pub node_id: String,
+    pub namespace: String,
+    pub state: State,
+    /// Empty when acknowledged.
+    pub reason: String,
+}
+
+/// The connected proxies; one for the whole control plane.
+pub struct Status {
+    connected: Mutex<Connected>,
+    /// Counts reports, so that a waiter misses none.
+    reports: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Connected {
+    last_id: u64,
+    newest_revision: u64,
+    proxies: BTreeMap<Identity, Connection>,
+}
+
+struct Connection {
+    id: u64,
+    progress: Progress,
+    concerns: VecDeque<Span>,
+}
+
+/// One session's hold on the status: dropping it is disconnecting.
+pub struct Reporter {
+    status: Arc<Status>,
+    identity: Identity,
+    id: u64,
+}
+
+impl Status {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            connected: Mutex::default(),
+            reports: watch::Sender::new(0),
+        })
+    }
+
+    /// A session began. Of two with one identity the newest counts, and is shown once.
+    pub fn connect(self: &Arc<Self>, identity: Identity, progress: Progress) -> Reporter {
+        let mut connected = self.lock();
+        connected.last_id += 1;
+        let id = connected.last_id;
+        connected.newest_revision = connected.newest_revision.max(progress.seen);
+        let connection = Connection {
+            id,
+            progress,
+            concerns: VecDeque::new(),
+        };
+        connected.proxies.insert(identity.clone(), connection);
+        drop(connected);
+        self.notify();
+        Reporter {
+            status: Arc::clone(self),
+            identity,
+            id,
+        }
+    }
+
+    /// Every connected proxy, by namespace and name.
+    pub fn proxies(&self) -> Vec<ProxyStatus> {
+        let connected = self.lock();
+        let newest = connected.newest_revision;
+        connected
+            .proxies
+            .iter()
+            .map(|(identity, connection)| connection.line(identity, newest))
+            .collect()
+    }
+
+    /// How the proxies that `revision` concerns have answered it, as soon as all have and at the latest after `limit`.
+    /// A proxy that is not connected when its push goes out is not waited for; one that leaves meanwhile is unanswered
+    /// unless it returns in time. Dropping the future changes nothing.
+    pub async fn wait(&self, revision: u64, limit: Duration) -> Vec<Acknowledgement> {
+        let deadline = Instant::now() + limit;
+        let mut reports = self.reports.subscribe();
+        let mut waiting = Waiting {
+            revision,
+            proxies: BTreeMap::new(),
+        };
+        while !waiting.judge(&self.lock()) {
+            if !matches!(tokio::time::timeout_at(deadline, reports.changed()).await, Ok(Ok(()))) {
+                waiting.judge(&self.lock());
+                break;
+            }
+        }
+        waiting.outcome()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connected> {
+        // Nothing under this lock can panic halfway through a change.
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        self.reports.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl Reporter {
+    /// The session made a step; `concern` when a new world changed something that the proxy subscribes to.
+    pub fn report(&self, progress: Progress, concern: Option<Span>) {
+        let mut connected = self.status.lock();
+        connected.newest_revision = connected.newest_revision.max(progress.seen);
+        if let Some(connection) = connected
+            .proxies
+            .get_mut(&self.identity)
+            .filter(|found| found.id == self.id)
+        {
+            if let Some(span) = concern {
+                connection.concerns.push_back(span);
+                while connection.concerns.len() > CONCERNS_KEPT {
+                    connection.concerns.pop_front();
+                }
+            }
+            connection.progress = progress;
+        }
+        drop(connected);
+        self.status.notify();
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let mut connected = self.status.lock();
+        if connected
+            .proxies
+            .get(&self.identity)
+            .is_some_and(|found| found.id == self.id)
+        {
+            connected.proxies.remove(&self.identity);
+        }
+        drop(connected);
+        self.status.notify();
+    }
+}
+
+impl Connection {
+    fn line(&self, identity: &Identity, newest: u64) -> ProxyStatus {
+        ProxyStatus {
+            node_id: identity.node_id.clone(),
+            namespace: identity.namespace.clone(),
+            revision_acknowledged: self.progress.acknowledged,
+            lag: newest.saturating_sub(self.progress.acknowledged),
+            last_refusal: self
+                .progress
+                .refused
+                .iter()
+                .max_by_key(|refused| refused.span.upto)
+                .map(Refused::to_string),
+            subscriptions: self.progress.subscriptions,
+        }
+    }
+}
+
+/// One `wait`: the proxies found concerned so far.
+struct Waiting {
+    revision: u64,
+    proxies: BTreeMap<Identity, Interest>,
+}
+
+struct Interest {
+    /// The connection in which the revision concerned it.
+    connection: u64,
+    state: State,
+    reason: String,
+}
+
+impl Waiting {
+    /// True: every concerned proxy has answered, and no other can turn out to be concerned.
+    fn judge(&mut self, connected: &Connected) -> bool {
+        let mut all_seen = true;
+        for (identity, connection) in &connected.proxies {
+            all_seen &= connection.progress.seen >= self.revision;
+            if connection.concerns.iter().any(|span| span.contains(self.revision)) {
+                self.proxies
+                    .entry(identity.clone())
+                    .or_insert_with(|| Interest::new(connection.id));
+            }
+        }
+        for (identity, interest) in &mut self.proxies {
+            interest.judge(self.revision, connected.proxies.get(identity));
+        }
+        all_seen
+            && self
+                .proxies
+                .values()
+                .all(|interest| interest.state != State::Unanswered)
+    }
+
+    fn outcome(self) -> Vec<Acknowledgement> {
+        let one = |(identity, interest): (Identity, Interest)| Acknowledgement {
+            node_id: identity.node_id,
+            namespace: identity.namespace,
+            state: interest.state,
+            reason: interest.reason,
+        };
+        self.proxies.into_iter().map(one).collect()
+    }
+}
+
+impl Interest {
+    fn new(connection: u64) -> Self {
+        Self {
+            connection,
+            state: State::Unanswered,
+            reason: String::new(),
+        }
+    }
+
+    fn judge(&mut self, revision: u64, found: Option<&Connection>) {
+        if self.state != State::Unanswered {
+            return;
+        }
+        let Some(connection) = found else {
+            self.reason = "disconnected before it answered".to_owned();
+            return;
+        };
+        if connection.progress.answered < revision {
+            self.reason = "connected, but has not answered".to_owned();
+            return;
+        }
+        // After a reconnect it is no longer known which revisions a refused version carries: any refusal counts.
+        let returned = connection.id != self.connection;
+        let counts = |refused: &&Refused| returned || refused.span.contains(revision);
+        let reasons: Vec<String> = connection
+            .progress
+            .refused
+            .iter()
+            .filter(counts)
+            .map(Refused::to_string)
+            .collect();
+        self.state = if reasons.is_empty() {
+            State::Acknowledged
+        } else {
+            State::Refused
+        };
+        self.reason = reasons.join("; ");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,14 @@
+//! Pushes the world to the proxies: the server half of the delta discovery protocol.
+//!
+//! `session` decides, `entry` is its memory of one resource, `batch` builds one response, `request` reads what a proxy
+//! says of itself, `debounce` paces the worlds, `server` is the only one with sockets and time.
+
+mod batch;
+mod debounce;
+mod entry;
+mod request;
+mod server;
+pub mod session;
+
+pub use server::service;
+pub use session::{Resources, Session};

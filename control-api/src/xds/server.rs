@@ -1,0 +1,238 @@
+//! The discovery service on the wire: one task a stream, which feeds a session and sends what it decides.
+//!
+//! Called by the gRPC server that `app` sets up. A stream ends when the client half-closes it, when the client breaks
+//! the protocol, and when the control plane stops publishing worlds. Nothing is queued for a slow client: a session has
+//! one response in flight, and only an acknowledgement brings the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Streaming};
+use tsunagi_proto::wire::discovery::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+use super::debounce::Debounce;
+use super::session::{Misuse, Session};
+use crate::snapshot::World;
+use crate::status::{Reporter, Span, Status};
+
+/// A first request names everything that a proxy holds.
+const LARGEST_REQUEST_BYTES: usize = 16 << 20;
+const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// The discovery service, to be added to a tonic server. It follows `world` and reports to `status`.
+pub fn service(
+    world: watch::Receiver<Arc<World>>,
+    status: Arc<Status>,
+) -> AggregatedDiscoveryServiceServer<impl AggregatedDiscoveryService> {
+    let service = Discovery {
+        world,
+        status,
+        meters: Meters::new(),
+    };
+    AggregatedDiscoveryServiceServer::new(service)
+        .max_decoding_message_size(LARGEST_REQUEST_BYTES)
+        .max_encoding_message_size(usize::MAX)
+}
+
+struct Discovery {
+    world: watch::Receiver<Arc<World>>,
+    status: Arc<Status>,
+    meters: Meters,
+}
+
+#[derive(Clone)]
+struct Meters {
+    streams: Gauge,
+    responses: Counter,
+    resources: Counter,
+    acknowledged: Counter,
+    refused: Counter,
+    /// From sending a response to its answer.
+    answer_seconds: Histogram,
+}
+
+impl Meters {
+    fn new() -> Self {
+        Self {
+            streams: gauge!("tsunagi_connected_proxies"),
+            responses: counter!("tsunagi_push_responses_total"),
+            resources: counter!("tsunagi_push_resources_total"),
+            acknowledged: counter!("tsunagi_push_answers_total", "result" => "acknowledged"),
+            refused: counter!("tsunagi_push_answers_total", "result" => "refused"),
+            answer_seconds: histogram!("tsunagi_push_answer_duration_seconds"),
+        }
+    }
+}
+
+type Reply = Result<DeltaDiscoveryResponse, tonic::Status>;
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Discovery {
+    type DeltaAggregatedResourcesStream = ReceiverStream<Reply>;
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, tonic::Status> {
+        let (replies, stream) = mpsc::channel(1);
+        let (world, status, meters) = (self.world.clone(), Arc::clone(&self.status), self.meters.clone());
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            let outcome = tokio::select! {
+                outcome = serve(&mut requests, world, &status, &meters, &replies) => outcome,
+                () = replies.closed() => Ok(()),
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "a discovery stream ends");
+                // A client that is not there to read it does not need it.
+                let _ = replies.try_send(Err(error));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// One connected proxy.
+struct Stream<'a> {
+    session: Session<World>,
+    reporter: Reporter,
+    replies: &'a mpsc::Sender<Reply>,
+    meters: &'a Meters,
+    /// When the response in flight was sent.
+    sent: Option<Instant>,
+}
+
+/// Until the client half-closes its side, or an error. Dropping it disconnects the proxy.
+async fn serve(
+    requests: &mut Streaming<DeltaDiscoveryRequest>,
+    mut world: watch::Receiver<Arc<World>>,
+    status: &Arc<Status>,
+    meters: &Meters,
+    replies: &mpsc::Sender<Reply>,
+) -> Result<(), tonic::Status> {
+    let Some(first) = first_request(requests).await? else {
+        return Ok(());
+    };
+    let session = Session::new(Arc::clone(&world.borrow_and_update()), &first).map_err(refuse)?;
+    tracing::info!(
+        node = session.identity().node_id,
+        namespace = session.identity().namespace,
+        "a proxy connected"
+    );
+    let reporter = status.connect(session.identity().clone(), session.progress());
+    let _connected = Connected::new(&meters.streams);
+    let mut stream = Stream {
+        session,
+        reporter,
+        replies,
+        meters,
+        sent: None,
+    };
+    let mut debounce = Debounce::default();
+    stream.step(None)?;
+    loop {
+        tokio::select! {
+            request = requests.message() => match request? {
+                Some(request) => stream.request(&request)?,
+                None => return Ok(()),
+            },
+            changed = world.changed() => match changed {
+                Ok(()) => debounce.changed(Instant::now()),
+                // The control plane is stopping.
+                Err(_) => return Ok(()),
+            },
+            () = until(debounce.due()) => {
+                debounce.pushed(Instant::now());
+                let newest = Arc::clone(&world.borrow_and_update());
+                let concern = stream.session.world(newest);
+                stream.step(concern)?;
+            }
+        }
+    }
+}
+
+/// `None`: the client left without a word.
+async fn first_request(
+    requests: &mut Streaming<DeltaDiscoveryRequest>,
+) -> Result<Option<DeltaDiscoveryRequest>, tonic::Status> {
+    let first = tokio::time::timeout(FIRST_REQUEST_LIMIT, requests.message()).await;
+    first.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no request came on the stream")))
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn refuse(misuse: Misuse) -> tonic::Status {
+    tonic::Status::invalid_argument(misuse.to_string())
+}
+
+impl Stream<'_> {
+    fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), tonic::Status> {
+        if !request.response_nonce.is_empty() {
+            self.count_answer(request);
+        }
+        self.session.request(request).map_err(refuse)?;
+        self.step(None)
+    }
+
+    fn count_answer(&mut self, request: &DeltaDiscoveryRequest) {
+        if let Some(sent) = self.sent.take() {
+            self.meters.answer_seconds.record(sent.elapsed());
+        }
+        match &request.error_detail {
+            None => self.meters.acknowledged.increment(1),
+            Some(error) => {
+                self.meters.refused.increment(1);
+                let identity = self.session.identity();
+                let (node, namespace) = (&identity.node_id, &identity.namespace);
+                tracing::warn!(
+                    node,
+                    namespace,
+                    reason = error.message,
+                    "a proxy refused what it was sent"
+                );
+            }
+        }
+    }
+
+    /// Sends what the session wants to send now, and reports.
+    fn step(&mut self, concern: Option<Span>) -> Result<(), tonic::Status> {
+        if let Some(response) = self.session.response() {
+            self.meters.responses.increment(1);
+            self.meters.resources.increment(response.resources.len() as u64);
+            self.sent = Some(Instant::now());
+            // There is room when the client tells the truth about what it has received.
+            let sent = self.replies.try_send(Ok(response));
+            sent.map_err(|_| tonic::Status::resource_exhausted("responses are acknowledged but not read"))?;
+        }
+        self.reporter.report(self.session.progress(), concern);
+        Ok(())
+    }
+}
+
+/// Counts a proxy as connected as long as it lives.
+struct Connected<'a>(&'a Gauge);
+
+impl<'a> Connected<'a> {
+    fn new(streams: &'a Gauge) -> Self {
+        streams.increment(1.0);
+        Self(streams)
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

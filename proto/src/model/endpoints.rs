@@ -1,0 +1,206 @@
+//! The endpoints of a service, and how a change turns one set into the next.
+//!
+//! The checksum is a sum of hashes, one an endpoint, so a change costs what it changes; it tells a proxy that lost a
+//! change to ask for the whole.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use prost::Message;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Invalid, host};
+use crate::wire::mesh;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub id: String,
+    pub address: IpAddr,
+    /// Service port -> endpoint port, sorted by service port.
+    pub ports: Vec<(u16, u16)>,
+    /// Sorted by key.
+    pub labels: Vec<(String, String)>,
+    /// `region/zone/subzone`.
+    pub locality: String,
+    /// At least 1.
+    pub weight: u32,
+    pub health: Health,
+    pub service_account: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Healthy,
+    Draining,
+    Unhealthy,
+}
+
+impl Endpoint {
+    /// Where a request to `service_port` goes; `None`: the endpoint does not serve that port.
+    pub fn socket_address(&self, service_port: u16) -> Option<SocketAddr> {
+        let (_, port) = self.ports.iter().find(|(service, _)| *service == service_port)?;
+        Some(SocketAddr::new(self.address, *port))
+    }
+
+    pub fn has_labels(&self, wanted: &[(String, String)]) -> bool {
+        wanted.iter().all(|label| self.labels.contains(label))
+    }
+}
+
+/// The endpoints of one service, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSet {
+    pub fqdn: String,
+    endpoints: BTreeMap<String, (Arc<Endpoint>, u64)>,
+    checksum: u64,
+}
+
+fn hash(wire: &mesh::Endpoint) -> u64 {
+    xxh3_64(&wire.encode_to_vec())
+}
+
+/// Of a whole set: the wrapping sum of the hash of each endpoint's encoding.
+pub fn endpoints_checksum(endpoints: &[mesh::Endpoint]) -> u64 {
+    endpoints.iter().map(hash).fold(0, u64::wrapping_add)
+}
+
+impl EndpointSet {
+    /// From a message that carries the whole set.
+    pub fn whole(wire: mesh::Endpoints) -> Result<Self, Invalid> {
+        if wire.change {
+            return Err(Invalid::new("change", "a change came where the whole set was expected"));
+        }
+        Self { fqdn: wire.fqdn.clone(), ..Self::default() }.changed(wire)
+    }
+
+    /// The set after a change; refused when the change does not start from this set.
+    pub fn apply(&self, wire: mesh::Endpoints) -> Result<Self, Invalid> {
+        if !wire.change {
+            return Self::whole(wire);
+        }
+        if wire.base_checksum != self.checksum {
+            return Err(Invalid::new("base_checksum", "the change does not start from the endpoints held here"));
+        }
+        self.clone().changed(wire)
+    }
+
+    fn changed(mut self, wire: mesh::Endpoints) -> Result<Self, Invalid> {
+        for id in &wire.removals {
+            self.remove(id);
+        }
+        for endpoint in wire.upserts {
+            let hash = hash(&endpoint);
+            let endpoint = Endpoint::try_from(endpoint)?;
+            self.remove(&endpoint.id);
+            self.checksum = self.checksum.wrapping_add(hash);
+            self.endpoints.insert(endpoint.id.clone(), (Arc::new(endpoint), hash));
+        }
+        if self.checksum != wire.checksum {
+            return Err(Invalid::new("checksum", "the endpoints do not add up to the checksum sent with them"));
+        }
+        Ok(self)
+    }
+
+    fn remove(&mut self, id: &str) {
+        if let Some((_, hash)) = self.endpoints.remove(id) {
+            self.checksum = self.checksum.wrapping_sub(hash);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values().map(|(endpoint, _)| endpoint)
+    }
+
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    pub fn checksum(&self) -> u64 {
+        self.checksum
+    }
+}
+
+impl TryFrom<mesh::Endpoint> for Endpoint {
+    type Error = Invalid;
+
+    fn try_from(wire: mesh::Endpoint) -> Result<Self, Invalid> {
+        let within = |error: Invalid| error.within(format!("endpoints[{}]", wire.id));
+        if wire.id.is_empty() {
+            return Err(Invalid::new("endpoints", "an endpoint without an id"));
+        }
+        let health = match wire.health() {
+            mesh::Health::Healthy => Health::Healthy,
+            mesh::Health::Draining => Health::Draining,
+            mesh::Health::Unhealthy => Health::Unhealthy,
+        };
+        let address = wire
+            .address
+            .parse()
+            .map_err(|_| within(Invalid::new("address", format!("{:?} is not an IP address", wire.address))))?;
+        let ports = wire
+            .ports
+            .iter()
+            .map(|pair| Ok((host::port("ports", pair.service_port)?, host::port("ports", pair.port)?)))
+            .collect::<Result<_, Invalid>>()
+            .map_err(within)?;
+        Ok(Self {
+            address,
+            ports,
+            labels: wire.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+            locality: wire.locality,
+            weight: wire.weight.max(1),
+            health,
+            service_account: wire.service_account,
+            id: wire.id,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(id: &str, weight: u32) -> mesh::Endpoint {
+        mesh::Endpoint { id: id.into(), address: "10.0.0.1".into(), weight, ..Default::default() }
+    }
+
+    fn whole(endpoints: Vec<mesh::Endpoint>) -> mesh::Endpoints {
+        let checksum = endpoints_checksum(&endpoints);
+        mesh::Endpoints { fqdn: "a".into(), upserts: endpoints, checksum, ..Default::default() }
+    }
+
+    #[test]
+    fn a_change_leads_to_the_same_set_as_the_whole() {
+        let before = EndpointSet::whole(whole(vec![endpoint("a", 1), endpoint("b", 1)])).unwrap();
+        let after = whole(vec![endpoint("b", 2), endpoint("c", 1)]);
+        let change = mesh::Endpoints {
+            change: true,
+            base_checksum: before.checksum(),
+            upserts: after.upserts.clone(),
+            removals: vec!["a".into()],
+            ..after.clone()
+        };
+        assert_eq!(before.apply(change).unwrap(), EndpointSet::whole(after).unwrap());
+    }
+
+    #[test]
+    fn a_change_from_another_base_is_refused() {
+        let before = EndpointSet::whole(whole(vec![endpoint("a", 1)])).unwrap();
+        let change = mesh::Endpoints { change: true, base_checksum: 1, ..Default::default() };
+        assert_eq!(before.apply(change).unwrap_err().field, "base_checksum");
+        let lost = mesh::Endpoints { change: true, base_checksum: before.checksum(), checksum: 1, ..Default::default() };
+        assert_eq!(before.apply(lost).unwrap_err().field, "checksum");
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_by_name() {
+        let bad = mesh::Endpoint { id: "x".into(), address: "nowhere".into(), ..Default::default() };
+        let error = EndpointSet::whole(whole(vec![bad])).unwrap_err();
+        assert_eq!(error.field, "endpoints[x].address");
+    }
+}

@@ -1,0 +1,52 @@
+//! Checked configuration: what comes out of these `TryFrom`s cannot be invalid. The control plane admits with the very
+//! code that the proxy refuses with.
+
+mod cluster;
+mod endpoints;
+mod header_operations;
+mod host;
+mod matching;
+mod retry;
+
+pub use cluster::{Cluster, ClusterKey, ConnectionPool, LoadBalancer, OutlierDetection, UNLIMITED};
+pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
+pub use header_operations::HeaderOperations;
+pub use host::{Host, HttpRule, Port, Protocol, RouteTable, WeightedDestination, Workload};
+pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
+pub use retry::{RetryOn, RetryPolicy};
+
+use std::time::Duration;
+
+/// Why a resource is refused: the field's path on the wire and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Invalid {
+    pub field: String,
+    pub reason: String,
+}
+
+impl Invalid {
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: reason.into() }
+    }
+
+    /// The same, seen from the message that contains the field.
+    pub(crate) fn within(mut self, outer: impl AsRef<str>) -> Self {
+        self.field = format!("{}.{}", outer.as_ref(), self.field);
+        self
+    }
+}
+
+/// A duration on the wire; zero and absent are `None`.
+pub(crate) fn duration(field: &str, value: Option<prost_types::Duration>) -> Result<Option<Duration>, Invalid> {
+    let Some(value) = value else { return Ok(None) };
+    match Duration::try_from(value) {
+        Ok(Duration::ZERO) => Ok(None),
+        Ok(duration) if duration <= MAX_DURATION => Ok(Some(duration)),
+        Ok(_) => Err(Invalid::new(field, "longer than a year")),
+        Err(_) => Err(Invalid::new(field, "a duration must not be negative")),
+    }
+}
+
+/// Keeps every sum of an `Instant` and a configured duration far from overflow.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -1,0 +1,55 @@
+//! Tests of the wiring inside one process; the whole proxy is tested end to end in the `tests` package.
+
+use std::net::TcpListener;
+
+use clap::Parser;
+
+use super::*;
+use crate::bootstrap::{Command, CommandLine};
+
+/// Options that ask for free ports only, and `flags`.
+fn options(flags: &[&str]) -> Options {
+    let addresses =
+        ["outbound", "inbound", "admin", "metrics", "health"].map(|name| format!("--{name}-addr=127.0.0.1:0"));
+    let line = ["tsunagi-proxy", "run", "--workers=2", "--access-log=off"].map(str::to_owned);
+    let line = line
+        .into_iter()
+        .chain(addresses)
+        .chain(flags.iter().map(|flag| (*flag).to_owned()));
+    // A later flag must replace an earlier one of the same name.
+    let mut last: Vec<String> = Vec::new();
+    for word in line {
+        let name = word.split('=').next().unwrap_or_default().to_owned();
+        last.retain(|known| known.split('=').next() != Some(name.as_str()));
+        last.push(word);
+    }
+    let Command::Run(options) = CommandLine::parse_from(last).command;
+    *options
+}
+
+#[test]
+fn port_0_is_announced_as_the_real_port_and_shared_by_the_workers() {
+    let sockets = Sockets::bind(&options(&[])).expect("free ports");
+    let announced = sockets.announcement();
+    let names: Vec<_> = announced.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["outbound", "inbound", "admin", "metrics", "health"]);
+    assert!(announced.iter().all(|(_, address)| address.port() != 0));
+    assert_eq!(sockets.workers.len(), 2);
+    for worker in &sockets.workers {
+        assert_eq!(worker.outbound.local_addr().ok(), Some(announced[0].1));
+        assert_eq!(worker.inbound.local_addr().ok(), Some(announced[1].1));
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_with_its_flag_also_if_its_owner_would_share_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let flag = format!("--metrics-addr={}", taken.local_addr().expect("bound"));
+    let error = Sockets::bind(&options(&[&flag])).err().expect("taken").to_string();
+    assert!(error.contains("--metrics-addr"), "{error}");
+
+    let other_proxy = Sockets::bind(&options(&[])).expect("free ports");
+    let flag = format!("--outbound-addr={}", other_proxy.workers[0].outbound_addr);
+    let error = Sockets::bind(&options(&[&flag])).err().expect("taken").to_string();
+    assert!(error.contains("--outbound-addr"), "{error}");
+}

@@ -1,0 +1,141 @@
+//! One downstream connection: HTTP/1 or HTTP/2, as its first bytes say, until it ends or is drained.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use super::request_path::{Downstream, Proxy, serve};
+use crate::drain::DrainWatch;
+use crate::net::Prefixed;
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_CONCURRENT_STREAMS: u32 = 1000;
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Serves until the client closes or, while draining, the requests in flight are answered.
+pub async fn serve_connection<S>(proxy: &Arc<Proxy>, downstream: Downstream, mut stream: S, drain: Option<DrainWatch>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok((preface, prefix)) = read_preface(&mut stream).await else { return };
+    if prefix.is_empty() {
+        return;
+    }
+    let stream = TokioIo::new(Prefixed::new(prefix, stream));
+    let ended = if preface {
+        serve_http2(proxy, downstream, stream, drain).await
+    } else {
+        serve_http1(proxy, downstream, stream, drain).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "downstream connection ended");
+    }
+}
+
+async fn serve_http1<S>(
+    proxy: &Arc<Proxy>,
+    downstream: Downstream,
+    stream: TokioIo<Prefixed<S>>,
+    drain: Option<DrainWatch>,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| respond(proxy, downstream, request));
+    let connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_header_size(MAX_HEAD_BYTES)
+        .auto_date_header(false)
+        .serve_connection(stream, service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = draining(drain) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+async fn serve_http2<S>(
+    proxy: &Arc<Proxy>,
+    downstream: Downstream,
+    stream: TokioIo<Prefixed<S>>,
+    drain: Option<DrainWatch>,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let proxy = Arc::clone(proxy);
+    let service = service_fn(move |request| {
+        let proxy = Arc::clone(&proxy);
+        async move { respond(&proxy, downstream, request).await }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .auto_date_header(false)
+        .serve_connection(stream, service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = draining(drain) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+async fn respond(
+    proxy: &Arc<Proxy>,
+    downstream: Downstream,
+    request: Request<Incoming>,
+) -> Result<http::Response<super::ResponseBody>, Infallible> {
+    Ok(serve(proxy, &downstream, request).await)
+}
+
+async fn draining(drain: Option<DrainWatch>) {
+    match drain {
+        Some(mut drain) => drain.draining().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads until it is certain whether the client starts with HTTP/2's preface. What was read comes along.
+async fn read_preface(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(bool, Bytes)> {
+    let mut read = BytesMut::with_capacity(HTTP2_PREFACE.len());
+    loop {
+        let known = read.len().min(HTTP2_PREFACE.len());
+        if read[..known] != HTTP2_PREFACE[..known] {
+            return Ok((false, read.freeze()));
+        }
+        if known == HTTP2_PREFACE.len() {
+            return Ok((true, read.freeze()));
+        }
+        if stream.read_buf(&mut read).await? == 0 {
+            return Ok((false, read.freeze()));
+        }
+    }
+}
+
+/// Do the first bytes look like an HTTP request? What was read comes along.
+pub(super) async fn starts_like_http(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(bool, Bytes)> {
+    let mut read = BytesMut::with_capacity(32);
+    stream.read_buf(&mut read).await?;
+    let http = read.first().is_some_and(u8::is_ascii_uppercase)
+        && read.iter().take_while(|byte| **byte != b' ').all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
+    Ok((http, read.freeze()))
+}

@@ -1,0 +1,178 @@
+//! Every answer that the proxy invents. Flags and the phrases that people search for are Envoy's.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::response_body::ResponseBody;
+use crate::telemetry::Flags;
+
+/// Why the proxy answers by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    BadRequest(&'static str),
+    NoRoute(Cow<'static, str>),
+    ClusterNotFound(Cow<'static, str>),
+    NoHealthyUpstream,
+    Overflow(&'static str),
+    ConnectFailure(String),
+    UpstreamReset { remote: bool },
+    UpstreamProtocol,
+    Timeout,
+    BrokenRequestBody,
+}
+
+#[derive(Debug)]
+pub struct LocalReply {
+    pub status: StatusCode,
+    pub flags: Flags,
+    pub details: &'static str,
+    pub body: Cow<'static, str>,
+}
+
+impl Cause {
+    pub fn reply(self) -> LocalReply {
+        let reply = |status, flags, details, body| LocalReply { status, flags, details, body };
+        match self {
+            Self::BadRequest(reason) => {
+                reply(StatusCode::BAD_REQUEST, Flags::DPE, "downstream_protocol_error", Cow::Borrowed(reason))
+            }
+            Self::NoRoute(body) => reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", body),
+            Self::ClusterNotFound(body) => reply(StatusCode::SERVICE_UNAVAILABLE, Flags::NC, "cluster_not_found", body),
+            Self::NoHealthyUpstream => {
+                reply(StatusCode::SERVICE_UNAVAILABLE, Flags::UH, "no_healthy_upstream", "no healthy upstream".into())
+            }
+            Self::Overflow(limit) => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flags::UO,
+                "overflow",
+                format!("upstream connect error or disconnect/reset before headers. reset reason: overflow ({limit})").into(),
+            ),
+            Self::ConnectFailure(error) => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flags::UF,
+                "upstream_reset_before_response_started{connection_failure}",
+                format!(
+                    "upstream connect error or disconnect/reset before headers. reset reason: connection failure: {error}"
+                )
+                .into(),
+            ),
+            Self::UpstreamReset { remote: true } => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flags::UR,
+                "upstream_reset_before_response_started{remote_reset}",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote reset".into(),
+            ),
+            Self::UpstreamReset { remote: false } => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flags::UC,
+                "upstream_reset_before_response_started{connection_termination}",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination".into(),
+            ),
+            Self::UpstreamProtocol => reply(
+                StatusCode::BAD_GATEWAY,
+                Flags::UPE,
+                "upstream_reset_before_response_started{protocol_error}",
+                "upstream connect error or disconnect/reset before headers. reset reason: protocol error".into(),
+            ),
+            Self::Timeout => {
+                reply(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "response_timeout", "upstream request timeout".into())
+            }
+            Self::BrokenRequestBody => reply(
+                StatusCode::BAD_REQUEST,
+                Flags::DC,
+                "downstream_remote_disconnect",
+                "the request's body ended early".into(),
+            ),
+        }
+    }
+}
+
+impl LocalReply {
+    /// The response: plain text, or a trailers-only status for a gRPC request.
+    pub fn response(&self, grpc: bool) -> Response<ResponseBody> {
+        let mut response = if grpc { self.grpc() } else { self.plain() };
+        if self.flags.contains(Flags::UO) {
+            response.headers_mut().insert(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
+        }
+        if self.status == StatusCode::BAD_REQUEST {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn plain(&self) -> Response<ResponseBody> {
+        let mut text = self.body.clone().into_owned();
+        text.push('\n');
+        let mut response = Response::new(ResponseBody::local(Bytes::from(text)));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        response
+    }
+
+    fn grpc(&self) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::local(Bytes::new()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(HeaderName::from_static("grpc-status"), grpc_status(self.status).into());
+        if let Ok(message) = HeaderValue::from_str(&percent_encoded(&self.body)) {
+            headers.insert(HeaderName::from_static("grpc-message"), message);
+        }
+        response
+    }
+}
+
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// gRPC's mapping of HTTP statuses (`doc/http-grpc-status-mapping.md`).
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+/// `grpc-message` is percent-encoded: what is not printable ASCII, and `%` itself.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_pool_says_so_in_its_flag_and_header() {
+        let reply = Cause::Overflow("pending_requests").reply();
+        let response = reply.response(false);
+        assert_eq!((response.status().as_u16(), reply.flags), (503, Flags::UO));
+        assert_eq!(response.headers()["x-envoy-overloaded"], "true");
+    }
+
+    #[test]
+    fn a_grpc_request_gets_a_grpc_status_and_no_text() {
+        let response = Cause::NoHealthyUpstream.reply().response(true);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert_eq!(response.headers()["grpc-message"], "no healthy upstream");
+        assert!(http_body::Body::is_end_stream(response.body()));
+    }
+
+    #[test]
+    fn a_grpc_message_cannot_break_the_header() {
+        assert_eq!(percent_encoded("50% é\n"), "50%25 %C3%A9%0A");
+    }
+}

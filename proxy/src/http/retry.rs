@@ -1,0 +1,146 @@
+//! Whether a failed attempt is repeated, and after how long.
+//!
+//! Conditions are Envoy's (`source/common/router/retry_state_impl.cc`). Ours on purpose: without a policy of the user only
+//! what provably was not processed is repeated, or a request whose method is idempotent; and a budget bounds all retries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use tsunagi_proto::model::RetryPolicy;
+
+use super::forward::Failure;
+use super::head::is_idempotent;
+use crate::limits::Permit;
+use crate::telemetry::Flags;
+use crate::upstream::{Cluster, Endpoint};
+
+/// Requests that found their connection closed before anything was sent; the pool may hold several such.
+const MAX_STALE: u32 = 32;
+/// Ceiling of the backoff, in base intervals.
+const BACKOFF_CEILING: u32 = 10;
+
+pub struct Retries<'a> {
+    policy: &'a RetryPolicy,
+    cluster: &'a Cluster,
+    idempotent: bool,
+    made: u32,
+    stale: u32,
+    pub tried: Vec<Arc<Endpoint>>,
+    permit: Option<Permit>,
+    /// A retry was wanted and none was left.
+    exhausted: bool,
+    /// A retry was wanted and the budget did not allow it.
+    overflowed: bool,
+}
+
+impl<'a> Retries<'a> {
+    pub fn new(policy: &'a RetryPolicy, cluster: &'a Cluster, method: &Method) -> Self {
+        Self {
+            policy,
+            cluster,
+            idempotent: is_idempotent(method),
+            made: 0,
+            stale: 0,
+            tried: Vec::new(),
+            permit: None,
+            exhausted: false,
+            overflowed: false,
+        }
+    }
+
+    /// Each attempt has a time of its own, after which there may be another.
+    pub fn may_be_cut_off(&self) -> bool {
+        self.policy.per_try_timeout.is_some() && self.made < self.policy.attempts
+    }
+
+    /// Might the request be needed again after it was sent? Then a copy of its head is kept.
+    pub fn may_repeat_sent(&self, reused: bool, http2: bool) -> bool {
+        let left = self.made < self.policy.attempts;
+        left && if self.policy.on.explicit { true } else { http2 || (reused && self.idempotent) }
+    }
+
+    /// Does the user's policy need the body kept?
+    pub fn keeps_body(policy: &RetryPolicy, method: &Method) -> bool {
+        policy.attempts > 0 && (policy.on.explicit || is_idempotent(method))
+    }
+
+    /// An attempt failed: is there another? The answer counts against attempts and budget.
+    pub fn after_failure(&mut self, failure: &Failure, endpoint: Option<&Arc<Endpoint>>) -> bool {
+        if matches!(failure, Failure::Stale) {
+            self.stale += 1;
+            return self.stale <= MAX_STALE;
+        }
+        let on = &self.policy.on;
+        let any_reset = (on.reset || on.any_5xx || on.gateway_error) && (on.explicit || self.idempotent);
+        let wanted = match failure {
+            Failure::Connect(_) => on.connect_failure || any_reset,
+            Failure::Refused => on.refused_stream || any_reset,
+            Failure::Reset { .. } | Failure::TryTimeout => any_reset,
+            Failure::ResetBeforeRequest => on.reset_before_request || any_reset,
+            Failure::Stale
+            | Failure::Overflow(_)
+            | Failure::NoEndpoint
+            | Failure::Timeout
+            | Failure::Protocol
+            | Failure::BrokenRequestBody => false,
+        };
+        wanted && self.take(endpoint)
+    }
+
+    pub fn after_response(&mut self, status: u16, headers: &HeaderMap, endpoint: &Arc<Endpoint>) -> bool {
+        let grpc = || {
+            let status = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
+            status.is_some_and(|status| self.policy.on.grpc.contains(&status))
+        };
+        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint))
+    }
+
+    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>) -> bool {
+        if self.made >= self.policy.attempts {
+            self.exhausted = self.policy.attempts > 0;
+            return false;
+        }
+        self.permit = None;
+        self.permit = self.cluster.retries.acquire(self.cluster.requests.current());
+        if self.permit.is_none() {
+            self.overflowed = true;
+            self.cluster.series.overflow_retries.increment(1);
+            return false;
+        }
+        self.made += 1;
+        if let Some(endpoint) = endpoint.filter(|_| self.policy.ignore_previous_hosts) {
+            self.tried.push(Arc::clone(endpoint));
+        }
+        true
+    }
+
+    /// Fully jittered exponential backoff; none before a repeat that follows a stale connection.
+    pub fn backoff(&self, failure: Option<&Failure>, random: u64) -> Duration {
+        if matches!(failure, Some(Failure::Stale)) {
+            return Duration::ZERO;
+        }
+        let factor = 1u32.checked_shl(self.made.saturating_sub(1)).unwrap_or(BACKOFF_CEILING).min(BACKOFF_CEILING);
+        let ceiling = self.policy.backoff.saturating_mul(factor);
+        ceiling.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+    }
+
+    /// Says in the response's flags that another attempt was wanted.
+    pub fn flag(&self, flags: &mut Flags) {
+        if self.exhausted {
+            flags.insert(Flags::URX);
+        }
+        if self.overflowed {
+            flags.insert(Flags::UO);
+        }
+    }
+
+    /// Counts how the last retry ended.
+    pub fn record(&self, success: bool) {
+        if self.made > 0 {
+            let series = &self.cluster.series;
+            let counter = if success { &series.retries_success } else { &series.retries_failure };
+            counter.increment(1);
+        }
+    }
+}

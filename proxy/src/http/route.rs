@@ -1,0 +1,118 @@
+//! From a request to its destination: the host (asked for on first use), its port, the rule, the draw by weight.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use http::request;
+use tokio::time::timeout;
+use tsunagi_proto::decide::{RequestHead, choose_destination, decide};
+use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryPolicy, WeightedDestination};
+
+use super::head::Authority;
+use super::local_reply::Cause;
+use super::request_path::Proxy;
+use crate::snapshot::{Destination, Host, Lookup, Port};
+
+/// The destination of one request and what its rule says.
+pub struct Route<'h> {
+    pub destination: &'h Destination,
+    /// `None`: no VirtualService.
+    told: Option<(&'h HttpRule, &'h WeightedDestination)>,
+}
+
+static NO_OPERATIONS: LazyLock<HeaderOperations> = LazyLock::new(HeaderOperations::default);
+static DEFAULT_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
+
+impl<'h> Route<'h> {
+    pub fn label(&self) -> &'h str {
+        self.told.map_or("default", |(rule, _)| &rule.label)
+    }
+
+    pub fn timeout(&self) -> Option<Duration> {
+        self.told.and_then(|(rule, _)| rule.timeout)
+    }
+
+    pub fn retries(&self) -> &'h RetryPolicy {
+        self.told.map_or(&DEFAULT_RETRIES, |(rule, _)| &rule.retries)
+    }
+
+    /// Of the route, then of the destination.
+    pub fn request_headers(&self) -> [&'h HeaderOperations; 2] {
+        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| [&rule.request_headers, &to.request_headers])
+    }
+
+    pub fn response_headers(&self) -> [&'h HeaderOperations; 2] {
+        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| [&rule.response_headers, &to.response_headers])
+    }
+}
+
+/// The host that the name means. The first request to a host waits until the control plane has told us about it.
+pub async fn find_host(proxy: &Proxy, authority: &Authority<'_>) -> Result<Arc<Host>, Cause> {
+    let namespace = &proxy.reader.shared().namespace;
+    let find = || proxy.reader.with(|snapshot| snapshot.find(&authority.host, namespace));
+    let unknown = || Cause::NoRoute(format!("no service is called {:?}", authority.host).into());
+    match find() {
+        Lookup::Found(host) => Ok(host),
+        Lookup::Absent => Err(unknown()),
+        Lookup::Unknown(names) => {
+            let mut changes = proxy.reader.shared().changes();
+            if !proxy.demand.want(names) {
+                return Err(Cause::ClusterNotFound("too many unknown services are being asked for".into()));
+            }
+            let arrived = async {
+                loop {
+                    match find() {
+                        Lookup::Found(host) => return Ok(host),
+                        Lookup::Absent => return Err(unknown()),
+                        Lookup::Unknown(_) => {}
+                    }
+                    if changes.changed().await.is_err() {
+                        return Err(unknown());
+                    }
+                }
+            };
+            timeout(proxy.on_demand_timeout, arrived).await.unwrap_or_else(|_| {
+                Err(Cause::ClusterNotFound(
+                    format!("the control plane has not said yet where {:?} is", authority.host).into(),
+                ))
+            })
+        }
+    }
+}
+
+pub fn find_port<'h>(host: &'h Host, authority: &Authority<'_>) -> Result<&'h Port, Cause> {
+    let port = match authority.port {
+        Some(number) => host.port(number),
+        None => host.first_http_port(),
+    };
+    port.ok_or_else(|| {
+        let what = authority.port.map_or("HTTP port".to_owned(), |number| format!("port {number}"));
+        Cause::NoRoute(format!("{} has no {what}", host.told.fqdn).into())
+    })
+}
+
+/// The rule and the draw.
+pub fn find_route<'h>(
+    host: &'h Host,
+    port: &'h Port,
+    parts: &request::Parts,
+    authority: &Authority<'_>,
+    random: u64,
+) -> Option<Route<'h>> {
+    let Some(routes) = host.told.routes.as_ref().filter(|_| port.routed) else {
+        return Some(Route { destination: port.plain.destinations.first()?, told: None });
+    };
+    let head = RequestHead {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        authority: authority.text,
+        headers: &parts.headers,
+        port: port.number,
+    };
+    let index = decide(routes, &head)?;
+    let rule = routes.rules.get(index)?;
+    let drawn = choose_destination(rule, random);
+    let destination = port.rules.get(index)?.destinations.get(drawn)?;
+    Some(Route { destination, told: Some((rule, rule.route.get(drawn)?)) })
+}

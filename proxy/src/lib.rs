@@ -1,0 +1,14 @@
+//! The sidecar: doors (`listener`, `xds`, `admin`), serving (`http`), what was told (`snapshot`), what was learned (`upstream`).
+
+pub mod admin;
+pub mod app;
+pub mod bootstrap;
+pub mod drain;
+pub mod error;
+pub mod telemetry;
+pub mod http;
+pub mod limits;
+pub mod listener;
+pub mod net;
+pub mod snapshot;
+pub mod upstream;

@@ -1,0 +1,58 @@
+//! The data threads' doors: accept on the outbound and the inbound socket, serve each connection, stop when drained.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::drain::DrainWatch;
+use crate::http::{Downstream, Proxy, serve_connection};
+use crate::telemetry::{Direction, Telemetry};
+
+/// Pause after `accept` failed, for example for want of file descriptors.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Accepts on one socket of one worker until draining begins. Connections go on in tasks of their own.
+pub async fn accept(
+    listener: std::net::TcpListener,
+    direction: Direction,
+    proxy: Arc<Proxy>,
+    telemetry: Telemetry,
+    mut drain: DrainWatch,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.draining() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, remote)) => serve(stream, remote, direction, &proxy, &telemetry, &drain),
+            Err(error) => {
+                tracing::warn!(%error, direction = direction.as_str(), "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    remote: SocketAddr,
+    direction: Direction,
+    proxy: &Arc<Proxy>,
+    telemetry: &Telemetry,
+    drain: &DrainWatch,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the client left before it was served");
+        return;
+    }
+    let guards = (telemetry.active_connection(direction), drain.connection());
+    let downstream = Downstream { direction, remote: Some(remote), tunnelled: false };
+    let (proxy, drain) = (Arc::clone(proxy), drain.clone());
+    tokio::spawn(async move {
+        serve_connection(&proxy, downstream, stream, Some(drain)).await;
+        drop(guards);
+    });
+}

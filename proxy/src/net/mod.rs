@@ -1,0 +1,9 @@
+//! Sockets: listening with one accept queue a worker, connecting within a time, and bytes that were read too early.
+
+mod connect;
+mod listen;
+mod prefixed;
+
+pub use connect::{ConnectError, connect};
+pub use listen::bind;
+pub use prefixed::Prefixed;

@@ -1,0 +1,170 @@
+//! Hosts as the request path wants them: rules by index, destinations resolved to clusters, series at hand. Nothing is
+//! looked up by name for a request once its host is found.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Protocol};
+
+use crate::telemetry::{Direction, RequestSeries, Telemetry};
+use crate::upstream::{self, Members, Registry};
+
+/// The route label of a request that meets no VirtualService.
+const PLAIN_ROUTE: &str = "default";
+
+#[derive(Debug)]
+pub struct Host {
+    pub told: Arc<model::Host>,
+    /// Sorted by number; only those that speak HTTP have rules.
+    pub ports: Vec<Port>,
+    /// Seconds since `epoch` of the last request, for giving up hosts that nobody calls.
+    used: AtomicU64,
+    epoch: Instant,
+    /// Requests that no rule matched.
+    pub unrouted: Arc<RequestSeries>,
+}
+
+#[derive(Debug)]
+pub struct Port {
+    pub number: u16,
+    pub protocol: Protocol,
+    /// A rule of the VirtualService concerns this port; else the VirtualService does not.
+    pub routed: bool,
+    /// Parallel to the rules of `told.routes`.
+    pub rules: Vec<Rule>,
+    /// The port's own cluster, for hosts without a VirtualService and for plain TCP.
+    pub plain: Rule,
+}
+
+#[derive(Debug)]
+pub struct Rule {
+    /// Parallel to the rule's `route`.
+    pub destinations: Vec<Destination>,
+}
+
+#[derive(Debug)]
+pub struct Destination {
+    /// `None`: no such host or subset, 503 `NC`.
+    pub cluster: Option<Arc<Cluster>>,
+    pub series: Arc<RequestSeries>,
+}
+
+/// A cluster as told, joined with what was learned about it.
+#[derive(Debug)]
+pub struct Cluster {
+    pub told: Arc<model::Cluster>,
+    pub members: Arc<Members>,
+    pub learned: Arc<upstream::Cluster>,
+}
+
+impl Host {
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// What a name without a port means: the first port that speaks HTTP.
+    pub fn first_http_port(&self) -> Option<&Port> {
+        self.ports.iter().find(|port| port.protocol.is_http())
+    }
+
+    pub fn touch(&self) {
+        let now = self.epoch.elapsed().as_secs();
+        if self.used.load(Ordering::Relaxed) != now {
+            self.used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    pub fn idle_seconds(&self) -> u64 {
+        self.epoch.elapsed().as_secs().saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+}
+
+/// Everything that compiling needs; lives on the control thread.
+pub(super) struct Compiler {
+    pub registry: Arc<Registry>,
+    pub telemetry: Telemetry,
+    pub epoch: Instant,
+}
+
+impl Compiler {
+    pub fn cluster(&self, told: &model::Cluster, endpoints: Option<&EndpointSet>) -> Arc<Cluster> {
+        let told = Arc::new(told.clone());
+        let learned = self.registry.cluster(&told);
+        let members: Vec<_> = endpoints
+            .into_iter()
+            .flat_map(EndpointSet::iter)
+            .filter(|endpoint| endpoint.has_labels(&told.labels))
+            .cloned()
+            .collect();
+        let members = learned.reconcile(Arc::clone(&told), &members);
+        Arc::new(Cluster { told, members, learned })
+    }
+
+    pub fn host(
+        &self,
+        told: &Arc<model::Host>,
+        clusters: &HashMap<ClusterKey, Arc<Cluster>>,
+        previous: Option<&Host>,
+    ) -> Arc<Host> {
+        let context = Resolve { compiler: self, told, clusters };
+        let ports = told.ports.iter().map(|port| context.port(port)).collect();
+        Arc::new(Host {
+            told: Arc::clone(told),
+            ports,
+            used: AtomicU64::new(previous.map_or(self.epoch.elapsed().as_secs(), |host| host.used.load(Ordering::Relaxed))),
+            epoch: self.epoch,
+            unrouted: self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, ""),
+        })
+    }
+}
+
+struct Resolve<'a> {
+    compiler: &'a Compiler,
+    told: &'a Arc<model::Host>,
+    clusters: &'a HashMap<ClusterKey, Arc<Cluster>>,
+}
+
+impl Resolve<'_> {
+    fn port(&self, port: &model::Port) -> Port {
+        let rules = self.told.routes.as_ref().map_or(&[][..], |routes| &routes.rules);
+        let key = ClusterKey { host: self.told.fqdn.clone(), port: port.number, subset: String::new() };
+        let concerns = |rule: &model::HttpRule| {
+            rule.matches.is_empty() || rule.matches.iter().any(|item| item.port.is_none_or(|wanted| wanted == port.number))
+        };
+        Port {
+            number: port.number,
+            protocol: port.protocol,
+            routed: rules.iter().any(concerns),
+            rules: rules.iter().map(|rule| self.rule(rule, port.number)).collect(),
+            plain: Rule { destinations: vec![self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))] },
+        }
+    }
+
+    fn rule(&self, rule: &model::HttpRule, port: u16) -> Rule {
+        let destination = |wanted: &model::WeightedDestination| {
+            let key = self.resolve(wanted, port);
+            self.destination(&rule.label, &wanted.host, &wanted.subset, key)
+        };
+        Rule { destinations: rule.route.iter().map(destination).collect() }
+    }
+
+    /// A destination without a port means the host's sole port, else the port that the client asked for.
+    fn resolve(&self, wanted: &model::WeightedDestination, asked: u16) -> Option<ClusterKey> {
+        let key = |port| ClusterKey { host: wanted.host.clone(), port, subset: wanted.subset.clone() };
+        if let Some(port) = wanted.port {
+            return Some(key(port));
+        }
+        let mut ports = self.clusters.keys().filter(|k| k.host == wanted.host && k.subset == wanted.subset).map(|k| k.port);
+        let first = ports.next()?;
+        Some(key(if ports.next().is_none() { first } else { asked }))
+    }
+
+    fn destination(&self, route: &str, host: &str, subset: &str, key: Option<ClusterKey>) -> Destination {
+        Destination {
+            cluster: key.and_then(|key| self.clusters.get(&key).cloned()),
+            series: self.compiler.telemetry.request_series(Direction::Outbound, route, host, subset),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Turns updates into snapshots, on the control thread. Only what changed is compiled: a host when it was told anew, and
+//! every host that reaches a service whose endpoints changed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tsunagi_proto::model::{self, ClusterKey, EndpointSet};
+
+use super::compile::{Cluster, Compiler, Host};
+use super::reader::{Shared, Snapshot};
+use super::Update;
+use crate::telemetry::Telemetry;
+use crate::upstream::Registry;
+
+pub struct Publisher {
+    compiler: Compiler,
+    shared: Arc<Shared>,
+    hosts: HashMap<String, Option<Arc<Host>>>,
+    told: HashMap<String, Arc<model::Host>>,
+    endpoints: HashMap<String, Arc<EndpointSet>>,
+    clusters: HashMap<ClusterKey, Arc<Cluster>>,
+    workload: Option<Arc<model::Workload>>,
+}
+
+impl Publisher {
+    pub fn new(registry: Arc<Registry>, telemetry: Telemetry, shared: Arc<Shared>) -> Self {
+        Self {
+            compiler: Compiler { registry, telemetry, epoch: Instant::now() },
+            shared,
+            hosts: HashMap::new(),
+            told: HashMap::new(),
+            endpoints: HashMap::new(),
+            clusters: HashMap::new(),
+            workload: None,
+        }
+    }
+
+    /// Applies one response whole: when this returns, every new request meets it.
+    pub fn apply(&mut self, update: Update) {
+        let moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();
+        for (fqdn, set) in update.endpoints {
+            match set {
+                Some(set) => self.endpoints.insert(fqdn, set),
+                None => self.endpoints.remove(&fqdn),
+            };
+        }
+        let mut stale: HashSet<String> = update.hosts.iter().map(|(fqdn, _)| fqdn.clone()).collect();
+        for (fqdn, host) in update.hosts {
+            match host {
+                Some(host) => {
+                    self.told.insert(fqdn, host);
+                }
+                None => {
+                    self.told.remove(&fqdn);
+                    self.hosts.insert(fqdn, None);
+                }
+            }
+        }
+        stale.extend(self.told.values().filter(|host| reaches(host, &moved)).map(|host| host.fqdn.clone()));
+        self.compile(&stale, &moved);
+        if update.workload.is_some() {
+            self.workload = update.workload;
+        }
+        self.publish(update.version);
+    }
+
+    /// Names that nobody has called for `seconds`; the caller gives up their subscription.
+    pub fn idle_hosts(&self, seconds: u64) -> Vec<String> {
+        let idle = |host: &Arc<Host>| host.idle_seconds() >= seconds;
+        self.hosts.iter().filter(|(_, host)| host.as_ref().is_some_and(idle)).map(|(fqdn, _)| fqdn.clone()).collect()
+    }
+
+    /// Forgets names that are no longer subscribed to: asked for again, they are fetched again.
+    pub fn forget(&mut self, names: &[String]) {
+        for name in names {
+            self.hosts.remove(name);
+            self.told.remove(name);
+        }
+        self.drop_unused_clusters();
+        self.publish(String::new());
+    }
+
+    fn compile(&mut self, stale: &HashSet<String>, moved: &HashSet<String>) {
+        let mut done = HashSet::new();
+        for told in stale.iter().filter_map(|fqdn| self.told.get(fqdn)) {
+            for cluster in told.clusters.iter().filter(|cluster| done.insert(&cluster.key)) {
+                let current = self.clusters.get(&cluster.key);
+                if !moved.contains(&cluster.key.host) && current.is_some_and(|current| *current.told == *cluster) {
+                    continue;
+                }
+                let endpoints = self.endpoints.get(&cluster.key.host).map(|set| &**set);
+                let compiled = self.compiler.cluster(cluster, endpoints);
+                self.clusters.insert(cluster.key.clone(), compiled);
+            }
+        }
+        for fqdn in stale {
+            if let Some(told) = self.told.get(fqdn) {
+                let previous = self.hosts.get(fqdn).and_then(|host| host.as_deref());
+                let reachable = told.clusters.iter().filter_map(|cluster| {
+                    self.clusters.get(&cluster.key).map(|compiled| (cluster.key.clone(), Arc::clone(compiled)))
+                });
+                let host = self.compiler.host(told, &reachable.collect(), previous);
+                self.hosts.insert(fqdn.clone(), Some(host));
+            }
+        }
+        self.drop_unused_clusters();
+    }
+
+    fn drop_unused_clusters(&mut self) {
+        let used: HashSet<&ClusterKey> =
+            self.told.values().flat_map(|host| host.clusters.iter().map(|cluster| &cluster.key)).collect();
+        self.clusters.retain(|key, cluster| {
+            let keep = used.contains(key);
+            if !keep {
+                cluster.learned.retire();
+            }
+            keep
+        });
+    }
+
+    fn publish(&mut self, version: String) {
+        let previous = self.shared.current();
+        let version = if version.is_empty() { previous.version.clone() } else { version };
+        self.shared.publish(Snapshot::new(self.hosts.clone(), self.workload.clone(), &self.shared.namespace, version));
+    }
+}
+
+fn reaches(host: &model::Host, moved: &HashSet<String>) -> bool {
+    !moved.is_empty() && host.clusters.iter().any(|cluster| moved.contains(&cluster.key.host))
+}

@@ -1,0 +1,153 @@
+//! Finding a host in the current snapshot. A worker keeps the pointer that it read last and looks at one counter to know
+//! whether it is still the current one: no lock on the way of a request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tsunagi_proto::model::Workload;
+use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN};
+
+use super::compile::Host;
+
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// By every name that a client of this namespace may use. `None`: known not to exist.
+    names: HashMap<String, Option<Arc<Host>>>,
+    pub hosts: HashMap<String, Option<Arc<Host>>>,
+    pub workload: Option<Arc<Workload>>,
+    pub version: String,
+}
+
+/// The current snapshot, shared by all threads.
+#[derive(Debug)]
+pub struct Shared {
+    current: Mutex<Arc<Snapshot>>,
+    generation: AtomicU64,
+    changed: watch::Sender<u64>,
+    pub namespace: String,
+}
+
+/// A worker's view.
+#[derive(Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    cached: Mutex<(u64, Arc<Snapshot>)>,
+}
+
+#[derive(Debug)]
+pub enum Lookup {
+    Found(Arc<Host>),
+    /// The control plane said that there is no such host.
+    Absent,
+    /// Not asked yet: these names are to be subscribed to.
+    Unknown(Vec<String>),
+}
+
+impl Snapshot {
+    pub(super) fn new(
+        hosts: HashMap<String, Option<Arc<Host>>>,
+        workload: Option<Arc<Workload>>,
+        namespace: &str,
+        version: String,
+    ) -> Self {
+        let domain = workload.as_ref().map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain).to_owned();
+        let mut all = HashMap::with_capacity(hosts.len() * 4);
+        for (fqdn, host) in &hosts {
+            all.insert(fqdn.clone(), host.clone());
+        }
+        for host in hosts.values().flatten() {
+            for alias in aliases(&host.told.fqdn, namespace, &domain) {
+                all.insert(alias, Some(Arc::clone(host)));
+            }
+        }
+        Self { names: all, hosts, workload, version }
+    }
+
+    /// `name` is lower-case and has no port.
+    pub fn find(&self, name: &str, namespace: &str) -> Lookup {
+        if let Some(Some(host)) = self.names.get(name) {
+            return Lookup::Found(Arc::clone(host));
+        }
+        let domain = self.workload.as_ref().map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain);
+        let candidates = names::candidates(name, namespace, domain);
+        let unknown: Vec<_> = candidates.into_iter().filter(|name| !self.hosts.contains_key(name)).collect();
+        if unknown.is_empty() { Lookup::Absent } else { Lookup::Unknown(unknown) }
+    }
+}
+
+/// The short names by which a Kubernetes service is called from `namespace`.
+fn aliases(fqdn: &str, namespace: &str, domain: &str) -> Vec<String> {
+    let service = fqdn.strip_suffix(domain).and_then(|rest| rest.strip_suffix(".svc."));
+    let Some((name, of)) = service.and_then(|service| service.split_once('.')) else { return Vec::new() };
+    let mut aliases = vec![format!("{name}.{of}"), format!("{name}.{of}.svc")];
+    if of == namespace {
+        aliases.push(name.to_owned());
+    }
+    aliases
+}
+
+impl Shared {
+    pub fn new(namespace: &str) -> Arc<Self> {
+        Arc::new(Self {
+            current: Mutex::default(),
+            generation: AtomicU64::new(0),
+            changed: watch::Sender::new(0),
+            namespace: namespace.to_owned(),
+        })
+    }
+
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        let previous = std::mem::replace(
+            &mut *self.current.lock().unwrap_or_else(PoisonError::into_inner),
+            Arc::new(snapshot),
+        );
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.changed.send_replace(generation);
+        drop(previous);
+    }
+
+    /// Told of every publish.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+impl Reader {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let cached = Mutex::new((0, shared.current()));
+        Self { shared, cached }
+    }
+
+    /// Runs with the current snapshot. The lock is this worker's own: never waited for.
+    pub fn with<T>(&self, run: impl FnOnce(&Snapshot) -> T) -> T {
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if cached.0 != generation {
+            *cached = (generation, self.shared.current());
+        }
+        run(&cached.1)
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::aliases;
+
+    #[test]
+    fn a_service_is_called_by_its_short_name_only_in_its_own_namespace() {
+        let fqdn = "user.shop.svc.cluster.local";
+        assert_eq!(aliases(fqdn, "shop", "cluster.local"), ["user.shop", "user.shop.svc", "user"]);
+        assert_eq!(aliases(fqdn, "web", "cluster.local"), ["user.shop", "user.shop.svc"]);
+        assert!(aliases("api.example.com", "shop", "cluster.local").is_empty());
+    }
+}

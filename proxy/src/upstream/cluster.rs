@@ -1,0 +1,182 @@
+//! A cluster's learned state: limits, waiting requests, endpoints. One per (host, port, subset), whatever is pushed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
+use tsunagi_proto::model;
+
+use super::balance::SmoothWeights;
+use super::queue::ConnectionQueue;
+use super::{Endpoint, RetryBudget, outlier};
+use crate::limits::Limit;
+use crate::telemetry::ClusterSeries;
+
+#[derive(Debug)]
+pub struct Cluster {
+    pub key: ClusterKey,
+    /// `outbound|80|v1|host`, made once.
+    pub name: String,
+    pub series: Arc<ClusterSeries>,
+    /// `http2MaxRequests`: requests on a connection.
+    pub requests: Arc<Limit>,
+    pub retries: RetryBudget,
+    pub(super) connections: ConnectionQueue,
+    pub(super) turn: AtomicUsize,
+    pub(super) weights: SmoothWeights,
+    workers: usize,
+    told: Mutex<Told>,
+}
+
+/// The last that was published, for sweeps and ejections, which are rare.
+#[derive(Debug)]
+struct Told {
+    policy: Arc<model::Cluster>,
+    members: Arc<Members>,
+    last_sweep: Instant,
+    endpoints: HashMap<(String, std::net::SocketAddr), Arc<Endpoint>>,
+}
+
+/// The endpoints that a request may choose from: immutable, one a publish.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// Healthy as told; ejected ones included.
+    pub list: Vec<Member>,
+    /// Told unhealthy: chosen in a panic only.
+    pub unhealthy: Vec<Member>,
+    pub(super) equal_weights: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub endpoint: Arc<Endpoint>,
+    pub weight: u32,
+}
+
+impl Cluster {
+    pub fn new(policy: Arc<model::Cluster>, series: Arc<ClusterSeries>, workers: usize) -> Arc<Self> {
+        let pool = &policy.connection_pool;
+        let cluster = Self {
+            name: policy.key.to_string(),
+            key: policy.key.clone(),
+            series,
+            requests: Limit::new(pool.max_requests),
+            retries: RetryBudget::new(pool.max_retries),
+            connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
+            turn: AtomicUsize::new(0),
+            weights: SmoothWeights::default(),
+            workers,
+            told: Mutex::new(Told {
+                policy: Arc::clone(&policy),
+                members: Arc::default(),
+                last_sweep: Instant::now(),
+                endpoints: HashMap::new(),
+            }),
+        };
+        Arc::new(cluster)
+    }
+
+    /// Brings what was learned in line with what is told from now on: limits change in place, endpoints that stay keep
+    /// their health and connections, those that left are retired.
+    pub fn reconcile(&self, policy: Arc<model::Cluster>, told: &[Arc<ToldEndpoint>]) -> Arc<Members> {
+        let pool = &policy.connection_pool;
+        self.requests.set_maximum(pool.max_requests);
+        self.retries.set_maximum(pool.max_retries);
+        self.connections.set_maximum(pool.max_connections, pool.max_pending_requests);
+
+        let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut previous = std::mem::take(&mut state.endpoints);
+        let mut members = Members::default();
+        for endpoint in told {
+            let Some(address) = endpoint.socket_address(self.key.port) else { continue };
+            let id = (endpoint.id.clone(), address);
+            let learned = previous.remove(&id).unwrap_or_else(|| Endpoint::new(id.0.clone(), address, self.workers));
+            state.endpoints.insert(id, Arc::clone(&learned));
+            let member = Member { endpoint: learned, weight: endpoint.weight };
+            match endpoint.health {
+                ToldHealth::Healthy => {
+                    member.endpoint.restore();
+                    members.list.push(member);
+                }
+                ToldHealth::Unhealthy => members.unhealthy.push(member),
+                // Requests in flight finish; its idle connections are of no more use.
+                ToldHealth::Draining => member.endpoint.retire(),
+            }
+        }
+        for endpoint in previous.values() {
+            endpoint.retire();
+        }
+        members.equal_weights = members.list.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        if policy.outlier_detection.is_none() {
+            members.list.iter().for_each(|member| member.endpoint.health.clear());
+        }
+        let members = Arc::new(members);
+        state.policy = policy;
+        state.members = Arc::clone(&members);
+        members
+    }
+
+    /// No resource needs this cluster any more.
+    pub fn retire(&self) {
+        let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        state.endpoints.values().for_each(|endpoint| endpoint.retire());
+    }
+
+    pub fn told(&self) -> (Arc<model::Cluster>, Arc<Members>) {
+        let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&state.policy), Arc::clone(&state.members))
+    }
+
+    /// Called about once a second on the control thread: idle connections expire, ejected endpoints return.
+    pub fn sweep(&self, now: Instant) {
+        let (policy, members, due) = {
+            let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let interval = state.policy.outlier_detection.as_ref().map(|detection| detection.interval);
+            let due = interval.is_some_and(|interval| now.saturating_duration_since(state.last_sweep) >= interval);
+            if due {
+                state.last_sweep = now;
+            }
+            (Arc::clone(&state.policy), Arc::clone(&state.members), due)
+        };
+        let idle_timeout = policy.connection_pool.idle_timeout;
+        for member in members.list.iter().chain(&members.unhealthy) {
+            member.endpoint.sweep(idle_timeout, now);
+        }
+        if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
+            outlier::sweep(detection, &members, &self.name, now);
+        }
+    }
+
+    /// Sets the gauges; called before a scrape, so that a request pays nothing for them.
+    pub fn refresh_gauges(&self) {
+        let (_, members) = self.told();
+        let count = |wanted: bool| {
+            members.list.iter().filter(|member| member.endpoint.health.is_ejected() == wanted).count() as f64
+        };
+        self.series.ejected_endpoints.set(count(true));
+        self.series.endpoints_healthy.set(count(false));
+        self.series.connections.set(f64::from(self.connections.open()));
+        self.series.active_requests.set(f64::from(self.requests.current()));
+        self.series.pending_requests.set(f64::from(self.connections.pending()));
+    }
+
+    pub fn open_connections(&self) -> u32 {
+        self.connections.open()
+    }
+
+    pub fn pending_requests(&self) -> u32 {
+        self.connections.pending()
+    }
+
+    /// Runs with the members of the last publish; one ejection of the cluster at a time.
+    pub(super) fn with_members(&self, run: impl FnOnce(&Members)) {
+        let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        run(&state.members);
+    }
+
+    pub(super) fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,136 @@
+//! One endpoint of one cluster, as we know it: requests in flight, health, idle connections of each worker.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::http1::Idle;
+use super::http2::Multiplexed;
+use super::outlier::Health;
+
+#[derive(Debug)]
+pub struct Endpoint {
+    pub id: String,
+    pub address: SocketAddr,
+    pub(super) health: Health,
+    /// Requests that chose this endpoint and have not ended, waiting and connecting ones included: a slow connect is
+    /// not idle.
+    active: AtomicU32,
+    /// Open connections, and those being opened.
+    pub(super) connections: AtomicU32,
+    /// No longer told: connections are not kept.
+    retired: AtomicBool,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+/// The connections that one worker opened and that can take a request.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    /// The last is the one used last.
+    pub idle: Vec<Idle>,
+    pub multiplexed: Multiplexed,
+}
+
+impl Endpoint {
+    pub fn new(id: String, address: SocketAddr, workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            address,
+            health: Health::default(),
+            active: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            retired: AtomicBool::new(false),
+            shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+        })
+    }
+
+    pub fn active_requests(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// What an operator reads in `/clusters`.
+    pub fn health_name(&self) -> &'static str {
+        self.health.name()
+    }
+
+    pub(super) fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
+        self.shards[worker % self.shards.len()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The endpoint left the service: what is idle is closed, what is in flight finishes.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.close_idle();
+    }
+
+    pub(super) fn restore(&self) {
+        self.retired.store(false, Ordering::Release);
+    }
+
+    pub(super) fn close_idle(&self) {
+        for worker in 0..self.workers() {
+            let closed = std::mem::take(&mut *self.shard(worker));
+            drop(closed);
+        }
+    }
+
+    /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed.
+    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) {
+        for worker in 0..self.workers() {
+            let mut shard = self.shard(worker);
+            let mut expired = Vec::new();
+            let mut index = 0;
+            while let Some(idle) = shard.idle.get(index) {
+                if idle.is_spent(idle_timeout, now) {
+                    expired.push(shard.idle.remove(index));
+                } else {
+                    index += 1;
+                }
+            }
+            shard.multiplexed.sweep(idle_timeout, now);
+            drop(shard);
+            drop(expired);
+        }
+    }
+
+    /// Counts a request towards this endpoint until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> ActiveRequest {
+        self.begin_claimed(false)
+    }
+
+    /// As `begin`; `probe`: the request decides whether the endpoint returns.
+    pub(super) fn begin_claimed(self: &Arc<Self>, probe: bool) -> ActiveRequest {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        ActiveRequest { endpoint: Arc::clone(self), probe }
+    }
+}
+
+/// A request in flight to an endpoint. If it was the probe of an ejected endpoint and ends without a verdict, the next
+/// request probes.
+#[derive(Debug)]
+pub struct ActiveRequest {
+    pub endpoint: Arc<Endpoint>,
+    pub(super) probe: bool,
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.endpoint.active.fetch_sub(1, Ordering::Relaxed);
+        if self.probe {
+            self.endpoint.health.abandon_probe();
+        }
+    }
+}

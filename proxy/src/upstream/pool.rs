@@ -1,0 +1,129 @@
+//! A connection for a request: an open one, a new one, or a place in the queue.
+//!
+//! Each worker keeps the connections that it opened. Only at the connection limit does a request look at those of other
+//! workers and endpoints: it takes what is idle, or makes room for an endpoint that has no connection at all.
+
+use std::sync::Arc;
+
+use tsunagi_proto::model;
+
+use super::http2::Found;
+use super::queue::{ConnectionPermit, ConnectionQueue, Grant};
+use super::{Cluster, Endpoint, Lease, Members, http1, http2};
+use crate::net::ConnectError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AcquireError {
+    #[error("the connection pool's queue is full")]
+    PendingOverflow,
+    #[error("{0}")]
+    Connect(Arc<ConnectError>),
+}
+
+/// Gets a connection for one request. Dropping the future leaves the queue or closes the half-open socket.
+pub async fn acquire(
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    policy: &Arc<model::Cluster>,
+    members: &Members,
+    http2: bool,
+    worker: usize,
+) -> Result<Lease, AcquireError> {
+    let pool = Pool { cluster, endpoint, policy, members, http2, worker };
+    if http2 { pool.acquire_http2().await } else { pool.acquire_http1().await }
+}
+
+struct Pool<'a> {
+    cluster: &'a Arc<Cluster>,
+    endpoint: &'a Arc<Endpoint>,
+    policy: &'a Arc<model::Cluster>,
+    members: &'a Members,
+    http2: bool,
+    worker: usize,
+}
+
+impl Pool<'_> {
+    async fn acquire_http1(&self) -> Result<Lease, AcquireError> {
+        if let Some(lease) = http1::take_idle(self.endpoint, self.policy, self.worker) {
+            return Ok(lease);
+        }
+        let permit = loop {
+            match self.permit_or_lease().await? {
+                Grant::Reuse(lease) if lease.is_http2() => lease.give_back(true),
+                Grant::Reuse(lease) => return Ok(lease),
+                Grant::Open(permit) => break permit,
+            }
+        };
+        http1::open(self.cluster, self.endpoint, self.policy, self.worker, permit)
+            .await
+            .map_err(|error| AcquireError::Connect(Arc::new(error)))
+    }
+
+    async fn acquire_http2(&self) -> Result<Lease, AcquireError> {
+        loop {
+            let opening = match http2::find(self.endpoint, self.policy, self.worker) {
+                Found::Ready(lease) => return Ok(lease),
+                Found::Opening(opening) => opening,
+                Found::Nothing => match self.permit_or_lease().await? {
+                    // Where the protocol is detected, an HTTP/1 connection makes room by closing.
+                    Grant::Reuse(lease) if !lease.is_http2() => continue,
+                    Grant::Reuse(lease) => return Ok(lease),
+                    Grant::Open(permit) => self.start_opening(permit),
+                },
+            };
+            opening.wait().await.map_err(AcquireError::Connect)?;
+        }
+    }
+
+    fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2::Opening> {
+        http2::start_opening(self.cluster, self.endpoint, self.policy, self.worker, permit)
+    }
+
+    async fn permit_or_lease(&self) -> Result<Grant, AcquireError> {
+        if let Some(permit) = ConnectionQueue::try_open(self.cluster) {
+            return Ok(Grant::Open(permit));
+        }
+        if !self.cluster.connections.has_waiters()
+            && let Some(lease) = self.take_elsewhere()
+        {
+            return Ok(Grant::Reuse(lease));
+        }
+        self.cluster.series.overflow_connections.increment(1);
+        let Some(waiting) = ConnectionQueue::enter(self.cluster) else {
+            return Err(AcquireError::PendingOverflow);
+        };
+        self.make_room();
+        // The sender lives in the queue as long as this place does, so an answer always comes.
+        waiting.await.ok_or(AcquireError::PendingOverflow)
+    }
+
+    /// At the limit: a free connection of another worker, or of another endpoint once this one has some of its own.
+    fn take_elsewhere(&self) -> Option<Lease> {
+        if let Some(lease) = self.take_any(self.endpoint) {
+            return Some(lease);
+        }
+        if self.endpoint.connections() == 0 {
+            return None;
+        }
+        let others = self.members.list.iter().map(|member| &member.endpoint);
+        others.filter(|other| other.health.is_healthy()).find_map(|other| self.take_any(other))
+    }
+
+    fn take_any(&self, endpoint: &Endpoint) -> Option<Lease> {
+        (0..endpoint.workers()).find_map(|worker| {
+            if self.http2 {
+                http2::take_ready(endpoint, self.policy, worker)
+            } else {
+                http1::take_idle(endpoint, self.policy, worker)
+            }
+        })
+    }
+
+    /// Closes one unused connection; its permit goes to the first who waits. Endpoints that get no requests come first.
+    fn make_room(&self) {
+        let evict = |endpoint: &Endpoint| http1::evict(endpoint) || http2::evict(endpoint);
+        let endpoints = || self.members.list.iter().chain(&self.members.unhealthy).map(|member| &member.endpoint);
+        let _ = endpoints().filter(|endpoint| !endpoint.health.is_available()).any(|endpoint| evict(endpoint))
+            || endpoints().any(|endpoint| evict(endpoint));
+    }
+}

@@ -1,0 +1,187 @@
+//! Permits for connections of a cluster and the requests that wait for one, in order.
+//!
+//! A connection's permit lives as long as its socket, so `maxConnections` is exact. Whoever waits gets either the right to
+//! open a connection or a connection that has just become free; nobody overtakes. The pair "count a waiter, then look for
+//! something free" and "free something, then look for a waiter" is sequentially consistent, so none is forgotten.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::{Cluster, Lease};
+use crate::limits::{Limit, Permit};
+
+#[derive(Debug)]
+pub(super) struct ConnectionQueue {
+    open: AtomicU32,
+    maximum: AtomicU32,
+    pending: Arc<Limit>,
+    waiting: AtomicUsize,
+    next_id: AtomicU64,
+    waiters: Mutex<VecDeque<Waiter>>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    sender: oneshot::Sender<Grant>,
+}
+
+/// What ends a wait.
+#[derive(Debug)]
+pub(super) enum Grant {
+    Open(ConnectionPermit),
+    Reuse(Lease),
+}
+
+/// The right to have one connection; dropped when the socket is closed.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    cluster: Arc<Cluster>,
+}
+
+impl ConnectionPermit {
+    /// For a connection that is not pooled; `None` at the limit.
+    pub fn try_open(cluster: &Arc<Cluster>) -> Option<Self> {
+        ConnectionQueue::try_open(cluster)
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.cluster.connections.open.fetch_sub(1, SeqCst);
+        ConnectionQueue::grant_open(&self.cluster);
+    }
+}
+
+impl ConnectionQueue {
+    pub fn new(max_connections: u32, max_pending: u32) -> Self {
+        Self {
+            open: AtomicU32::new(0),
+            maximum: AtomicU32::new(max_connections),
+            pending: Limit::new(max_pending),
+            waiting: AtomicUsize::new(0),
+            next_id: AtomicU64::new(0),
+            waiters: Mutex::default(),
+        }
+    }
+
+    pub fn set_maximum(&self, max_connections: u32, max_pending: u32) {
+        self.maximum.store(max_connections, SeqCst);
+        self.pending.set_maximum(max_pending);
+    }
+
+    pub fn open(&self) -> u32 {
+        self.open.load(SeqCst)
+    }
+
+    pub fn pending(&self) -> u32 {
+        self.pending.current()
+    }
+
+    pub fn is_exceeded(&self) -> bool {
+        self.open() > self.maximum.load(SeqCst)
+    }
+
+    pub fn has_waiters(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` at the limit, or while others wait.
+    pub fn try_open(cluster: &Arc<Cluster>) -> Option<ConnectionPermit> {
+        if cluster.connections.has_waiters() { None } else { Self::take(cluster) }
+    }
+
+    fn take(cluster: &Arc<Cluster>) -> Option<ConnectionPermit> {
+        let queue = &cluster.connections;
+        let maximum = queue.maximum.load(SeqCst);
+        queue.open.fetch_update(SeqCst, SeqCst, |open| (open < maximum).then_some(open + 1)).ok()?;
+        Some(ConnectionPermit { cluster: Arc::clone(cluster) })
+    }
+
+    /// Takes a place in the queue; `None`: the queue is full.
+    pub fn enter(cluster: &Arc<Cluster>) -> Option<Waiting> {
+        let queue = &cluster.connections;
+        let pending = queue.pending.acquire()?;
+        let id = queue.next_id.fetch_add(1, SeqCst);
+        let (sender, receiver) = oneshot::channel();
+        queue.waiters().push_back(Waiter { id, sender });
+        queue.waiting.fetch_add(1, SeqCst);
+        // A connection may have closed since the caller looked.
+        Self::grant_open(cluster);
+        Some(Waiting { cluster: Arc::clone(cluster), id, receiver, _pending: pending })
+    }
+
+    fn next_waiter(&self) -> Option<Waiter> {
+        let waiter = self.waiters().pop_front()?;
+        self.waiting.fetch_sub(1, SeqCst);
+        Some(waiter)
+    }
+
+    /// Gives free places to those who wait.
+    pub fn grant_open(cluster: &Arc<Cluster>) {
+        while cluster.connections.has_waiters() {
+            let Some(permit) = Self::take(cluster) else { return };
+            let Err(unclaimed) = Self::hand_over(cluster, Grant::Open(permit)) else { continue };
+            // Nobody waits any more; giving the permit back looks once more, so nobody is missed.
+            drop(unclaimed);
+            return;
+        }
+    }
+
+    /// Offers a free connection to the longest waiting request; it comes back when nobody waits.
+    pub fn offer(cluster: &Arc<Cluster>, lease: Lease) -> Option<Lease> {
+        match Self::hand_over(cluster, Grant::Reuse(lease)) {
+            Err(Grant::Reuse(lease)) => Some(lease),
+            _ => None,
+        }
+    }
+
+    fn hand_over(cluster: &Arc<Cluster>, mut grant: Grant) -> Result<(), Grant> {
+        while let Some(waiter) = cluster.connections.next_waiter() {
+            match waiter.sender.send(grant) {
+                Ok(()) => return Ok(()),
+                // It stopped waiting.
+                Err(back) => grant = back,
+            }
+        }
+        Err(grant)
+    }
+}
+
+/// A place in the queue; dropping it leaves the queue.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    cluster: Arc<Cluster>,
+    id: u64,
+    receiver: oneshot::Receiver<Grant>,
+    _pending: Permit,
+}
+
+impl Future for Waiting {
+    type Output = Option<Grant>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Grant>> {
+        Pin::new(&mut self.receiver).poll(cx).map(Result::ok)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let queue = &self.cluster.connections;
+        let mut waiters = queue.waiters();
+        let Some(index) = waiters.iter().position(|waiter| waiter.id == self.id) else { return };
+        let waiter = waiters.remove(index);
+        queue.waiting.fetch_sub(1, SeqCst);
+        drop(waiters);
+        drop(waiter);
+    }
+}

@@ -1,0 +1,54 @@
+//! The registry: every cluster that we learned something about. It survives every push.
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use tsunagi_proto::model::{self, ClusterKey};
+
+use super::Cluster;
+use crate::telemetry::Telemetry;
+
+#[derive(Debug)]
+pub struct Registry {
+    clusters: DashMap<ClusterKey, Weak<Cluster>>,
+    telemetry: Telemetry,
+    workers: usize,
+}
+
+impl Registry {
+    pub fn new(telemetry: Telemetry, workers: usize) -> Arc<Self> {
+        Arc::new(Self { clusters: DashMap::with_shard_amount(2), telemetry, workers })
+    }
+
+    /// The cluster of this key, with all that is known about it; made on first use. It lives as long as a snapshot, a
+    /// request or a connection holds it.
+    pub fn cluster(&self, policy: &Arc<model::Cluster>) -> Arc<Cluster> {
+        let mut entry = self.clusters.entry(policy.key.clone()).or_default();
+        if let Some(cluster) = entry.upgrade() {
+            return cluster;
+        }
+        let series = self.telemetry.cluster_series(&policy.key.host, &policy.key.subset);
+        let cluster = Cluster::new(Arc::clone(policy), series, self.workers);
+        *entry = Arc::downgrade(&cluster);
+        cluster
+    }
+
+    pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        let mut clusters: Vec<_> = self.clusters.iter().filter_map(|entry| entry.upgrade()).collect();
+        clusters.sort_by(|a, b| a.key.cmp(&b.key));
+        clusters
+    }
+
+    /// Idle connections expire, ejected endpoints return, what nobody holds is forgotten.
+    pub fn sweep(&self, now: Instant) {
+        for cluster in self.clusters() {
+            cluster.sweep(now);
+        }
+        self.clusters.retain(|_, cluster| cluster.strong_count() > 0);
+    }
+
+    pub fn refresh_gauges(&self) {
+        self.clusters().iter().for_each(|cluster| cluster.refresh_gauges());
+    }
+}

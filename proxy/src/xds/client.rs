@@ -1,0 +1,210 @@
+//! Keeps this proxy in touch with its control plane, on the control thread: connects, reconnects, feeds the session and
+//! hands its updates to the sink. Called by `app`.
+//!
+//! Nothing here can stop traffic: while there is no control plane, what is in force stays in force, and a start without
+//! one serves from what was remembered on disk.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tsunagi_proto::wire::discovery::DeltaDiscoveryResponse;
+
+use super::backoff::Backoff;
+use super::link::{Event, Link};
+use super::saver::Saver;
+use super::session::{Identity, Session};
+use super::sink::Sink;
+use crate::snapshot::Update;
+use crate::telemetry::{Telemetry, UpdateResult};
+
+/// A session that lasted this long was healthy: the next attempt does not wait long.
+const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `http://host:port`.
+    pub control_plane: Uri,
+    pub node_id: String,
+    pub namespace: String,
+    pub service_account: String,
+    pub labels: Vec<(String, String)>,
+    /// Where the last config is kept; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// The client of the control plane.
+pub struct Client<S> {
+    control_plane: Uri,
+    session: Session,
+    link: Link,
+    backoff: Backoff,
+    saver: Saver,
+    sink: S,
+    telemetry: Telemetry,
+}
+
+impl<S: Sink> Client<S> {
+    /// Runs until `shutdown`, then remembers what is held. `wants` brings the hosts that the data path lacks.
+    /// Dropping the future ends the connection, and may lose the last second of what would be remembered.
+    pub async fn run(
+        config: ClientConfig,
+        wants: mpsc::Receiver<String>,
+        sink: S,
+        telemetry: Telemetry,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let mut client = Self::new(config, sink, telemetry);
+        client.restore();
+        client.until(shutdown, wants).await;
+        client.telemetry.set_control_plane_connected(false);
+        client.saver.finish(&mut client.session).await;
+    }
+
+    fn new(config: ClientConfig, sink: S, telemetry: Telemetry) -> Self {
+        let identity = Identity {
+            node_id: config.node_id,
+            namespace: config.namespace,
+            service_account: config.service_account,
+            labels: config.labels,
+        };
+        let saver = Saver::new(config.state_dir.as_deref(), &identity);
+        Self {
+            control_plane: config.control_plane,
+            session: Session::new(identity),
+            link: Link::Waiting(Instant::now()),
+            backoff: Backoff::default(),
+            saver,
+            sink,
+            telemetry,
+        }
+    }
+
+    /// A start without a control plane serves from this.
+    fn restore(&mut self) {
+        if let Some(remembered) = self.saver.load()
+            && let Some(update) = self.session.restore(remembered, Instant::now())
+        {
+            tracing::info!(
+                version = update.version,
+                hosts = update.hosts.len(),
+                "serving from the remembered config"
+            );
+            self.put_in_force(update);
+        }
+    }
+
+    async fn until(&mut self, shutdown: impl Future<Output = ()>, mut wants: mpsc::Receiver<String>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut expiry = every(EXPIRY_INTERVAL);
+        let mut idle = every(IDLE_INTERVAL);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return,
+                event = self.link.event(self.session.has_request()) => self.on_event(event),
+                Some(fqdn) = wants.recv() => self.want(fqdn, &mut wants),
+                () = self.saver.time_to_save() => self.saver.save(&mut self.session),
+                _ = expiry.tick() => {
+                    let expired = self.session.expire(Instant::now());
+                    self.forget(&expired);
+                }
+                _ = idle.tick() => self.give_up_idle(),
+            }
+            self.say();
+            self.saver.note(&self.session, Instant::now());
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::TimeToConnect => {
+                self.session.connected();
+                self.link = Link::open(&self.control_plane, self.session.request());
+            }
+            Event::Opened(stream) => {
+                tracing::info!(control_plane = %self.control_plane, "connected to the control plane");
+                self.telemetry.set_control_plane_connected(true);
+                self.link = Link::Open(stream);
+            }
+            Event::Response(response) => self.on_response(response),
+            // `say` follows.
+            Event::Writable => {}
+            Event::Lost { reason, lasted } => self.on_lost(&reason, lasted),
+        }
+    }
+
+    fn on_response(&mut self, response: DeltaDiscoveryResponse) {
+        let outcome = self.session.response(response, Instant::now());
+        if let Some(update) = outcome.update {
+            self.put_in_force(update);
+        }
+        let result = if outcome.refused {
+            UpdateResult::Refused
+        } else {
+            UpdateResult::Applied
+        };
+        self.telemetry.count_config_update(result);
+    }
+
+    fn on_lost(&mut self, reason: &str, lasted: Duration) {
+        self.session.disconnected();
+        self.telemetry.set_control_plane_connected(false);
+        if lasted >= HEALTHY_AFTER {
+            self.backoff.reset();
+        }
+        let delay = self.backoff.failed(rand::random());
+        tracing::warn!(control_plane = %self.control_plane, reason, retry_in = ?delay, "no control plane");
+        self.link = Link::Waiting(Instant::now() + delay);
+    }
+
+    /// Only when this has returned is the answer taken from the session.
+    fn put_in_force(&mut self, update: Update) {
+        let version = update.version.clone();
+        self.sink.apply(update);
+        self.telemetry.set_config_version(&version);
+    }
+
+    fn want(&mut self, fqdn: String, wants: &mut mpsc::Receiver<String>) {
+        let now = Instant::now();
+        let mut evicted = self.session.want(&fqdn, now);
+        // Those that have come together are asked for together.
+        while let Ok(fqdn) = wants.try_recv() {
+            evicted.extend(self.session.want(&fqdn, now));
+        }
+        self.forget(&evicted);
+    }
+
+    fn give_up_idle(&mut self) {
+        let idle = self.sink.idle();
+        for fqdn in &idle {
+            self.session.unwant(fqdn);
+        }
+        self.forget(&idle);
+    }
+
+    fn forget(&mut self, fqdns: &[String]) {
+        if !fqdns.is_empty() {
+            self.sink.forget(fqdns);
+        }
+    }
+
+    /// Sends what there is to say, as far as there is room.
+    fn say(&mut self) {
+        while self.link.is_writable()
+            && let Some(request) = self.session.request()
+        {
+            self.link.send(request);
+        }
+    }
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

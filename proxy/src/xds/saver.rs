@@ -1,0 +1,86 @@
+//! When the last good config goes to disk: a while after a change, and at the end. Off the control thread. Called by
+//! `client`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tsunagi_proto::wire::discovery::DeltaDiscoveryResponse;
+
+use super::remembered;
+use super::session::{Identity, Session};
+
+const DELAY: Duration = Duration::from_secs(1);
+
+pub(super) struct Saver {
+    /// `None`: nothing is kept.
+    path: Option<PathBuf>,
+    owner: String,
+    due: Option<Instant>,
+    writing: Option<JoinHandle<()>>,
+}
+
+impl Saver {
+    pub(super) fn new(state_dir: Option<&Path>, identity: &Identity) -> Self {
+        let path = state_dir.map(|directory| remembered::path(directory, &identity.namespace, &identity.node_id));
+        Self {
+            path,
+            owner: identity.resource_name(),
+            due: None,
+            writing: None,
+        }
+    }
+
+    /// What an earlier run left, if it is usable.
+    pub(super) fn load(&self) -> Option<DeltaDiscoveryResponse> {
+        let path = self.path.as_deref()?;
+        remembered::read(path, &self.owner).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the remembered config is not used");
+            None
+        })
+    }
+
+    /// Something may have changed.
+    pub(super) fn note(&mut self, session: &Session, now: Instant) {
+        if self.path.is_some() && session.has_unsaved() {
+            self.due.get_or_insert(now + DELAY);
+        }
+    }
+
+    /// Until it is time to save. Dropping it loses nothing.
+    pub(super) async fn time_to_save(&mut self) {
+        let Some(due) = self.due else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep_until(due).await;
+        if let Some(writing) = &mut self.writing {
+            let _ = writing.await;
+            self.writing = None;
+        }
+        self.due = None;
+    }
+
+    /// Writes in the background what has changed since the last time.
+    pub(super) fn save(&mut self, session: &mut Session) {
+        let Some(path) = self.path.clone() else { return };
+        let Some(remembered) = session.remember() else { return };
+        let owner = self.owner.clone();
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = remembered::write(&path, &owner, &remembered) {
+                tracing::warn!(path = %path.display(), %error, "the config cannot be remembered");
+            }
+        }));
+    }
+
+    /// At the end: when it returns, what is held is on disk.
+    pub(super) async fn finish(mut self, session: &mut Session) {
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.await;
+        }
+        self.save(session);
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.await;
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Where updates go: the publisher of snapshots; in tests and benchmarks, whatever they want to see.
+
+use std::time::Duration;
+
+use crate::snapshot::{Publisher, Update};
+
+/// How long a host is kept that nobody calls.
+const IDLE_AFTER: Duration = Duration::from_secs(3600);
+
+pub trait Sink: Send {
+    /// When this returns, the update is in force: only then is it acknowledged.
+    fn apply(&mut self, update: Update);
+    /// These hosts are no longer subscribed to: neither known nor known not to exist.
+    fn forget(&mut self, fqdns: &[String]);
+    /// Hosts whose subscription can be given up because nobody calls them; asked once a minute.
+    fn idle(&mut self) -> Vec<String>;
+}
+
+impl Sink for Publisher {
+    fn apply(&mut self, update: Update) {
+        Publisher::apply(self, update);
+    }
+
+    fn forget(&mut self, fqdns: &[String]) {
+        Publisher::forget(self, fqdns);
+    }
+
+    fn idle(&mut self) -> Vec<String> {
+        self.idle_hosts(IDLE_AFTER.as_secs())
+    }
+}

@@ -1,0 +1,32 @@
+//! What end-to-end tests stand on: real processes on free ports, scriptable upstreams, clients that show every byte, and
+//! the few numbers that statistics needs. Called by the test files beside this folder and by the benchmarks.
+#![allow(
+    clippy::panic,
+    reason = "a harness fails the test that uses it, with the logs in the message"
+)]
+
+mod binaries;
+mod binomial;
+mod client;
+mod eventually;
+mod mesh;
+mod process;
+mod prometheus;
+mod raw;
+mod raw_upstream;
+mod sample;
+mod upstream;
+mod yaml;
+
+pub use binaries::{Binaries, binaries};
+pub use binomial::binomial_bounds;
+pub use client::{Body, Connection, Reply, Version, body, empty, request};
+pub use eventually::{LIMIT, eventually, within};
+pub use mesh::{CliOutput, ControlPlane, Sidecar, SidecarOptions};
+pub use process::Process;
+pub use prometheus::Metrics;
+pub use raw::{RawConnection, RawResponse};
+pub use raw_upstream::RawUpstream;
+pub use sample::Sample;
+pub use upstream::{Behaviour, Group, Seen, Upstream};
+pub use yaml::{ISSUE_RULES, Workload, service};

@@ -1,0 +1,252 @@
+//! Limits are exact, over all workers and endpoints, and what is over them is told so at once.
+
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tsunagi_tests::{
+    Behaviour, Connection, ControlPlane, Group, LIMIT, Reply, Sample, Sidecar, SidecarOptions, Upstream, Version,
+    Workload, eventually, request, service,
+};
+
+fn policy(pool: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: echo
+spec:
+  host: echo
+  trafficPolicy:
+    connectionPool:
+{pool}"
+    )
+}
+
+fn no_retries() -> &'static str {
+    "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: echo
+spec:
+  hosts:
+  - echo
+  http:
+  - route:
+    - destination:
+        host: echo
+    retries:
+      attempts: 0
+"
+}
+
+const HUNDRED: &str = "      tcp:\n        maxConnections: 100\n      http:\n        http1MaxPendingRequests: 50\n";
+
+async fn three_endpoints(pool: &str, port_name: &str) -> (Sample, Group) {
+    let group = Group::default();
+    let versions = ["a", "b", "c"];
+    let mut upstreams = Vec::new();
+    for version in versions {
+        upstreams.push(Upstream::start_in(&group, version).await);
+    }
+    let options = SidecarOptions::default();
+    (
+        Sample::of(port_name, upstreams, &versions, &policy(pool), &options).await,
+        group,
+    )
+}
+
+/// Starts `count` GETs, each on a connection of its own.
+fn start(sample: &Sample, count: usize, replies: &mut JoinSet<Reply>) {
+    let outbound = sample.sidecar.outbound;
+    for _ in 0..count {
+        replies.spawn(async move { Connection::open(outbound, Version::Http1).await.get("echo", "/").await });
+    }
+}
+
+fn assert_overflow(reply: &Reply) {
+    assert_eq!((reply.status, reply.flags()), (503, "UO"), "{}", reply.text());
+    assert_eq!(reply.header("x-envoy-overloaded"), Some("true"));
+}
+
+async fn live_requests(sample: &Sample, wanted: u64) {
+    let live = || sample.upstreams.iter().map(Upstream::live_requests).sum::<u64>();
+    eventually(&format!("{wanted} requests at the upstreams"), LIMIT, async || {
+        (live() == wanted).then_some(())
+    })
+    .await;
+}
+
+async fn pending(sample: &Sample, wanted: f64) {
+    eventually(&format!("{wanted} requests wait"), LIMIT, async || {
+        let metrics = sample.sidecar.metrics().await;
+        (metrics.sum("tsunagi_upstream_pending_requests", &[]) == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_connections_are_never_exceeded_and_the_request_over_the_pending_limit_is_told_at_once() {
+    let (sample, group) = three_endpoints(HUNDRED, "http").await;
+    assert_eq!(sample.get("/").await.status, 200);
+    sample
+        .upstreams
+        .iter()
+        .for_each(|upstream| upstream.set(Behaviour::Hold));
+    let mut replies = JoinSet::new();
+    start(&sample, 100, &mut replies);
+    live_requests(&sample, 100).await;
+    start(&sample, 50, &mut replies);
+    pending(&sample, 50.0).await;
+
+    let mut connection = sample.connect(Version::Http1).await;
+    let mut times = Vec::new();
+    for _ in 0..41 {
+        let reply = connection.get("echo", "/").await;
+        assert_overflow(&reply);
+        times.push(reply.elapsed);
+    }
+    times.sort();
+    // The median: the machine runs other tests at the same time.
+    assert!(times[20] < Duration::from_millis(5), "{times:?}");
+    assert_eq!(group.live_connections(), 100);
+
+    sample
+        .upstreams
+        .iter()
+        .for_each(|upstream| upstream.set(Behaviour::Answer));
+    let replies = replies.join_all().await;
+    assert!(replies.iter().all(|reply| reply.status == 200), "{replies:?}");
+    assert!(
+        group.peak_connections() <= 100,
+        "{} connections at once",
+        group.peak_connections()
+    );
+    let overflows = sample
+        .sidecar
+        .metrics()
+        .await
+        .sum("tsunagi_upstream_overflow_total", &[("limit", "pending_requests")]);
+    assert_eq!(overflows, 41.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_pool_of_two_workers_and_three_endpoints_never_opens_one_connection_more() {
+    let pool = "      tcp:\n        maxConnections: 7\n      http:\n        http1MaxPendingRequests: 1000\n";
+    let (sample, group) = three_endpoints(pool, "http").await;
+    sample
+        .upstreams
+        .iter()
+        .for_each(|upstream| upstream.set(Behaviour::Delay(Duration::from_millis(1))));
+    let mut clients = JoinSet::new();
+    for _ in 0..40 {
+        let mut connection = sample.connect(Version::Http1).await;
+        clients.spawn(async move {
+            for _ in 0..50 {
+                assert_eq!(connection.get("echo", "/").await.status, 200);
+            }
+        });
+    }
+    clients.join_all().await;
+    assert!(
+        group.peak_connections() <= 7,
+        "{} connections at once",
+        group.peak_connections()
+    );
+    assert_eq!(sample.requests(), 2000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_over_http2_max_requests_is_told_so() {
+    let (sample, _) = three_endpoints("      http:\n        http2MaxRequests: 10\n", "http2").await;
+    sample
+        .upstreams
+        .iter()
+        .for_each(|upstream| upstream.set(Behaviour::Hold));
+    let mut replies = JoinSet::new();
+    start(&sample, 10, &mut replies);
+    live_requests(&sample, 10).await;
+    assert_overflow(&sample.get("/").await);
+    sample
+        .upstreams
+        .iter()
+        .for_each(|upstream| upstream.set(Behaviour::Answer));
+    assert!(replies.join_all().await.iter().all(|reply| reply.status == 200));
+    assert_eq!(sample.get("/").await.status, 200);
+    let overflows = sample
+        .sidecar
+        .metrics()
+        .await
+        .sum("tsunagi_upstream_overflow_total", &[("limit", "requests")]);
+    assert_eq!(overflows, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_carries_max_requests_per_connection() {
+    let pool = policy("      http:\n        maxRequestsPerConnection: 3\n");
+    let options = SidecarOptions {
+        workers: 1,
+        ..SidecarOptions::default()
+    };
+    let sample = Sample::with("http", &["v1"], &pool, &options).await;
+    let mut connection = sample.connect(Version::Http1).await;
+    for _ in 0..9 {
+        assert_eq!(connection.get("echo", "/").await.status, 200);
+    }
+    let on: Vec<u64> = sample.upstream().seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!(on, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unused_connection_closes_after_the_idle_timeout() {
+    let sample = Sample::start(&policy("      http:\n        idleTimeout: 300ms\n")).await;
+    let started = Instant::now();
+    assert_eq!(sample.get("/").await.status, 200);
+    assert_eq!(sample.upstream().live_connections(), 1);
+    let gone = async || (sample.upstream().live_connections() == 0).then_some(());
+    eventually("the connection is closed", LIMIT, gone).await;
+    assert!(started.elapsed() >= Duration::from_millis(300));
+}
+
+/// A listener whose queue is full: the kernel answers no further connection attempt.
+async fn deaf() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a loopback address");
+    let listener = socket.listen(1).expect("a bound socket");
+    let address = listener.local_addr().expect("a bound socket");
+    let mut waiting = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(connected.expect("the queue has room"));
+    }
+    (listener, waiting)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_takes_longer_than_the_connect_timeout_fails_the_request() {
+    let (listener, _waiting) = deaf().await;
+    let address = listener.local_addr().expect("a bound socket");
+    let control = ControlPlane::start();
+    let echo = service("echo", "http", &[Workload { version: "v1", address }]);
+    let pool = policy("      tcp:\n        connectTimeout: 250ms\n");
+    control.apply(&[echo.as_str(), &pool, no_retries()].join("---\n")).await;
+    let sidecar = Sidecar::start(&control).ready().await;
+    let reply = sidecar.get("echo", "/").await;
+    assert_eq!((reply.status, reply.flags()), (503, "UF"), "{}", reply.text());
+    let expected = Duration::from_millis(250)..Duration::from_secs(3);
+    assert!(expected.contains(&reply.elapsed), "{:?}", reply.elapsed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_connection_is_a_connect_failure() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.expect("a loopback address");
+    let address = unused.local_addr().expect("a bound socket");
+    drop(unused);
+    let control = ControlPlane::start();
+    let echo = service("echo", "http", &[Workload { version: "v1", address }]);
+    control.apply(&format!("{echo}---\n{}", no_retries())).await;
+    let sidecar = Sidecar::start(&control).ready().await;
+    let reply = sidecar.send(request("GET", "echo", "/")).await;
+    assert_eq!((reply.status, reply.flags()), (503, "UF"), "{}", reply.text());
+}
