@@ -167,7 +167,7 @@ fn an_empty_name_is_found() {
     assert_eq!(
         check(
             "proxy/src/x.rs",
-            "struct Pool; // struct PoolManager\nconst S: &str = \"struct XInfo\";"
+            "type Data = u8; // struct PoolManager\nconst S: &str = \"struct XInfo\";"
         ),
         0
     );

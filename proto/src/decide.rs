@@ -102,3 +102,7 @@ fn query_holds(wanted: &NamedMatch<String>, query: Option<&str>) -> bool {
     let Some((_, value)) = parsed.find(|(name, _)| *name == wanted.name) else { return false };
     wanted.value.as_ref().is_none_or(|matcher| matcher.matches(value.as_bytes()))
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -12,3 +12,4 @@ pub mod listener;
 pub mod net;
 pub mod snapshot;
 pub mod upstream;
+pub mod xds;

@@ -123,7 +123,9 @@ pub(crate) fn banned_names(source: &Source) -> Vec<String> {
             .filter(|(at, _)| !follows_word_str(&code[..*at]))
         {
             let name = word_at(&code[at + keyword.len()..]);
-            if BANNED_ENDINGS.iter().any(|end| name.ends_with(end)) || BANNED_FILES.contains(&name) {
+            // `type Data` alone is how a foreign trait calls its associated type.
+            let foreign = keyword == "type " && BANNED_ENDINGS.contains(&name);
+            if !foreign && BANNED_ENDINGS.iter().any(|end| name.ends_with(end)) || BANNED_FILES.contains(&name) {
                 found.push(format!("{}: {keyword}{name}", source.path));
             }
         }

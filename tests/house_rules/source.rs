@@ -23,7 +23,7 @@ impl Source {
         parts
     }
     pub(crate) fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+        self.path.ends_with("tests.rs") || self.path.contains("/tests/")
     }
     /// What comes before the file's own unit tests.
     pub(crate) fn without_tests(&self) -> &str {

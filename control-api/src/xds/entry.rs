@@ -147,7 +147,8 @@ impl Entry {
         self.refused.as_ref().is_some_and(|refusal| refusal.version == version)
     }
 
-    fn is_settled(&self) -> bool {
+    /// The proxy has confirmed what the world has.
+    pub(super) fn is_settled(&self) -> bool {
         match &self.current {
             Some(version) => self.acknowledged.is_version(version),
             None => !self.may_be_held(),

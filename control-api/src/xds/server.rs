@@ -18,8 +18,7 @@ use tsunagi_proto::wire::discovery::aggregated_discovery_service_server::{
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 use super::debounce::Debounce;
-use super::session::{Misuse, Session};
-use crate::snapshot::World;
+use super::session::{Misuse, Resources, Session};
 use crate::status::{Reporter, Span, Status};
 
 /// A first request names everything that a proxy holds.
@@ -27,8 +26,8 @@ const LARGEST_REQUEST_BYTES: usize = 16 << 20;
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The discovery service, to be added to a tonic server. It follows `world` and reports to `status`.
-pub fn service(
-    world: watch::Receiver<Arc<World>>,
+pub fn service<W: Resources + Send + Sync + 'static>(
+    world: watch::Receiver<Arc<W>>,
     status: Arc<Status>,
 ) -> AggregatedDiscoveryServiceServer<impl AggregatedDiscoveryService> {
     let service = Discovery {
@@ -41,8 +40,8 @@ pub fn service(
         .max_encoding_message_size(usize::MAX)
 }
 
-struct Discovery {
-    world: watch::Receiver<Arc<World>>,
+struct Discovery<W> {
+    world: watch::Receiver<Arc<W>>,
     status: Arc<Status>,
     meters: Meters,
 }
@@ -74,7 +73,7 @@ impl Meters {
 type Reply = Result<DeltaDiscoveryResponse, tonic::Status>;
 
 #[tonic::async_trait]
-impl AggregatedDiscoveryService for Discovery {
+impl<W: Resources + Send + Sync + 'static> AggregatedDiscoveryService for Discovery<W> {
     type DeltaAggregatedResourcesStream = ReceiverStream<Reply>;
 
     async fn delta_aggregated_resources(
@@ -100,8 +99,8 @@ impl AggregatedDiscoveryService for Discovery {
 }
 
 /// One connected proxy.
-struct Stream<'a> {
-    session: Session<World>,
+struct Stream<'a, W> {
+    session: Session<W>,
     reporter: Reporter,
     replies: &'a mpsc::Sender<Reply>,
     meters: &'a Meters,
@@ -110,9 +109,9 @@ struct Stream<'a> {
 }
 
 /// Until the client half-closes its side, or an error. Dropping it disconnects the proxy.
-async fn serve(
+async fn serve<W: Resources>(
     requests: &mut Streaming<DeltaDiscoveryRequest>,
-    mut world: watch::Receiver<Arc<World>>,
+    mut world: watch::Receiver<Arc<W>>,
     status: &Arc<Status>,
     meters: &Meters,
     replies: &mpsc::Sender<Reply>,
@@ -177,7 +176,7 @@ fn refuse(misuse: Misuse) -> tonic::Status {
     tonic::Status::invalid_argument(misuse.to_string())
 }
 
-impl Stream<'_> {
+impl<W: Resources> Stream<'_, W> {
     fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), tonic::Status> {
         if !request.response_nonce.is_empty() {
             self.count_answer(request);

@@ -276,6 +276,15 @@ impl<W: Resources> Session<W> {
         }
     }
 
+    /// A name that was answered as absent may be one that goes out now.
+    fn is_served(&self, name: &str) -> bool {
+        match parse(name) {
+            Some(ResourceName::Host(fqdn)) => self.hosts.contains_key(fqdn),
+            Some(ResourceName::Endpoints(fqdn)) => self.endpoints.contains_key(fqdn),
+            _ => false,
+        }
+    }
+
     fn look_up(&self, fqdn: &str, held: Told) -> (Entry, Arc<[String]>) {
         let encoded = self.world.host(fqdn, &self.identity.namespace);
         let version = encoded.as_ref().map(|encoded| encoded.version.as_str());
@@ -353,6 +362,10 @@ impl<W: Resources> Session<W> {
             } else {
                 Arc::new([])
             };
+            if host.entry.is_settled() {
+                // Also when the world came back to what the proxy had kept.
+                host.in_force = InForce::Reach(Arc::clone(&host.reach));
+            }
         }
         if let Some(entry) = &mut self.workload {
             let encoded = self.world.workload(namespace, &self.identity.node_id);
@@ -401,7 +414,9 @@ impl<W: Resources> Session<W> {
     fn batch(&mut self) -> Batch {
         let mut batch = Batch::default();
         for name in std::mem::take(&mut self.absent) {
-            batch.remove(name);
+            if !self.is_served(&name) {
+                batch.remove(name);
+            }
         }
         let workload = self.workload_name();
         if let Some(entry) = self.workload.as_mut().filter(|entry| entry.owes()) {

@@ -7,12 +7,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, Methods, not_found, typed, wrong_method};
-use crate::telemetry::Telemetry;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-pub(super) fn answer(request: &Parts, telemetry: &Telemetry) -> Answer {
+pub(super) fn answer(request: &Parts, exposition: &dyn Fn(bool) -> String) -> Answer {
     if !matches!(request.uri.path(), "/metrics" | "/stats/prometheus") {
         return not_found("/metrics and /stats/prometheus");
     }
@@ -21,7 +20,7 @@ pub(super) fn answer(request: &Parts, telemetry: &Telemetry) -> Answer {
     }
     let openmetrics = prefers_openmetrics(&request.headers);
     let content_type = if openmetrics { OPENMETRICS } else { TEXT };
-    typed(StatusCode::OK, content_type, telemetry.render(openmetrics))
+    typed(StatusCode::OK, content_type, exposition(openmetrics))
 }
 
 /// A wildcard is no wish for OpenMetrics: browsers and `curl` send it.
@@ -61,7 +60,7 @@ mod tests {
             request = request.header(ACCEPT, accept);
         }
         let request = request.body(()).expect("a request");
-        let answer = answer(&request.into_parts().0, &Telemetry::new("w"));
+        let answer = answer(&request.into_parts().0, &|openmetrics| format!("{openmetrics}"));
         answer.headers()[CONTENT_TYPE].to_str().expect("text").to_owned()
     }
 
@@ -89,7 +88,9 @@ mod tests {
     fn both_paths_serve_and_others_do_not() {
         let status = |method: &str, path: &str| {
             let request = Request::builder().method(method).uri(path).body(()).expect("a request");
-            answer(&request.into_parts().0, &Telemetry::new("w")).status().as_u16()
+            answer(&request.into_parts().0, &|openmetrics| format!("{openmetrics}"))
+                .status()
+                .as_u16()
         };
         assert_eq!(status("GET", "/metrics"), 200);
         assert_eq!(status("GET", "/stats/prometheus?usedonly"), 200);

@@ -11,11 +11,11 @@ mod server;
 
 use std::sync::Arc;
 
+use http::request::Parts;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::drain::{Drain, DrainWatch};
-use crate::telemetry::Telemetry;
 use crate::telemetry::log::LogLevels;
 
 pub use health::Readiness;
@@ -47,10 +47,16 @@ pub async fn serve_admin(
 }
 
 /// Serves `/metrics` until `closing`. Dropping this stops accepting and leaves open connections to themselves.
-pub async fn serve_metrics(listener: TcpListener, telemetry: Telemetry, closing: DrainWatch) {
+///
+/// `exposition` makes the page, as OpenMetrics when it is told `true`.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    exposition: impl Fn(bool) -> String + Send + Sync + 'static,
+    closing: DrainWatch,
+) {
     server::serve(
         listener,
-        Arc::new(move |request| metrics::answer(request, &telemetry)),
+        Arc::new(move |request: &Parts| metrics::answer(request, &exposition)),
         closing,
     )
     .await;

@@ -2,15 +2,22 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
-use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::mpsc;
+use tsunagi_proto::model;
 
 use super::Parts;
 use super::listening::WorkerSockets;
 use crate::error::StartError;
+use crate::http::Proxy;
+use crate::listener;
+use crate::snapshot::{Host, Publisher, Reader, Shared, Update};
+use crate::telemetry::Direction;
+
+const APPLICATION: &str = "application";
 
 /// The running data threads.
 pub(super) struct DataThreads {
@@ -21,9 +28,13 @@ pub(super) struct DataThreads {
 impl DataThreads {
     pub(super) fn start(parts: &Parts, workers: Vec<WorkerSockets>) -> Result<DataThreads, StartError> {
         let (ending, ended) = mpsc::unbounded_channel();
+        let application = application(parts);
         for (number, sockets) in workers.into_iter().enumerate() {
-            let parts = parts.clone();
-            spawn(number, ending.clone(), move || serve(parts, sockets)).map_err(|source| StartError::Thread {
+            let (parts, application) = (parts.clone(), Arc::clone(&application));
+            spawn(number, ending.clone(), move || {
+                serve(parts, number, application, sockets)
+            })
+            .map_err(|source| StartError::Thread {
                 what: "a data thread",
                 source,
             })?;
@@ -68,19 +79,66 @@ fn spawn<F: Future<Output = ()>>(
     Ok(())
 }
 
-/// The work of one data thread: to serve its sockets until the drain, then to return when its last connection is gone.
-async fn serve(parts: Parts, sockets: WorkerSockets) {
-    let listeners = (
-        TcpListener::from_std(sockets.outbound),
-        TcpListener::from_std(sockets.inbound),
-    );
-    let (Ok(outbound), Ok(inbound)) = listeners else {
-        tracing::error!("a data thread cannot register its sockets: out of file descriptors?");
-        return;
+/// The application as the one host of inbound requests.
+///
+/// It has no endpoint yet: inbound requests are answered with 503 `UH`.
+fn application(parts: &Parts) -> Arc<Host> {
+    let told = model::Host {
+        fqdn: APPLICATION.to_owned(),
+        namespace: parts.options.namespace.clone(),
+        ports: vec![model::Port {
+            number: parts.options.app_addr.port(),
+            name: "http".to_owned(),
+            protocol: model::Protocol::Http1,
+        }],
+        routes: None,
+        clusters: Vec::new(),
+        addresses: Vec::new(),
     };
-    let mut drain = parts.drain.watch();
-    drain.draining().await;
-    drop((outbound, inbound));
+    let shared = Shared::new(&parts.options.namespace);
+    let mut publisher = Publisher::new(
+        Arc::clone(&parts.registry),
+        parts.telemetry.clone(),
+        Arc::clone(&shared),
+    );
+    let hosts = vec![(APPLICATION.to_owned(), Some(Arc::new(told)))];
+    publisher.apply(Update {
+        hosts,
+        ..Update::default()
+    });
+    let host = shared.current().hosts.get(APPLICATION).cloned().flatten();
+    host.expect("it was published just now")
+}
+
+/// The work of one data thread: to serve its sockets until the drain, then to return when the last connection is gone.
+async fn serve(parts: Parts, number: usize, application: Arc<Host>, sockets: WorkerSockets) {
+    let options = &parts.options;
+    let proxy = Arc::new(Proxy {
+        worker: number,
+        reader: Reader::new(Arc::clone(&parts.shared)),
+        demand: parts.demand.clone(),
+        application,
+        unrouted: parts.telemetry.request_series(Direction::Outbound, "", "", ""),
+        access_log: parts.access_log.clone(),
+        debug_headers: options.debug_headers,
+        on_demand_timeout: options.on_demand_timeout,
+    });
+    let accept = |socket, direction| {
+        listener::accept(
+            socket,
+            direction,
+            Arc::clone(&proxy),
+            parts.telemetry.clone(),
+            parts.drain.watch(),
+        )
+    };
+    let outbound = accept(sockets.outbound, Direction::Outbound);
+    let inbound = accept(sockets.inbound, Direction::Inbound);
+    if let Err(error) = tokio::try_join!(outbound, inbound) {
+        tracing::error!(%error, "a data thread cannot serve its sockets");
+        return;
+    }
+    parts.drain.drained(options.drain_timeout).await;
 }
 
 #[cfg(test)]

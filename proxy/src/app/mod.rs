@@ -3,21 +3,26 @@
 //! The main thread is the control thread: config, admin, metrics, health, signals, on one current-thread runtime.
 //! `--workers` data threads carry the traffic, each with a runtime, accept sockets and connection pools of its own.
 
+mod config;
 mod data_threads;
 mod ending;
 mod listening;
+mod pages;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde_json::json;
 use tokio::runtime;
+use tokio::sync::mpsc;
 
-use crate::admin::{self, AdminSources, Readiness};
+use crate::admin::{self, Readiness};
 use crate::bootstrap::Options;
 use crate::drain::Drain;
 use crate::error::StartError;
+use crate::snapshot::{Demand, Shared};
 use crate::telemetry::log::{self, LogLevels};
 use crate::telemetry::{AccessLog, Telemetry};
+use crate::upstream::Registry;
 use data_threads::DataThreads;
 use ending::Signals;
 use listening::Sockets;
@@ -31,21 +36,16 @@ struct Parts {
     log_levels: LogLevels,
     readiness: Readiness,
     drain: Drain,
+    /// What we were told.
+    shared: Arc<Shared>,
+    /// What we learned.
+    registry: Arc<Registry>,
+    demand: Demand,
 }
 
 /// Runs the sidecar until it is told to end and has drained.
 pub fn run(options: Options) -> Result<(), StartError> {
-    let log_levels = log::start(options.log_level.clone());
-    let telemetry = Telemetry::new(options.workload_name());
-    let access_log = start_access_log(&options, &telemetry)?;
-    let parts = Parts {
-        options: Arc::new(options),
-        telemetry,
-        access_log,
-        log_levels,
-        readiness: Readiness::default(),
-        drain: Drain::new(),
-    };
+    let (parts, wants) = make_parts(options)?;
     let control = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -53,29 +53,30 @@ pub fn run(options: Options) -> Result<(), StartError> {
             what: "the control thread's runtime",
             source,
         })?;
-    let ended = control.block_on(serve(&parts));
+    let ended = control.block_on(serve(&parts, wants));
     // What still runs on it holds nothing that must be finished.
     control.shutdown_background();
     parts.access_log.flush(ending::LAST_WORDS);
     ended
 }
 
-/// The life of the proxy, on the control thread.
-async fn serve(parts: &Parts) -> Result<(), StartError> {
-    let signals = Signals::watch()?;
-    let sockets = Sockets::bind(&parts.options)?;
-    let announcement = sockets.announcement();
-    let doors = Drain::new();
-
-    open_doors(parts, &doors, sockets.doors, &announcement)?;
-    start_config(parts);
-    let data_threads = DataThreads::start(parts, sockets.workers)?;
-    listening::announce(&announcement);
-
-    let ended = ending::when_told(parts, signals, data_threads).await;
-    doors.signal();
-    doors.drained(ending::LAST_WORDS).await;
-    ended
+/// The parts, and the hosts that the data threads will want.
+fn make_parts(options: Options) -> Result<(Parts, mpsc::Receiver<String>), StartError> {
+    let log_levels = log::start(options.log_level.clone());
+    let telemetry = Telemetry::new(options.workload_name());
+    let (demand, wants) = Demand::new();
+    let parts = Parts {
+        access_log: start_access_log(&options, &telemetry)?,
+        log_levels,
+        readiness: Readiness::default(),
+        drain: Drain::new(),
+        shared: Shared::new(&options.namespace),
+        registry: Registry::new(telemetry.clone(), options.workers),
+        demand,
+        options: Arc::new(options),
+        telemetry,
+    };
+    Ok((parts, wants))
 }
 
 fn start_access_log(options: &Options, telemetry: &Telemetry) -> Result<AccessLog, StartError> {
@@ -88,58 +89,68 @@ fn start_access_log(options: &Options, telemetry: &Telemetry) -> Result<AccessLo
     })
 }
 
-/// Opens admin, metrics and health. They close with `doors`, after everything else.
+/// The life of the proxy, on the control thread.
+async fn serve(parts: &Parts, wants: mpsc::Receiver<String>) -> Result<(), StartError> {
+    let signals = Signals::watch()?;
+    let sockets = Sockets::bind(&parts.options)?;
+    let announcement = sockets.announcement();
+    // Everything on this thread outlives the traffic and closes with this.
+    let closing = Drain::new();
+
+    open_doors(parts, &closing, sockets.doors, &announcement)?;
+    let config = config::start(parts, wants, closing.watch());
+    let data_threads = DataThreads::start(parts, sockets.workers)?;
+    listening::announce(&announcement);
+
+    let ended = ending::when_told(parts, signals, data_threads).await;
+    closing.signal();
+    let _ = tokio::time::timeout(ending::LAST_WORDS, config).await;
+    closing.drained(ending::LAST_WORDS).await;
+    ended
+}
+
+/// Opens admin, metrics and health.
 fn open_doors(
     parts: &Parts,
-    doors: &Drain,
+    closing: &Drain,
     sockets: listening::Doors,
-    listeners: &[(&'static str, std::net::SocketAddr)],
+    listeners: &[(&'static str, SocketAddr)],
 ) -> Result<(), StartError> {
-    let runtime = |source| StartError::Thread {
+    let door = |source| StartError::Thread {
         what: "an operator's door",
         source,
     };
-    let listen = |socket| tokio::net::TcpListener::from_std(socket).map_err(runtime);
+    let listen = |socket| tokio::net::TcpListener::from_std(socket).map_err(door);
+    let (admin, metrics, health) = (
+        listen(sockets.admin)?,
+        listen(sockets.metrics)?,
+        listen(sockets.health)?,
+    );
+
     let Parts {
         telemetry,
         log_levels,
         readiness,
         drain,
+        registry,
         ..
     } = parts.clone();
-    let sources = admin_sources(listeners);
+    let sources = pages::sources(parts, listeners);
+    let exposition = move |openmetrics| {
+        registry.refresh_gauges();
+        telemetry.render(openmetrics)
+    };
     tokio::spawn(admin::serve_admin(
-        listen(sockets.admin)?,
+        admin,
         sources,
         log_levels,
         drain.clone(),
-        doors.watch(),
+        closing.watch(),
     ));
-    tokio::spawn(admin::serve_metrics(listen(sockets.metrics)?, telemetry, doors.watch()));
-    tokio::spawn(admin::serve_health(
-        listen(sockets.health)?,
-        readiness,
-        drain,
-        doors.watch(),
-    ));
+    tokio::spawn(admin::serve_metrics(metrics, exposition, closing.watch()));
+    tokio::spawn(admin::serve_health(health, readiness, drain, closing.watch()));
     Ok(())
 }
-
-/// Where the admin pages come from.
-fn admin_sources(listeners: &[(&'static str, std::net::SocketAddr)]) -> AdminSources {
-    let listeners = listeners
-        .iter()
-        .map(|(name, address)| json!({ "name": name, "address": address.to_string() }));
-    let listeners = serde_json::Value::Array(listeners.collect());
-    AdminSources {
-        config_dump: Box::new(|| json!({})),
-        clusters: Box::new(String::new),
-        listeners: Box::new(move || listeners.clone()),
-    }
-}
-
-/// Starts what keeps the configuration up to date: the xDS client, and the compiler of snapshots.
-fn start_config(_parts: &Parts) {}
 
 #[cfg(test)]
 mod tests;

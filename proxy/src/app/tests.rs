@@ -3,9 +3,12 @@
 use std::net::TcpListener;
 
 use clap::Parser;
+use tsunagi_proto::model;
 
 use super::*;
 use crate::bootstrap::{Command, CommandLine};
+use crate::snapshot::Update;
+use crate::xds::Sink;
 
 /// Options that ask for free ports only, and `flags`.
 fn options(flags: &[&str]) -> Options {
@@ -52,4 +55,47 @@ fn an_address_that_is_taken_is_refused_with_its_flag_also_if_its_owner_would_sha
     let flag = format!("--outbound-addr={}", other_proxy.workers[0].outbound_addr);
     let error = Sockets::bind(&options(&[&flag])).err().expect("taken").to_string();
     assert!(error.contains("--outbound-addr"), "{error}");
+}
+
+/// A host with one port, its own cluster and no endpoint.
+fn host(fqdn: &str) -> Arc<model::Host> {
+    let key = model::ClusterKey { host: fqdn.to_owned(), port: 80, subset: String::new() };
+    Arc::new(model::Host {
+        fqdn: fqdn.to_owned(),
+        namespace: "default".to_owned(),
+        ports: vec![model::Port { number: 80, name: "http".to_owned(), protocol: model::Protocol::Http1 }],
+        routes: None,
+        clusters: vec![model::Cluster {
+            key,
+            labels: vec![("app".to_owned(), "users".to_owned())],
+            protocol: model::Protocol::Http1,
+            connection_pool: model::ConnectionPool { max_connections: 100, ..Default::default() },
+            load_balancer: model::LoadBalancer::LeastRequest,
+            outlier_detection: None,
+        }],
+        addresses: Vec::new(),
+    })
+}
+
+#[test]
+fn the_first_update_makes_the_proxy_ready_and_shows_on_the_admin_pages() {
+    let (parts, _wants) = make_parts(options(&[])).expect("no log file is needed");
+    let mut sink = config::sink(&parts);
+    assert!(!parts.readiness.is_configured());
+    let hosts = vec![("users".to_owned(), Some(host("users"))), ("nobody".to_owned(), None)];
+    sink.apply(Update { hosts, version: "7".to_owned(), ..Update::default() });
+    assert!(parts.readiness.is_configured());
+
+    let pages = pages::sources(&parts, &[("outbound", SocketAddr::from(([127, 0, 0, 1], 15001)))]);
+    let dump = (pages.config_dump)();
+    assert_eq!(dump["version"], "7");
+    assert!(dump["hosts"].get("nobody").is_some_and(serde_json::Value::is_null));
+    let users = &dump["hosts"]["users"];
+    assert_eq!(users["ports"][0]["number"], 80);
+    assert_eq!(users["clusters"][0]["name"], "outbound|80||users");
+    assert_eq!(users["clusters"][0]["labels"]["app"], "users");
+    assert_eq!(users["clusters"][0]["connection_pool"]["max_connections"], 100);
+    assert!(users["clusters"][0]["connection_pool"]["max_requests"].is_null(), "unlimited");
+    assert!((pages.clusters)().contains("outbound|80||users::cx_active::0\n"));
+    assert_eq!((pages.listeners)()[0]["address"], "127.0.0.1:15001");
 }

@@ -60,6 +60,10 @@ pub struct Cluster {
 }
 
 impl Host {
+    pub(super) fn new(told: Arc<model::Host>, ports: Vec<Port>, unrouted: Arc<RequestSeries>, epoch: Instant) -> Self {
+        Self { told, ports, used: AtomicU64::new(epoch.elapsed().as_secs()), epoch, unrouted }
+    }
+
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)
     }
@@ -110,13 +114,12 @@ impl Compiler {
     ) -> Arc<Host> {
         let context = Resolve { compiler: self, told, clusters };
         let ports = told.ports.iter().map(|port| context.port(port)).collect();
-        Arc::new(Host {
-            told: Arc::clone(told),
-            ports,
-            used: AtomicU64::new(previous.map_or(self.epoch.elapsed().as_secs(), |host| host.used.load(Ordering::Relaxed))),
-            epoch: self.epoch,
-            unrouted: self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, ""),
-        })
+        let unrouted = self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, "");
+        let host = Host::new(Arc::clone(told), ports, unrouted, self.epoch);
+        if let Some(previous) = previous {
+            host.used.store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Arc::new(host)
     }
 }
 

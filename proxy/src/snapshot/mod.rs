@@ -2,12 +2,14 @@
 //!
 //! `publisher` (control thread) turns updates into snapshots; `reader` (data threads) finds a host in the current one.
 
+mod application;
 mod compile;
 mod demand;
 mod publisher;
 mod reader;
 mod update;
 
+pub use application::application;
 pub use compile::{Cluster, Destination, Host, Port, Rule};
 pub use demand::Demand;
 pub use publisher::Publisher;

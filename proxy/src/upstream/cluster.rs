@@ -149,17 +149,20 @@ impl Cluster {
         }
     }
 
-    /// Sets the gauges; called before a scrape, so that a request pays nothing for them.
-    pub fn refresh_gauges(&self) {
+    pub(super) fn clear_gauges(&self) {
+        let series = &self.series;
+        let gauges = [&series.ejected_endpoints, &series.endpoints_healthy, &series.connections];
+        gauges.into_iter().chain([&series.active_requests, &series.pending_requests]).for_each(|gauge| gauge.set(0.0));
+    }
+
+    pub(super) fn add_to_gauges(&self) {
         let (_, members) = self.told();
-        let count = |wanted: bool| {
-            members.list.iter().filter(|member| member.endpoint.health.is_ejected() == wanted).count() as f64
-        };
-        self.series.ejected_endpoints.set(count(true));
-        self.series.endpoints_healthy.set(count(false));
-        self.series.connections.set(f64::from(self.connections.open()));
-        self.series.active_requests.set(f64::from(self.requests.current()));
-        self.series.pending_requests.set(f64::from(self.connections.pending()));
+        let ejected = members.list.iter().filter(|member| member.endpoint.health.is_ejected()).count();
+        self.series.ejected_endpoints.increment(ejected as f64);
+        self.series.endpoints_healthy.increment((members.list.len() - ejected) as f64);
+        self.series.connections.increment(f64::from(self.connections.open()));
+        self.series.active_requests.increment(f64::from(self.requests.current()));
+        self.series.pending_requests.increment(f64::from(self.connections.pending()));
     }
 
     pub fn open_connections(&self) -> u32 {

@@ -13,6 +13,8 @@ mod pool;
 mod queue;
 mod registry;
 mod retry_budget;
+#[cfg(test)]
+mod testing;
 
 pub use balance::choose;
 pub use body::{BodyError, RequestBody};

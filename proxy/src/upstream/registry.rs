@@ -48,7 +48,11 @@ impl Registry {
         self.clusters.retain(|_, cluster| cluster.strong_count() > 0);
     }
 
+    /// Sets the gauges; called before a scrape, so that a request pays nothing for them. Clusters of several ports share
+    /// the series of their service and subset, which show the sum.
     pub fn refresh_gauges(&self) {
-        self.clusters().iter().for_each(|cluster| cluster.refresh_gauges());
+        let clusters = self.clusters();
+        clusters.iter().for_each(|cluster| cluster.clear_gauges());
+        clusters.iter().for_each(|cluster| cluster.add_to_gauges());
     }
 }

@@ -1,0 +1,78 @@
+//! What keeps the configuration up to date, on the control thread: the client of the control plane, which feeds the
+//! publisher of snapshots, and the sweep of what was learned.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Parts;
+use crate::admin::Readiness;
+use crate::drain::DrainWatch;
+use crate::snapshot::{Publisher, Update};
+use crate::xds::{Client, ClientConfig, Sink};
+
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the client and the sweep; both end with `closing`, and the handle when the client has saved what it holds.
+pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, closing: DrainWatch) -> JoinHandle<()> {
+    tokio::spawn(sweep(parts.clone()));
+    let Parts {
+        options,
+        telemetry,
+        readiness,
+        shared,
+        registry,
+        ..
+    } = parts.clone();
+    let publisher = Publisher::new(registry, telemetry.clone(), shared);
+    let config = ClientConfig {
+        control_plane: options.control_plane.clone(),
+        node_id: options.node_id.clone(),
+        namespace: options.namespace.clone(),
+        service_account: options.service_account.clone(),
+        labels: options.labels.0.clone(),
+        state_dir: Some(options.state_dir.clone()),
+    };
+    let mut closing = closing;
+    let shutdown = async move { closing.draining().await };
+    tokio::spawn(Client::run(
+        config,
+        wants,
+        Announced { publisher, readiness },
+        telemetry,
+        shutdown,
+    ))
+}
+
+/// The publisher, and the proxy's readiness once it has published.
+struct Announced {
+    publisher: Publisher,
+    readiness: Readiness,
+}
+
+impl Sink for Announced {
+    fn apply(&mut self, update: Update) {
+        Sink::apply(&mut self.publisher, update);
+        self.readiness.config_applied();
+    }
+
+    fn forget(&mut self, fqdns: &[String]) {
+        Sink::forget(&mut self.publisher, fqdns);
+    }
+
+    fn idle(&mut self) -> Vec<String> {
+        Sink::idle(&mut self.publisher)
+    }
+}
+
+/// Lets idle connections expire and ejected endpoints return, for as long as the runtime lives.
+async fn sweep(parts: Parts) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        parts.registry.sweep(Instant::now());
+    }
+}

@@ -1,0 +1,127 @@
+//! What the admin pages show of snapshot and registry: names, rules, limits and health, and nothing secret.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tsunagi_proto::model::{self, UNLIMITED};
+
+use super::Parts;
+use crate::admin::AdminSources;
+use crate::snapshot::Snapshot;
+use crate::upstream::{Cluster, Member};
+
+pub(super) fn sources(parts: &Parts, listeners: &[(&'static str, SocketAddr)]) -> AdminSources {
+    let address = |(name, address): &(&str, SocketAddr)| json!({ "name": name, "address": address.to_string() });
+    let listeners: Value = listeners.iter().map(address).collect();
+    let (shared, registry) = (Arc::clone(&parts.shared), Arc::clone(&parts.registry));
+    AdminSources {
+        config_dump: Box::new(move || config_dump(&shared.current())),
+        clusters: Box::new(move || {
+            registry
+                .clusters()
+                .iter()
+                .map(|cluster| cluster_lines(cluster))
+                .collect()
+        }),
+        listeners: Box::new(move || listeners.clone()),
+    }
+}
+
+fn config_dump(snapshot: &Snapshot) -> Value {
+    let workload = snapshot.workload.as_ref().map(|workload| {
+        json!({
+            "namespace": workload.namespace,
+            "node_id": workload.node_id,
+            "cluster_domain": workload.cluster_domain,
+        })
+    });
+    let hosts: serde_json::Map<String, Value> = snapshot
+        .hosts
+        .iter()
+        .map(|(fqdn, known)| (fqdn.clone(), known.as_ref().map_or(Value::Null, |it| host(&it.told))))
+        .collect();
+    json!({ "version": snapshot.version, "workload": workload, "hosts": hosts })
+}
+
+fn host(host: &model::Host) -> Value {
+    let port = |port: &model::Port| json!({ "number": port.number, "name": port.name, "protocol": format!("{:?}", port.protocol) });
+    let routes = host.routes.as_ref().map(|routes| {
+        json!({
+            "virtual_service": format!("{}/{}", routes.namespace, routes.name),
+            "rules": routes.rules.iter().map(rule).collect::<Value>(),
+        })
+    });
+    json!({
+        "namespace": host.namespace,
+        "addresses": host.addresses.iter().map(ToString::to_string).collect::<Value>(),
+        "ports": host.ports.iter().map(port).collect::<Value>(),
+        "routes": routes,
+        "clusters": host.clusters.iter().map(policy).collect::<Value>(),
+    })
+}
+
+fn rule(rule: &model::HttpRule) -> Value {
+    let destination = |destination: &model::WeightedDestination| {
+        json!({
+            "host": destination.host,
+            "port": destination.port,
+            "subset": destination.subset,
+            "weight": destination.weight,
+        })
+    };
+    json!({
+        "route": rule.label,
+        "matches": rule.matches.iter().map(|item| format!("{item:?}")).collect::<Value>(),
+        "destinations": rule.route.iter().map(destination).collect::<Value>(),
+        "timeout": rule.timeout.map(|timeout| format!("{timeout:?}")),
+        "retries": format!("{:?}", rule.retries),
+    })
+}
+
+fn policy(cluster: &model::Cluster) -> Value {
+    let limit = |value: u32| (value != UNLIMITED).then_some(value);
+    let pool = &cluster.connection_pool;
+    let labels: serde_json::Map<String, Value> = cluster
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+        .collect();
+    json!({
+        "name": cluster.key.to_string(),
+        "labels": labels,
+        "protocol": format!("{:?}", cluster.protocol),
+        "load_balancer": format!("{:?}", cluster.load_balancer),
+        "connection_pool": {
+            "max_connections": limit(pool.max_connections),
+            "max_pending_requests": limit(pool.max_pending_requests),
+            "max_requests": limit(pool.max_requests),
+            "max_retries": pool.max_retries,
+            "max_requests_per_connection": limit(pool.max_requests_per_connection),
+            "connect_timeout": format!("{:?}", pool.connect_timeout),
+            "idle_timeout": format!("{:?}", pool.idle_timeout),
+        },
+        "outlier_detection": cluster.outlier_detection.as_ref().map(|detection| format!("{detection:?}")),
+    })
+}
+
+/// `cluster::endpoint::what::value`, as Envoy's page has it.
+fn cluster_lines(cluster: &Cluster) -> String {
+    let name = &cluster.name;
+    let mut lines = String::new();
+    // Writing into a `String` does not fail.
+    let _ = writeln!(lines, "{name}::cx_active::{}", cluster.open_connections());
+    let _ = writeln!(lines, "{name}::rq_active::{}", cluster.requests.current());
+    let _ = writeln!(lines, "{name}::rq_pending::{}", cluster.pending_requests());
+    let (_, members) = cluster.told();
+    for Member { endpoint, weight } in members.list.iter().chain(&members.unhealthy) {
+        let address = endpoint.address;
+        let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
+        let _ = writeln!(lines, "{name}::{address}::health::{}", endpoint.health_name());
+        let _ = writeln!(lines, "{name}::{address}::cx_active::{}", endpoint.connections());
+        let _ = writeln!(lines, "{name}::{address}::rq_active::{}", endpoint.active_requests());
+        let _ = writeln!(lines, "{name}::{address}::weight::{weight}");
+    }
+    lines
+}

@@ -1,0 +1,82 @@
+use std::collections::HashMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tsunagi_proto::model::LoadBalancer::{LeastRequest, Random, RoundRobin};
+
+use super::super::testing::{cluster, policy};
+use super::*;
+
+fn seeded() -> impl FnMut() -> u64 {
+    let mut rng = StdRng::seed_from_u64(7);
+    move || rng.next_u64()
+}
+
+/// How often each port is chosen by requests that end at once.
+fn shares(algorithm: LoadBalancer, weights: &[u32], requests: usize) -> HashMap<u16, usize> {
+    let policy = policy(algorithm, None);
+    let (cluster, members) = cluster(&policy, weights);
+    let mut random = seeded();
+    let mut shares = HashMap::new();
+    for _ in 0..requests {
+        let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+        *shares.entry(chosen.endpoint.address.port()).or_default() += 1;
+    }
+    shares
+}
+
+#[test]
+fn round_robin_takes_turns_exactly() {
+    assert_eq!(shares(RoundRobin, &[1, 1, 1], 300), HashMap::from([(1, 100), (2, 100), (3, 100)]));
+}
+
+#[test]
+fn weighted_round_robin_gives_each_exactly_its_weight() {
+    assert_eq!(shares(RoundRobin, &[5, 3, 2], 1000), HashMap::from([(1, 500), (2, 300), (3, 200)]));
+}
+
+#[test]
+fn random_and_idle_least_request_follow_the_weights_within_bounds() {
+    // Six standard deviations of a binomial with 30,000 draws are at most 520.
+    for algorithm in [Random, LeastRequest] {
+        for (weights, expected) in [([1, 1, 1], [10_000, 10_000, 10_000]), ([4, 1, 1], [20_000, 5_000, 5_000])] {
+            let shares = shares(algorithm, &weights, 30_000);
+            for (port, expected) in (1..).zip(expected) {
+                assert!(shares[&port].abs_diff(expected) < 520, "{algorithm:?} {weights:?}: {shares:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn least_request_prefers_the_endpoint_with_fewer_requests_in_flight() {
+    let policy = policy(LeastRequest, None);
+    let (cluster, members) = cluster(&policy, &[1, 1]);
+    let _busy: Vec<_> = (0..10).map(|_| members.list[0].endpoint.begin()).collect();
+    let mut random = seeded();
+    let mut chosen = || choose(&cluster, &policy, &members, &[], &mut random).unwrap().endpoint.address.port();
+    // Only when both draws hit the busy one, a quarter of the time, does it get the request: 6 sigma of 10,000 is 260.
+    let busy = (0..10_000).filter(|_| chosen() == 1).count();
+    assert!(busy.abs_diff(2_500) < 260, "{busy}");
+}
+
+#[test]
+fn an_endpoint_that_was_tried_is_avoided_while_there_is_another() {
+    let policy = policy(Random, None);
+    let (cluster, members) = cluster(&policy, &[1, 1]);
+    let mut random = seeded();
+    let tried = [Arc::clone(&members.list[0].endpoint)];
+    for _ in 0..100 {
+        let chosen = choose(&cluster, &policy, &members, &tried, &mut random).unwrap();
+        assert_eq!(chosen.endpoint.address.port(), 2);
+    }
+    let all: Vec<_> = members.list.iter().map(|member| Arc::clone(&member.endpoint)).collect();
+    assert!(choose(&cluster, &policy, &members, &all, &mut random).is_some());
+}
+
+#[test]
+fn without_endpoints_there_is_no_choice() {
+    let policy = policy(LeastRequest, None);
+    let (cluster, members) = cluster(&policy, &[]);
+    assert!(choose(&cluster, &policy, &members, &[], &mut seeded()).is_none());
+}

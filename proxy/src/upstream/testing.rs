@@ -1,0 +1,44 @@
+//! Clusters for the unit tests of this room.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use tsunagi_proto::model::{
+    Cluster as Told, ClusterKey, ConnectionPool, Endpoint as ToldEndpoint, Health, LoadBalancer, OutlierDetection, Protocol,
+};
+
+use super::{Cluster, Members};
+use crate::telemetry::Telemetry;
+
+pub(super) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<OutlierDetection>) -> Arc<Told> {
+    Arc::new(Told {
+        key: ClusterKey { host: "user".into(), port: 80, subset: String::new() },
+        labels: Vec::new(),
+        protocol: Protocol::Http1,
+        connection_pool: ConnectionPool::default(),
+        load_balancer,
+        outlier_detection,
+    })
+}
+
+pub(super) fn endpoint(port: u16, weight: u32) -> Arc<ToldEndpoint> {
+    Arc::new(ToldEndpoint {
+        id: port.to_string(),
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ports: vec![(80, port)],
+        labels: Vec::new(),
+        locality: String::new(),
+        weight,
+        health: Health::Healthy,
+        service_account: String::new(),
+    })
+}
+
+/// A cluster with an endpoint of each weight, on ports 1, 2, 3 …
+pub(super) fn cluster(policy: &Arc<Told>, weights: &[u32]) -> (Arc<Cluster>, Arc<Members>) {
+    let series = Telemetry::new("test").cluster_series("user", "");
+    let cluster = Cluster::new(Arc::clone(policy), series, 1);
+    let told: Vec<_> = weights.iter().zip(1..).map(|(weight, port)| endpoint(port, *weight)).collect();
+    let members = cluster.reconcile(Arc::clone(policy), &told);
+    (cluster, members)
+}
