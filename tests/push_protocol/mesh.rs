@@ -38,6 +38,12 @@ pub(crate) struct Mesh {
     pub(crate) services: BTreeMap<String, Service>,
 }
 
+impl Service {
+    pub(crate) fn add_endpoint(&mut self, id: &str) {
+        self.endpoints.insert(id.to_owned(), 1);
+    }
+}
+
 impl Mesh {
     /// The next revision, to be changed before it is shown to anybody.
     pub(crate) fn next(&self) -> Self {
@@ -72,11 +78,18 @@ impl Resources for Mesh {
     fn host(&self, fqdn: &str, _: &str) -> Option<Arc<Encoded>> {
         let host = self.services.get(fqdn)?.host.as_ref()?;
         let port = if host.bad { 70_000 } else { 80 };
-        let cluster = |reached: &String| mesh::Cluster { host: reached.clone(), port: 80, ..Default::default() };
+        let cluster = |reached: &String| mesh::Cluster {
+            host: reached.clone(),
+            port: 80,
+            ..Default::default()
+        };
         let host = mesh::Host {
             fqdn: fqdn.to_owned(),
             namespace: format!("generation-{}", host.generation),
-            ports: vec![mesh::Port { number: port, ..Default::default() }],
+            ports: vec![mesh::Port {
+                number: port,
+                ..Default::default()
+            }],
             clusters: self.reaches(fqdn, "").iter().map(cluster).collect(),
             ..Default::default()
         };
@@ -100,20 +113,33 @@ impl Resources for Mesh {
     }
 
     fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        let workload =
-            mesh::Workload { namespace: namespace.to_owned(), node_id: node_id.to_owned(), ..Default::default() };
+        let workload = mesh::Workload {
+            namespace: namespace.to_owned(),
+            node_id: node_id.to_owned(),
+            ..Default::default()
+        };
         encoded(names::workload(namespace, node_id), Kind::Workload(workload), None)
     }
 }
 
 fn endpoint((id, weight): (&String, &u32)) -> mesh::Endpoint {
-    mesh::Endpoint { id: id.clone(), address: "127.0.0.1".to_owned(), weight: *weight, ..Default::default() }
+    mesh::Endpoint {
+        id: id.clone(),
+        address: "127.0.0.1".to_owned(),
+        weight: *weight,
+        ..Default::default()
+    }
 }
 
 fn whole(fqdn: &str, endpoints: &BTreeMap<String, u32>) -> mesh::Endpoints {
     let upserts: Vec<mesh::Endpoint> = endpoints.iter().map(endpoint).collect();
     let checksum = endpoints_checksum(&upserts);
-    mesh::Endpoints { fqdn: fqdn.to_owned(), upserts, checksum, ..Default::default() }
+    mesh::Endpoints {
+        fqdn: fqdn.to_owned(),
+        upserts,
+        checksum,
+        ..Default::default()
+    }
 }
 
 fn change(before: &mesh::Endpoints, now: &mesh::Endpoints) -> EncodedChange {
@@ -122,12 +148,25 @@ fn change(before: &mesh::Endpoints, now: &mesh::Endpoints) -> EncodedChange {
         fqdn: now.fqdn.clone(),
         base_checksum: before.checksum,
         change: true,
-        upserts: now.upserts.iter().filter(|endpoint| !before.upserts.contains(endpoint)).cloned().collect(),
-        removals: before.upserts.iter().map(|endpoint| endpoint.id.clone()).filter(|id| !stays(id)).collect(),
+        upserts: now
+            .upserts
+            .iter()
+            .filter(|endpoint| !before.upserts.contains(endpoint))
+            .cloned()
+            .collect(),
+        removals: before
+            .upserts
+            .iter()
+            .map(|endpoint| endpoint.id.clone())
+            .filter(|id| !stays(id))
+            .collect(),
         checksum: now.checksum,
     };
     let base = encoded(String::new(), Kind::Endpoints(before.clone()), None);
-    EncodedChange { base_version: base.version.clone(), bytes: bytes_of(Kind::Endpoints(change)) }
+    EncodedChange {
+        base_version: base.version.clone(),
+        bytes: bytes_of(Kind::Endpoints(change)),
+    }
 }
 
 fn bytes_of(kind: Kind) -> Bytes {
@@ -136,5 +175,10 @@ fn bytes_of(kind: Kind) -> Bytes {
 
 fn encoded(name: String, kind: Kind, change: Option<EncodedChange>) -> Arc<Encoded> {
     let bytes = bytes_of(kind);
-    Arc::new(Encoded { name, version: names::version_of(&bytes), bytes, change })
+    Arc::new(Encoded {
+        name,
+        version: names::version_of(&bytes),
+        bytes,
+        change,
+    })
 }

@@ -46,14 +46,21 @@ struct Pair {
 }
 
 fn identity() -> Identity {
-    Identity { node_id: "pod-1".to_owned(), namespace: "default".to_owned(), ..Identity::default() }
+    Identity {
+        node_id: "pod-1".to_owned(),
+        namespace: "default".to_owned(),
+        ..Identity::default()
+    }
 }
 
 impl Pair {
     fn new(seed: u64) -> Self {
-        let mut mesh = Mesh { revision: 1, ..Mesh::default() };
+        let mut mesh = Mesh {
+            revision: 1,
+            ..Mesh::default()
+        };
         for fqdn in FQDNS {
-            mesh.service(fqdn).endpoints.insert("0".to_owned(), 1);
+            mesh.service(fqdn).add_endpoint("0");
         }
         Self {
             rng: StdRng::seed_from_u64(seed),
@@ -118,8 +125,12 @@ impl Pair {
             match self.rng.random_range(0..10) {
                 0..4 => service.host = Some(host),
                 4 => service.host = None,
-                5..8 => drop(service.endpoints.insert(id, weight)),
-                _ => drop(service.endpoints.remove(&id)),
+                5..8 => {
+                    service.endpoints.insert(id, weight);
+                }
+                _ => {
+                    service.endpoints.remove(&id);
+                }
             }
         }
         self.newest = Arc::new(mesh);
@@ -133,7 +144,9 @@ impl Pair {
     }
 
     fn push(&mut self) {
-        let Some(response) = self.server.as_mut().and_then(Server::response) else { return };
+        let Some(response) = self.server.as_mut().and_then(Server::response) else {
+            return;
+        };
         assert!(self.to_proxy.is_empty(), "two responses in flight");
         self.sent += response.resources.len();
         self.changes_sent += response.resources.iter().filter(|resource| is_change(resource)).count();
@@ -141,7 +154,9 @@ impl Pair {
     }
 
     fn deliver_to_server(&mut self) {
-        let Some(request) = self.to_server.pop_front() else { return };
+        let Some(request) = self.to_server.pop_front() else {
+            return;
+        };
         match &mut self.server {
             Some(server) => server.request(&request).unwrap(),
             None => self.server = Some(Server::new(Arc::clone(&self.newest), &request).unwrap()),
@@ -150,7 +165,9 @@ impl Pair {
     }
 
     fn deliver_to_proxy(&mut self) {
-        let Some(response) = self.to_proxy.pop_front() else { return };
+        let Some(response) = self.to_proxy.pop_front() else {
+            return;
+        };
         let outcome = self.proxy.response(response, Instant::now());
         if let Some(update) = outcome.update {
             self.apply(&update);
@@ -176,7 +193,10 @@ impl Pair {
         }
         for (fqdn, reached) in &self.in_force.hosts {
             let missing: Vec<_> = reached.difference(&self.in_force.endpoints).collect();
-            assert!(missing.is_empty(), "{fqdn} is in force without the endpoints of {missing:?}");
+            assert!(
+                missing.is_empty(),
+                "{fqdn} is in force without the endpoints of {missing:?}"
+            );
         }
     }
 
@@ -189,7 +209,9 @@ impl Pair {
 
     /// A change arrives that does not start from what the proxy holds.
     fn lose_a_base(&mut self) {
-        let Some(response) = self.to_proxy.front_mut() else { return };
+        let Some(response) = self.to_proxy.front_mut() else {
+            return;
+        };
         for resource in response.resources.iter_mut().filter(|resource| is_change(resource)) {
             let any = resource.resource.as_mut().unwrap();
             let mut decoded = wire::Resource::decode(any.value.as_slice()).unwrap();
@@ -291,14 +313,31 @@ impl Pair {
         if !refused {
             let reached: BTreeSet<&String> = self.in_force.hosts.values().flatten().collect();
             let kept: BTreeSet<&str> = held.keys().filter_map(|name| name.strip_prefix("endpoints/")).collect();
-            assert!(reached.into_iter().map(String::as_str).eq(kept), "endpoints that nothing reaches are gone");
+            assert!(
+                reached.into_iter().map(String::as_str).eq(kept),
+                "endpoints that nothing reaches are gone"
+            );
         }
         let progress = self.server.as_ref().unwrap().progress();
-        assert_eq!((progress.seen, progress.answered), (self.newest.revision, self.newest.revision));
-        assert_eq!(progress.acknowledged == self.newest.revision, progress.refused.is_empty());
-        let refusing: BTreeSet<&str> = progress.refused.iter().map(|refused| refused.resource.as_str()).collect();
-        let bad: BTreeSet<String> =
-            self.wanted.iter().filter(|fqdn| self.is_bad(fqdn)).map(|fqdn| names::host(fqdn)).collect();
+        assert_eq!(
+            (progress.seen, progress.answered),
+            (self.newest.revision, self.newest.revision)
+        );
+        assert_eq!(
+            progress.acknowledged == self.newest.revision,
+            progress.refused.is_empty()
+        );
+        let refusing: BTreeSet<&str> = progress
+            .refused
+            .iter()
+            .map(|refused| refused.resource.as_str())
+            .collect();
+        let bad: BTreeSet<String> = self
+            .wanted
+            .iter()
+            .filter(|fqdn| self.is_bad(fqdn))
+            .map(|fqdn| names::host(fqdn))
+            .collect();
         assert!(bad.iter().map(String::as_str).eq(refusing));
     }
 }

@@ -44,7 +44,12 @@ impl ControlPlane {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder().add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
-        Self { address, world, status, task }
+        Self {
+            address,
+            world,
+            status,
+            task,
+        }
     }
 
     /// Nobody says goodbye.
@@ -66,7 +71,10 @@ impl ControlPlane {
     async fn acknowledged(&self, proxies: usize, revision: u64) {
         let all = async || {
             let shown = self.status.proxies();
-            let done = shown.iter().filter(|proxy| proxy.revision_acknowledged >= revision).count();
+            let done = shown
+                .iter()
+                .filter(|proxy| proxy.revision_acknowledged >= revision)
+                .count();
             (done == proxies).then_some(())
         };
         eventually("the proxies have acknowledged", LIMIT, all).await;
@@ -107,8 +115,19 @@ impl Proxy {
         let (sender, updates) = mpsc::unbounded_channel();
         let (shutdown, ends) = oneshot::channel::<()>();
         let ends = async move { ends.await.unwrap_or_default() };
-        let task = tokio::spawn(Client::run(config, wanted, Recorder(sender), Telemetry::new(node_id), ends));
-        Self { wants, updates, shutdown, task }
+        let task = tokio::spawn(Client::run(
+            config,
+            wanted,
+            Recorder(sender),
+            Telemetry::new(node_id),
+            ends,
+        ));
+        Self {
+            wants,
+            updates,
+            shutdown,
+            task,
+        }
     }
 
     async fn want(&self, fqdn: &str) {
@@ -121,7 +140,10 @@ impl Proxy {
             loop {
                 let update = self.updates.recv().await.expect("the client runs");
                 let hosts = update.hosts.iter().map(|(name, _)| name);
-                if hosts.chain(update.endpoints.iter().map(|(name, _)| name)).any(|name| name == fqdn) {
+                if hosts
+                    .chain(update.endpoints.iter().map(|(name, _)| name))
+                    .any(|name| name == fqdn)
+                {
                     return update;
                 }
             }
@@ -136,11 +158,18 @@ impl Proxy {
 }
 
 fn mesh() -> Mesh {
-    let mut mesh = Mesh { revision: 1, ..Mesh::default() };
+    let mut mesh = Mesh {
+        revision: 1,
+        ..Mesh::default()
+    };
     for (fqdn, reaches) in [("a", vec!["b".to_owned()]), ("b", Vec::new())] {
         let service = mesh.service(fqdn);
-        service.host = Some(Host { generation: 1, reaches, bad: false });
-        service.endpoints.insert("0".to_owned(), 1);
+        service.host = Some(Host {
+            generation: 1,
+            reaches,
+            bad: false,
+        });
+        service.add_endpoint("0");
     }
     mesh
 }
@@ -157,17 +186,23 @@ async fn a_wanted_host_comes_whole_and_its_change_is_acknowledged() {
     proxy.want("a").await;
     assert_eq!(names(&proxy.update_of("a").await), (vec!["a"], vec!["a", "b"]));
     plane.acknowledged(1, 1).await;
-    let revision = plane.change(|mesh| drop(mesh.service("b").endpoints.insert("1".to_owned(), 1)));
+    let revision = plane.change(|mesh| mesh.service("b").add_endpoint("1"));
     let found = plane.status.wait(revision, LIMIT).await;
-    assert_eq!(found.iter().map(|one| one.state).collect::<Vec<_>>(), [State::Acknowledged]);
+    assert_eq!(
+        found.iter().map(|one| one.state).collect::<Vec<_>>(),
+        [State::Acknowledged]
+    );
     // It was in force before it was acknowledged.
     assert_eq!(names(&proxy.updates.try_recv().unwrap()), (vec![], vec!["b"]));
     // What it does not use does not concern it.
-    let revision = plane.change(|mesh| drop(mesh.service("z").endpoints.insert("1".to_owned(), 1)));
+    let revision = plane.change(|mesh| mesh.service("z").add_endpoint("1"));
     assert!(plane.status.wait(revision, LIMIT).await.is_empty());
     plane.acknowledged(1, revision).await;
     proxy.stop().await;
-    eventually("the proxy is gone", LIMIT, async || plane.status.proxies().is_empty().then_some(())).await;
+    eventually("the proxy is gone", LIMIT, async || {
+        plane.status.proxies().is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -178,8 +213,12 @@ async fn a_refused_change_is_named_and_leaves_the_last_good_one_in_force() {
     proxy.update_of("a").await;
     plane.acknowledged(1, 1).await;
     let revision = plane.change(|mesh| {
-        mesh.service("a").host = Some(Host { generation: 2, reaches: Vec::new(), bad: true });
-        mesh.service("a").endpoints.insert("1".to_owned(), 1);
+        mesh.service("a").host = Some(Host {
+            generation: 2,
+            reaches: Vec::new(),
+            bad: true,
+        });
+        mesh.service("a").add_endpoint("1");
     });
     let found = plane.status.wait(revision, LIMIT).await;
     assert_eq!(found[0].state, State::Refused);
@@ -203,7 +242,7 @@ async fn after_a_control_plane_died_proxies_resume_without_a_resend() {
     let plane = ControlPlane::start_at(address, mesh()).await;
     plane.acknowledged(1, 1).await;
     assert!(proxy.updates.try_recv().is_err(), "it was sent what it held");
-    plane.change(|mesh| drop(mesh.service("b").endpoints.insert("1".to_owned(), 1)));
+    plane.change(|mesh| mesh.service("b").add_endpoint("1"));
     assert_eq!(names(&proxy.update_of("b").await), (vec![], vec!["b"]));
     proxy.stop().await;
 }
@@ -240,7 +279,10 @@ async fn a_stream_that_is_half_closed_ends_cleanly_and_one_without_a_node_is_ref
     let endpoint = Endpoint::from_shared(format!("http://{}", plane.address)).unwrap();
     let mut client = AggregatedDiscoveryServiceClient::new(endpoint.connect().await.unwrap());
     let first = DeltaDiscoveryRequest {
-        node: Some(Node { id: "pod-1".to_owned(), ..Node::default() }),
+        node: Some(Node {
+            id: "pod-1".to_owned(),
+            ..Node::default()
+        }),
         type_url: tsunagi_proto::names::RESOURCE_TYPE_URL.to_owned(),
         ..DeltaDiscoveryRequest::default()
     };
@@ -256,8 +298,9 @@ async fn a_stream_that_is_half_closed_ends_cleanly_and_one_without_a_node_is_ref
 async fn a_change_reaches_a_hundred_proxies() {
     const PROXIES: usize = 100;
     let plane = ControlPlane::start(mesh()).await;
-    let mut proxies: Vec<Proxy> =
-        (0..PROXIES).map(|index| Proxy::start(plane.address, &format!("pod-{index}"), None)).collect();
+    let mut proxies: Vec<Proxy> = (0..PROXIES)
+        .map(|index| Proxy::start(plane.address, &format!("pod-{index}"), None))
+        .collect();
     for proxy in &mut proxies {
         proxy.want("a").await;
         proxy.update_of("a").await;
@@ -267,7 +310,11 @@ async fn a_change_reaches_a_hundred_proxies() {
     for generation in 2..20 {
         let started = std::time::Instant::now();
         let revision = plane.change(|mesh| {
-            mesh.service("a").host = Some(Host { generation, reaches: Vec::new(), bad: false });
+            mesh.service("a").host = Some(Host {
+                generation,
+                reaches: Vec::new(),
+                bad: false,
+            });
         });
         let found = plane.status.wait(revision, LIMIT).await;
         slowest = slowest.max(started.elapsed());

@@ -7,8 +7,10 @@ mod batch;
 mod debounce;
 mod entry;
 mod request;
+mod resources;
 mod server;
 pub mod session;
 
+pub use resources::Resources;
 pub use server::service;
-pub use session::{Resources, Session};
+pub use session::Session;

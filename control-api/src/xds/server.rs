@@ -18,7 +18,8 @@ use tsunagi_proto::wire::discovery::aggregated_discovery_service_server::{
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 use super::debounce::Debounce;
-use super::session::{Misuse, Resources, Session};
+use super::resources::Resources;
+use super::session::{Misuse, Session};
 use crate::status::{Reporter, Span, Status};
 
 /// A first request names everything that a proxy holds.

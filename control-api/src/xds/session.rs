@@ -16,7 +16,7 @@ use tsunagi_proto::wire::google::rpc;
 use super::batch::{Batch, InFlight, Sent};
 use super::entry::{Entry, Host, InForce, Told};
 use super::request;
-use crate::snapshot::{Encoded, World};
+use super::resources::Resources;
 use crate::status::{Identity, Progress, Refused, Span};
 
 /// Names that one proxy may subscribe to; further ones are answered as not existing.
@@ -25,16 +25,6 @@ const MOST_SUBSCRIPTIONS: usize = 10_000;
 const LONGEST_NAME_BYTES: usize = 600;
 /// That a proxy may come with: its hosts reach others.
 const MOST_ENDPOINT_SETS: usize = 4 * MOST_SUBSCRIPTIONS;
-
-/// What a session asks of the world.
-pub trait Resources {
-    fn revision(&self) -> u64;
-    fn host(&self, fqdn: &str, client_namespace: &str) -> Option<Arc<Encoded>>;
-    fn endpoints(&self, fqdn: &str) -> Option<Arc<Encoded>>;
-    /// Every host that its rules can reach, itself included.
-    fn reaches(&self, fqdn: &str, client_namespace: &str) -> Arc<[String]>;
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded>;
-}
 
 /// Why a stream ends: the client does not speak this protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -494,28 +484,6 @@ fn add_endpoints(batch: &mut Batch, world: &impl Resources, fqdn: &str, entry: &
     let encoded = if entry.exists() { world.endpoints(fqdn) } else { None };
     let acknowledged = entry.acknowledged().clone();
     batch.add_endpoints(fqdn, encoded.as_deref(), &acknowledged, entry.tell());
-}
-
-impl Resources for World {
-    fn revision(&self) -> u64 {
-        World::revision(self)
-    }
-
-    fn host(&self, fqdn: &str, client_namespace: &str) -> Option<Arc<Encoded>> {
-        World::host(self, fqdn, client_namespace)
-    }
-
-    fn endpoints(&self, fqdn: &str) -> Option<Arc<Encoded>> {
-        World::endpoints(self, fqdn)
-    }
-
-    fn reaches(&self, fqdn: &str, client_namespace: &str) -> Arc<[String]> {
-        World::reaches(self, fqdn, client_namespace)
-    }
-
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        World::workload(self, namespace, node_id)
-    }
 }
 
 #[cfg(test)]

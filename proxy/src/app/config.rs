@@ -1,6 +1,7 @@
 //! What keeps the configuration up to date, on the control thread: the client of the control plane, which feeds the
 //! publisher of snapshots, and the sweep of what was learned.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -11,22 +12,16 @@ use super::Parts;
 use crate::admin::Readiness;
 use crate::drain::DrainWatch;
 use crate::snapshot::{Publisher, Update};
+use crate::upstream::Registry;
 use crate::xds::{Client, ClientConfig, Sink};
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the client and the sweep; both end with `closing`, and the handle when the client has saved what it holds.
-pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, closing: DrainWatch) -> JoinHandle<()> {
-    tokio::spawn(sweep(parts.clone()));
-    let Parts {
-        options,
-        telemetry,
-        readiness,
-        shared,
-        registry,
-        ..
-    } = parts.clone();
-    let publisher = Publisher::new(registry, telemetry.clone(), shared);
+/// Starts the client and the sweep. The client ends with `closing`, and its handle is done when it has saved what it
+/// holds; the sweep goes on for as long as the runtime.
+pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: DrainWatch) -> JoinHandle<()> {
+    tokio::spawn(sweep(Arc::clone(&parts.registry)));
+    let options = &parts.options;
     let config = ClientConfig {
         control_plane: options.control_plane.clone(),
         node_id: options.node_id.clone(),
@@ -35,15 +30,24 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, closing: Drain
         labels: options.labels.0.clone(),
         state_dir: Some(options.state_dir.clone()),
     };
-    let mut closing = closing;
     let shutdown = async move { closing.draining().await };
     tokio::spawn(Client::run(
         config,
         wants,
-        Announced { publisher, readiness },
-        telemetry,
+        sink(parts),
+        parts.telemetry.clone(),
         shutdown,
     ))
+}
+
+/// Where updates go.
+pub(super) fn sink(parts: &Parts) -> impl Sink + use<> {
+    let (registry, shared) = (Arc::clone(&parts.registry), Arc::clone(&parts.shared));
+    let publisher = Publisher::new(registry, parts.telemetry.clone(), shared);
+    Announced {
+        publisher,
+        readiness: parts.readiness.clone(),
+    }
 }
 
 /// The publisher, and the proxy's readiness once it has published.
@@ -67,12 +71,12 @@ impl Sink for Announced {
     }
 }
 
-/// Lets idle connections expire and ejected endpoints return, for as long as the runtime lives.
-async fn sweep(parts: Parts) {
+/// Lets idle connections expire and ejected endpoints return.
+async fn sweep(registry: Arc<Registry>) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        parts.registry.sweep(Instant::now());
+        registry.sweep(Instant::now());
     }
 }

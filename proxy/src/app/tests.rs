@@ -59,17 +59,28 @@ fn an_address_that_is_taken_is_refused_with_its_flag_also_if_its_owner_would_sha
 
 /// A host with one port, its own cluster and no endpoint.
 fn host(fqdn: &str) -> Arc<model::Host> {
-    let key = model::ClusterKey { host: fqdn.to_owned(), port: 80, subset: String::new() };
+    let key = model::ClusterKey {
+        host: fqdn.to_owned(),
+        port: 80,
+        subset: String::new(),
+    };
     Arc::new(model::Host {
         fqdn: fqdn.to_owned(),
         namespace: "default".to_owned(),
-        ports: vec![model::Port { number: 80, name: "http".to_owned(), protocol: model::Protocol::Http1 }],
+        ports: vec![model::Port {
+            number: 80,
+            name: "http".to_owned(),
+            protocol: model::Protocol::Http1,
+        }],
         routes: None,
         clusters: vec![model::Cluster {
             key,
             labels: vec![("app".to_owned(), "users".to_owned())],
             protocol: model::Protocol::Http1,
-            connection_pool: model::ConnectionPool { max_connections: 100, ..Default::default() },
+            connection_pool: model::ConnectionPool {
+                max_connections: 100,
+                ..Default::default()
+            },
             load_balancer: model::LoadBalancer::LeastRequest,
             outlier_detection: None,
         }],
@@ -83,7 +94,11 @@ fn the_first_update_makes_the_proxy_ready_and_shows_on_the_admin_pages() {
     let mut sink = config::sink(&parts);
     assert!(!parts.readiness.is_configured());
     let hosts = vec![("users".to_owned(), Some(host("users"))), ("nobody".to_owned(), None)];
-    sink.apply(Update { hosts, version: "7".to_owned(), ..Update::default() });
+    sink.apply(Update {
+        hosts,
+        version: "7".to_owned(),
+        ..Update::default()
+    });
     assert!(parts.readiness.is_configured());
 
     let pages = pages::sources(&parts, &[("outbound", SocketAddr::from(([127, 0, 0, 1], 15001)))]);
@@ -95,7 +110,10 @@ fn the_first_update_makes_the_proxy_ready_and_shows_on_the_admin_pages() {
     assert_eq!(users["clusters"][0]["name"], "outbound|80||users");
     assert_eq!(users["clusters"][0]["labels"]["app"], "users");
     assert_eq!(users["clusters"][0]["connection_pool"]["max_connections"], 100);
-    assert!(users["clusters"][0]["connection_pool"]["max_requests"].is_null(), "unlimited");
+    assert!(
+        users["clusters"][0]["connection_pool"]["max_requests"].is_null(),
+        "unlimited"
+    );
     assert!((pages.clusters)().contains("outbound|80||users::cx_active::0\n"));
     assert_eq!((pages.listeners)()[0]["address"], "127.0.0.1:15001");
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::{Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::request_path::{Downstream, Proxy, serve};
 use crate::drain::DrainWatch;
-use crate::net::Prefixed;
+use crate::net::{HeadWatch, Prefixed};
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -30,7 +30,7 @@ where
     if prefix.is_empty() {
         return;
     }
-    let stream = TokioIo::new(Prefixed::new(prefix, stream));
+    let stream = Prefixed::new(prefix, stream);
     let ended = if preface {
         serve_http2(proxy, downstream, stream, drain).await
     } else {
@@ -44,18 +44,22 @@ where
 async fn serve_http1<S>(
     proxy: &Arc<Proxy>,
     downstream: Downstream,
-    stream: TokioIo<Prefixed<S>>,
+    stream: Prefixed<S>,
     drain: Option<DrainWatch>,
 ) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| respond(proxy, downstream, request));
+    let (stream, head) = HeadWatch::new(stream);
+    let service = service_fn(|request: Request<Incoming>| {
+        let ambiguous = head.is_ambiguous(request.headers().contains_key(header::TRANSFER_ENCODING));
+        respond(proxy, downstream, request, ambiguous)
+    });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
         .max_header_size(MAX_HEAD_BYTES)
         .auto_date_header(false)
-        .serve_connection(stream, service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
@@ -70,7 +74,7 @@ where
 async fn serve_http2<S>(
     proxy: &Arc<Proxy>,
     downstream: Downstream,
-    stream: TokioIo<Prefixed<S>>,
+    stream: Prefixed<S>,
     drain: Option<DrainWatch>,
 ) -> hyper::Result<()>
 where
@@ -79,7 +83,7 @@ where
     let proxy = Arc::clone(proxy);
     let service = service_fn(move |request| {
         let proxy = Arc::clone(&proxy);
-        async move { respond(&proxy, downstream, request).await }
+        async move { respond(&proxy, downstream, request, false).await }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -88,7 +92,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HEAD_BYTES as u32)
         .auto_date_header(false)
-        .serve_connection(stream, service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;
@@ -103,8 +107,9 @@ async fn respond(
     proxy: &Arc<Proxy>,
     downstream: Downstream,
     request: Request<Incoming>,
+    ambiguous: bool,
 ) -> Result<http::Response<super::ResponseBody>, Infallible> {
-    Ok(serve(proxy, &downstream, request).await)
+    Ok(serve(proxy, &downstream, request, ambiguous).await)
 }
 
 async fn draining(drain: Option<DrainWatch>) {

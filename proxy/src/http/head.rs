@@ -21,7 +21,10 @@ pub fn parse_authority(text: &str) -> Result<Authority<'_>, &'static str> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or(BAD)?;
-            (host, after.strip_prefix(':').or(if after.is_empty() { None } else { return Err(BAD) }))
+            match after.strip_prefix(':') {
+                None if !after.is_empty() => return Err(BAD),
+                port => (host, port),
+            }
         }
         None => match text.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),

@@ -48,9 +48,19 @@ pub struct Downstream {
     pub tunnelled: bool,
 }
 
-/// Serves one request. Dropping the future (the client went away) cancels what is in flight upstream.
-pub async fn serve(proxy: &Arc<Proxy>, downstream: &Downstream, request: Request<Incoming>) -> Response<ResponseBody> {
+/// Serves one request; `ambiguous`: its head says two things about where its body ends. Dropping the future (the client
+/// went away) cancels what is in flight upstream.
+pub async fn serve(
+    proxy: &Arc<Proxy>,
+    downstream: &Downstream,
+    request: Request<Incoming>,
+    ambiguous: bool,
+) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(proxy, downstream, &request);
+    if ambiguous {
+        let cause = Cause::BadRequest("the request has both Transfer-Encoding and Content-Length");
+        return reply(cause, false, exchange);
+    }
     let grpc = is_grpc(request.headers());
     match answer(proxy, downstream, request, &mut exchange).await {
         Ok(Reached::Upstream(reached)) => stream(*reached, exchange),

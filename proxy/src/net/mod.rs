@@ -1,9 +1,11 @@
 //! Sockets: listening with one accept queue a worker, connecting within a time, and bytes that were read too early.
 
 mod connect;
+mod head_watch;
 mod listen;
 mod prefixed;
 
 pub use connect::{ConnectError, connect};
+pub use head_watch::{HeadWatch, RawHead};
 pub use listen::bind;
 pub use prefixed::Prefixed;

@@ -7,7 +7,7 @@ use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryRespon
 use tsunagi_proto::wire::mesh;
 
 use super::*;
-use crate::snapshot::EncodedChange;
+use crate::snapshot::{Encoded, EncodedChange};
 
 /// Versions by FQDN, and what each host reaches.
 #[derive(Clone, Default)]
