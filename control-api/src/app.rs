@@ -40,8 +40,11 @@ const GRPC_GRACE: Duration = Duration::from_secs(2);
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// The control plane pushes, it does not compute much: two threads, whatever the machine.
 const WORKER_THREADS: usize = 2;
-/// Parsing and one writer.
-const BLOCKING_THREADS: usize = 8;
+/// For parsing and for the one writer. Each has a heap of its own that stays as large as its largest transaction, so few.
+const BLOCKING_THREADS: usize = 2;
+/// For a process that ends (it was killed and is started again) to let go of its store.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -84,7 +87,7 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::watch().map_err(ServeError::Runtime)?;
     let metrics = telemetry::install_metrics()?;
     tokio::spawn(upkeep(metrics.clone()));
-    let (ingest, world) = load(&options.data_dir)?;
+    let (ingest, world) = load(&options.data_dir).await?;
     let http = bind("--http-addr", options.http_addr).await?;
     let grpc = bind("--grpc-addr", options.grpc_addr).await?;
     tell("http", &http);
@@ -100,12 +103,22 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     plane.run(&mut signals).await
 }
 
-fn load(data_dir: &Path) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
-    let store = Store::open(data_dir).map_err(StartError::from)?;
+async fn load(data_dir: &Path) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
+    let store = open(data_dir).await?;
     let (ingest, world) = Ingest::start(store, SystemTime::now)?;
     let (revision, resources) = (world.borrow().revision(), ingest.held().documents.len());
     tracing::info!("store={} revision={revision} resources={resources}", data_dir.display());
     Ok((ingest, world))
+}
+
+async fn open(data_dir: &Path) -> Result<Store, ServeError> {
+    for _ in 1..LOCK_TRIES {
+        match Store::open(data_dir) {
+            Err(StoreError::InUse(_)) => tokio::time::sleep(LOCK_PAUSE).await,
+            opened => return Ok(opened?),
+        }
+    }
+    Ok(Store::open(data_dir)?)
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -1,5 +1,5 @@
 //! Generated wire types. Only the rooms `xds/` and `api/`, and `model` here, name them.
-#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+#![allow(clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
 
 pub mod mesh {
     tonic::include_proto!("tsunagi.mesh.v1");

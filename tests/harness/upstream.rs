@@ -280,11 +280,11 @@ async fn by_path(request: Request<Incoming>, counts: Arc<Counts>) -> Response<Bo
         .unwrap_or_default();
     match path.split('/').nth(1).unwrap_or_default() {
         "head" => whole(200, &counts, shown(&request)),
-        "echo" => respond(
+        "echo" => announcing_trailers(respond(
             200,
             &counts,
             request.into_body().map_err(io::Error::other).boxed_unsync(),
-        ),
+        )),
         "status" => named(number as u16, &counts),
         "bytes" => whole(200, &counts, Bytes::from(vec![b'x'; number])),
         "swallow" => {

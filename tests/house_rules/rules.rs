@@ -97,10 +97,10 @@ pub(crate) fn file_header(source: &Source) -> Vec<String> {
 }
 
 pub(crate) fn wire_types(source: &Source) -> Vec<String> {
-    if WIRE_ROOMS.iter().any(|room| source.path.starts_with(room)) {
+    if source.is_test() || WIRE_ROOMS.iter().any(|room| source.path.starts_with(room)) {
         return Vec::new();
     }
-    let code = code_only(&source.text);
+    let code = source.code();
     let named = code
         .match_indices("wire::")
         .any(|(at, _)| !follows_word_str(&code[..at]))

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{BODY_LIMIT_BYTES, failure::Failure, request};
+use super::{failure::Failure, request};
 use crate::{
     config::{self, Document, Problem},
     telemetry,
@@ -39,7 +39,6 @@ enum MediaType {
 /// Reads the body and parses all of it. Dropping the future reads no further.
 pub(super) async fn read(request: Request, namespace: &str) -> Result<Vec<Document>, Failure> {
     let media_type = media_type(request.headers())?;
-    refuse_declared_size(request.headers())?;
     let text = request::body(request).await?;
     let documents = parse(media_type, text, namespace).await;
     documents.inspect_err(|_| telemetry::record_unparsable_transaction())
@@ -54,17 +53,6 @@ fn media_type(headers: &HeaderMap) -> Result<MediaType, Failure> {
         "" | "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => Ok(MediaType::Yaml),
         "application/json" => Ok(MediaType::Json),
         other => Err(Failure::unsupported_media_type(other)),
-    }
-}
-
-/// A body that says it is too large is refused before it is sent.
-fn refuse_declared_size(headers: &HeaderMap) -> Result<(), Failure> {
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok());
-    match declared.and_then(|text| text.parse::<u64>().ok()) {
-        Some(length) if length > BODY_LIMIT_BYTES as u64 => Err(Failure::too_large(BODY_LIMIT_BYTES)),
-        _ => Ok(()),
     }
 }
 

@@ -109,7 +109,7 @@ fn the_owners_configuration_is_taken_as_it_stands() {
     let documents = parsed(ISSUE);
     let [first, second] = documents.as_slice() else { panic!("{documents:?}") };
     assert_eq!(first.key.to_string(), "VirtualService/default/user-service");
-    assert_eq!((first.origin.line, second.origin.line), (1, 27));
+    assert_eq!((first.origin.line, second.origin.line), (1, 28));
     let Spec::VirtualService(rule) = &first.spec else { panic!("{first:?}") };
     let host = "user-service.default.svc.cluster.local";
     assert_eq!(rule.hosts, [host]);

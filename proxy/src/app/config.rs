@@ -15,7 +15,8 @@ use crate::snapshot::{Publisher, Update};
 use crate::upstream::Registry;
 use crate::xds::{Client, ClientConfig, Sink};
 
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How finely ejection times and idle timeouts are kept.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Starts the client and the sweep. The client ends with `closing`, and its handle is done when it has saved what it
 /// holds; the sweep goes on for as long as the runtime.

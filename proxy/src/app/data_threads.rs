@@ -7,17 +7,14 @@ use std::thread;
 
 use tokio::runtime;
 use tokio::sync::mpsc;
-use tsunagi_proto::model;
 
 use super::Parts;
 use super::listening::WorkerSockets;
 use crate::error::StartError;
 use crate::http::Proxy;
 use crate::listener;
-use crate::snapshot::{Host, Publisher, Reader, Shared, Update};
+use crate::snapshot::{self, Host, Reader};
 use crate::telemetry::Direction;
-
-const APPLICATION: &str = "application";
 
 /// The running data threads.
 pub(super) struct DataThreads {
@@ -28,7 +25,7 @@ pub(super) struct DataThreads {
 impl DataThreads {
     pub(super) fn start(parts: &Parts, workers: Vec<WorkerSockets>) -> Result<DataThreads, StartError> {
         let (ending, ended) = mpsc::unbounded_channel();
-        let application = application(parts);
+        let application = snapshot::application(&parts.registry, &parts.telemetry, parts.options.app_addr);
         for (number, sockets) in workers.into_iter().enumerate() {
             let (parts, application) = (parts.clone(), Arc::clone(&application));
             spawn(number, ending.clone(), move || {
@@ -77,37 +74,6 @@ fn spawn<F: Future<Output = ()>>(
         runtime.block_on(work());
     })?;
     Ok(())
-}
-
-/// The application as the one host of inbound requests.
-///
-/// It has no endpoint yet: inbound requests are answered with 503 `UH`.
-fn application(parts: &Parts) -> Arc<Host> {
-    let told = model::Host {
-        fqdn: APPLICATION.to_owned(),
-        namespace: parts.options.namespace.clone(),
-        ports: vec![model::Port {
-            number: parts.options.app_addr.port(),
-            name: "http".to_owned(),
-            protocol: model::Protocol::Http1,
-        }],
-        routes: None,
-        clusters: Vec::new(),
-        addresses: Vec::new(),
-    };
-    let shared = Shared::new(&parts.options.namespace);
-    let mut publisher = Publisher::new(
-        Arc::clone(&parts.registry),
-        parts.telemetry.clone(),
-        Arc::clone(&shared),
-    );
-    let hosts = vec![(APPLICATION.to_owned(), Some(Arc::new(told)))];
-    publisher.apply(Update {
-        hosts,
-        ..Update::default()
-    });
-    let host = shared.current().hosts.get(APPLICATION).cloned().flatten();
-    host.expect("it was published just now")
 }
 
 /// The work of one data thread: to serve its sockets until the drain, then to return when the last connection is gone.

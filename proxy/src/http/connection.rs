@@ -26,7 +26,13 @@ pub async fn serve_connection<S>(proxy: &Arc<Proxy>, downstream: Downstream, mut
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Ok((preface, prefix)) = read_preface(&mut stream).await else { return };
+    let read = tokio::select! {
+        biased;
+        read = read_preface(&mut stream) => read,
+        // It has not said anything yet, so nothing is lost.
+        () = draining(drain.clone()) => return,
+    };
+    let Ok((preface, prefix)) = read else { return };
     if prefix.is_empty() {
         return;
     }

@@ -12,7 +12,8 @@ use crate::telemetry::{Direction, Telemetry};
 /// Pause after `accept` failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Accepts on one socket of one worker until draining begins. Connections go on in tasks of their own.
+/// Accepts on one socket of one worker until draining begins, then what is in its queue. Connections go on in tasks of
+/// their own.
 pub async fn accept(
     listener: std::net::TcpListener,
     direction: Direction,
@@ -24,7 +25,7 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.draining() => return Ok(()),
+            () = drain.draining() => break,
         };
         match accepted {
             Ok((stream, remote)) => serve(stream, remote, direction, &proxy, &telemetry, &drain),
@@ -34,6 +35,13 @@ pub async fn accept(
             }
         }
     }
+    // Whoever connected before the end is served, not reset.
+    let listener = listener.into_std()?;
+    while let Ok((stream, remote)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        serve(TcpStream::from_std(stream)?, remote, direction, &proxy, &telemetry, &drain);
+    }
+    Ok(())
 }
 
 fn serve(

@@ -103,6 +103,7 @@ impl Compiler {
             .cloned()
             .collect();
         let members = learned.reconcile(Arc::clone(&told), &members);
+        learned.serve_waiting();
         Arc::new(Cluster { told, members, learned })
     }
 

@@ -118,6 +118,11 @@ impl Cluster {
         members
     }
 
+    /// Limits may have been raised: those who wait for a connection get what is free now.
+    pub fn serve_waiting(self: &Arc<Self>) {
+        ConnectionQueue::grant_open(self);
+    }
+
     /// No resource needs this cluster any more.
     pub fn retire(&self) {
         let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);

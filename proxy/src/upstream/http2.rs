@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -193,7 +192,7 @@ async fn open(
             if state.is_pending() {
                 told.store(driver.current_max_send_streams(), Ordering::Release);
             }
-            Poll::from(state)
+            state
         });
         if let Err(error) = ended.await {
             tracing::debug!(%error, "upstream connection ended");

@@ -1,0 +1,205 @@
+//! Which document concerns which host: kept up by adding and removing single documents, never rebuilt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
+
+use super::shards::Shards;
+use crate::config::{Document, ServiceEndpoints, Spec};
+
+/// Documents by a name, in no particular order.
+type Documents = Shards<Arc<Vec<Arc<Document>>>>;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Catalog {
+    /// FQDN -> Services and ServiceEntries of that name.
+    services: Documents,
+    /// FQDN -> VirtualServices for that host.
+    rules: Documents,
+    /// FQDN -> VirtualServices with a destination there.
+    reached_by: Documents,
+    /// FQDN -> DestinationRules for that host.
+    destination_rules: Documents,
+    /// Namespace and one label -> WorkloadEntries that have it.
+    workloads: Documents,
+    /// Namespace and the first label of a selector -> Services and ServiceEntries that select by it.
+    selectors: Documents,
+}
+
+/// Hosts that a change of documents concerns.
+#[derive(Default)]
+pub(super) struct Touched {
+    pub hosts: BTreeSet<String>,
+    pub endpoints: BTreeSet<String>,
+}
+
+fn put(documents: &mut Documents, name: &str, document: &Arc<Document>) {
+    if let Some(list) = documents.entry(name) {
+        Arc::make_mut(list).push(Arc::clone(document));
+    }
+}
+
+fn take(documents: &mut Documents, name: &str, document: &Arc<Document>) {
+    let Some(list) = documents.entry(name) else { return };
+    let list = Arc::make_mut(list);
+    list.retain(|other| other.key != document.key);
+    if list.is_empty() {
+        documents.remove(name);
+    }
+}
+
+fn of(documents: &Documents, name: &str) -> Vec<Arc<Document>> {
+    let mut found = documents.get(name).map(|list| list.to_vec()).unwrap_or_default();
+    found.sort_by(|one, other| one.by_age(other));
+    found
+}
+
+fn labelled(namespace: &str, (key, value): (&String, &String)) -> String {
+    format!("{namespace}\n{key}\n{value}")
+}
+
+/// Labels that the endpoints of a service must have; `None`: they are not selected.
+pub(super) fn selector(document: &Document) -> Option<&BTreeMap<String, String>> {
+    let selector = match &document.spec {
+        Spec::Service(service) => &service.selector,
+        Spec::ServiceEntry(entry) => match &entry.endpoints {
+            ServiceEndpoints::Selected(selector) => selector,
+            ServiceEndpoints::Listed(_) => return None,
+        },
+        _ => return None,
+    };
+    (!selector.is_empty()).then_some(selector)
+}
+
+/// FQDNs of a Service or a ServiceEntry. A ServiceEntry's host without a dot is also found as every other name without a
+/// dot is: as a name in its namespace.
+pub(super) fn fqdns(document: &Document) -> Vec<String> {
+    let namespace = &document.key.namespace;
+    let qualified = |name: &str| resolve_in_rule(name, namespace, DEFAULT_CLUSTER_DOMAIN);
+    match &document.spec {
+        Spec::Service(_) => vec![format!("{}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}", document.key.name)],
+        Spec::ServiceEntry(entry) => {
+            let mut names: Vec<String> =
+                entry.hosts.iter().flat_map(|host| [host.clone(), qualified(host)]).collect();
+            names.sort();
+            names.dedup();
+            names
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn destinations(document: &Document) -> BTreeSet<&str> {
+    let Spec::VirtualService(rule) = &document.spec else { return BTreeSet::new() };
+    rule.http.iter().flat_map(|http| &http.route).map(|to| to.host.as_str()).collect()
+}
+
+impl Catalog {
+    pub(super) fn add(&mut self, document: &Arc<Document>) {
+        self.each_place(document, put);
+    }
+
+    pub(super) fn remove(&mut self, document: &Arc<Document>) {
+        self.each_place(document, take);
+    }
+
+    fn each_place(&mut self, document: &Arc<Document>, act: fn(&mut Documents, &str, &Arc<Document>)) {
+        let namespace = &document.key.namespace;
+        match &document.spec {
+            Spec::Service(_) | Spec::ServiceEntry(_) => {
+                for fqdn in fqdns(document) {
+                    act(&mut self.services, &fqdn, document);
+                }
+                if let Some(first) = selector(document).and_then(BTreeMap::first_key_value) {
+                    act(&mut self.selectors, &labelled(namespace, first), document);
+                }
+            }
+            Spec::VirtualService(rule) => {
+                for host in &rule.hosts {
+                    act(&mut self.rules, host, document);
+                }
+                for host in destinations(document) {
+                    act(&mut self.reached_by, host, document);
+                }
+            }
+            Spec::DestinationRule(rule) => act(&mut self.destination_rules, &rule.host, document),
+            Spec::WorkloadEntry(entry) => {
+                for label in &entry.labels {
+                    act(&mut self.workloads, &labelled(namespace, label), document);
+                }
+            }
+        }
+    }
+
+    /// Adds to `touched` what a document concerns that came or went.
+    pub(super) fn touch(&self, document: &Document, touched: &mut Touched) {
+        match &document.spec {
+            Spec::Service(_) | Spec::ServiceEntry(_) => {
+                for fqdn in fqdns(document) {
+                    self.touch_host(&fqdn, touched);
+                    touched.endpoints.insert(fqdn);
+                }
+            }
+            Spec::DestinationRule(rule) => self.touch_host(&rule.host, touched),
+            Spec::VirtualService(rule) => {
+                touched.hosts.extend(rule.hosts.iter().cloned());
+                touched.endpoints.extend(rule.hosts.iter().cloned());
+            }
+            Spec::WorkloadEntry(entry) => {
+                for label in &entry.labels {
+                    let Some(services) = self.selectors.get(&labelled(&document.key.namespace, label)) else { continue };
+                    for service in services.iter().filter(|service| selects(service, &entry.labels)) {
+                        touched.endpoints.extend(fqdns(service));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The host, and every host whose rules lead there.
+    fn touch_host(&self, fqdn: &str, touched: &mut Touched) {
+        touched.hosts.insert(fqdn.to_owned());
+        for document in self.reached_by.get(fqdn).map(|list| list.iter()).into_iter().flatten() {
+            if let Spec::VirtualService(rule) = &document.spec {
+                touched.hosts.extend(rule.hosts.iter().cloned());
+            }
+        }
+    }
+
+    /// Services before ServiceEntries, then the oldest first.
+    pub(super) fn services(&self, fqdn: &str) -> Vec<Arc<Document>> {
+        let mut services = of(&self.services, fqdn);
+        services.sort_by_key(|document| document.key.kind);
+        services
+    }
+
+    /// The oldest first, which is the one in force.
+    pub(super) fn rules(&self, fqdn: &str) -> Vec<Arc<Document>> {
+        of(&self.rules, fqdn)
+    }
+
+    /// Of all namespaces, the oldest first.
+    pub(super) fn destination_rules(&self, fqdn: &str) -> Vec<Arc<Document>> {
+        of(&self.destination_rules, fqdn)
+    }
+
+    /// WorkloadEntries of the namespace that have all these labels, by key.
+    pub(super) fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<Arc<Document>> {
+        let having = |label| self.workloads.get(&labelled(namespace, label)).map(|list| list.as_slice()).unwrap_or(&[]);
+        let fewest = selector.iter().map(having).min_by_key(|list| list.len()).unwrap_or(&[]);
+        let mut found: Vec<Arc<Document>> =
+            fewest.iter().filter(|document| has_labels(document, selector)).cloned().collect();
+        found.sort_by(|one, other| one.key.cmp(&other.key));
+        found
+    }
+}
+
+fn selects(service: &Document, labels: &BTreeMap<String, String>) -> bool {
+    selector(service).is_some_and(|selector| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+fn has_labels(document: &Document, selector: &BTreeMap<String, String>) -> bool {
+    let Spec::WorkloadEntry(entry) = &document.spec else { return false };
+    selector.iter().all(|(key, value)| entry.labels.get(key) == Some(value))
+}

@@ -1,0 +1,182 @@
+//! Every (host, port, subset) that requests to a host can reach, with the policy in force for it.
+
+use std::collections::BTreeMap;
+
+use tsunagi_proto::wire::mesh;
+
+use super::catalog::Catalog;
+use super::policy::Policy;
+use super::routes;
+use super::service::{Port, Service};
+use crate::config::{
+    ConnectionPool, HttpRule, LoadBalancer, OutlierDetection, Protocol, TrafficPolicy, WeightedDestination,
+};
+
+/// Host, port, subset.
+type ClusterKey = (String, u16, String);
+
+/// Collects the clusters of one host, as clients of one namespace see them.
+pub(super) struct Clusters<'a> {
+    catalog: &'a Catalog,
+    client: Option<&'a str>,
+    /// Ports of the host that is being routed.
+    ports: Vec<u16>,
+    found: BTreeMap<ClusterKey, mesh::Cluster>,
+    /// Hosts met so far.
+    hosts: BTreeMap<String, Option<(Service, Policy)>>,
+    pub warnings: Vec<String>,
+}
+
+/// Of what a wire protocol is called.
+pub(super) fn protocol(protocol: Protocol) -> mesh::Protocol {
+    match protocol {
+        Protocol::Detect => mesh::Protocol::Unspecified,
+        Protocol::Http1 => mesh::Protocol::Http1,
+        Protocol::Http2 => mesh::Protocol::Http2,
+        Protocol::Tcp => mesh::Protocol::Tcp,
+        Protocol::Tls => mesh::Protocol::Tls,
+    }
+}
+
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> Vec<mesh::Label> {
+    labels.iter().map(|(key, value)| mesh::Label { key: key.clone(), value: value.clone() }).collect()
+}
+
+impl<'a> Clusters<'a> {
+    pub(super) fn new(catalog: &'a Catalog, client: Option<&'a str>, ports: Vec<u16>) -> Self {
+        let (found, hosts) = (BTreeMap::new(), BTreeMap::new());
+        Clusters { catalog, client, ports, found, hosts, warnings: Vec::new() }
+    }
+
+    fn meet(&mut self, fqdn: &str) -> Option<&(Service, Policy)> {
+        let (catalog, client, warnings) = (self.catalog, self.client, &mut self.warnings);
+        let met = self.hosts.entry(fqdn.to_owned()).or_insert_with(|| {
+            let service = Service::find(catalog, fqdn)?;
+            let policy = Policy::find(catalog, fqdn, &service.namespace, client);
+            warnings.extend(policy.warnings.iter().cloned());
+            Some((service, policy))
+        });
+        met.as_ref()
+    }
+
+    /// The host's own clusters, for requests that no rule names.
+    pub(super) fn add_plain(&mut self, fqdn: &str) {
+        for port in self.ports.clone() {
+            self.add(fqdn, port, "");
+        }
+    }
+
+    pub(super) fn add_rule(&mut self, document: &str, index: usize, rule: &HttpRule) {
+        for (number, to) in routes::reachable(rule) {
+            if let Err(warning) = self.add_destination(to) {
+                let clients = self.client.map(|ns| format!(" for clients of namespace {ns}")).unwrap_or_default();
+                self.warnings.push(format!(
+                    "{document}: spec.http[{index}].route[{number}].destination: {warning}: such requests get 503 NC{clients}"
+                ));
+            }
+        }
+    }
+
+    fn add_destination(&mut self, to: &WeightedDestination) -> Result<(), String> {
+        let ports = self.ports.clone();
+        let Some((service, policy)) = self.meet(&to.host) else {
+            return Err(format!("no service has the host {}", to.host));
+        };
+        let wanted: Vec<u16> = match to.port.or_else(|| service.sole_port()) {
+            Some(port) => vec![port],
+            None => ports,
+        };
+        let has: Vec<u16> = wanted.iter().copied().filter(|port| service.ports.contains_key(port)).collect();
+        if has.is_empty() {
+            let known: Vec<String> = service.ports.keys().map(u16::to_string).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(match to.port {
+                Some(port) => format!("{} has no port {port} (it has {known})", to.host),
+                None => format!("{} has several ports (it has {known}) and none is given", to.host),
+            });
+        }
+        if policy.of_subset(&to.subset).is_none() {
+            let known = policy.subset_names().join(", ");
+            let known = if known.is_empty() { "none".to_owned() } else { known };
+            let places: Vec<String> = policy.documents.iter().map(|rule| rule.key.to_string()).collect();
+            let place = if places.is_empty() { "no DestinationRule".to_owned() } else { places.join(", ") };
+            return Err(format!("{} has no subset {} (it has {known}, by {place})", to.host, to.subset));
+        }
+        for port in has {
+            self.add(&to.host, port, &to.subset);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, fqdn: &str, number: u16, subset: &str) {
+        let key = (fqdn.to_owned(), number, subset.to_owned());
+        if self.found.contains_key(&key) {
+            return;
+        }
+        let made = self.meet(fqdn).and_then(|(service, policy)| {
+            let port = service.ports.get(&number)?;
+            let (labels, policy) = policy.of_subset(subset)?;
+            Some(cluster(&key, port, &labels, &policy))
+        });
+        self.found.extend(made.map(|cluster| (key, cluster)));
+    }
+
+    /// Sorted by host, port and subset; and what there is to say of them.
+    pub(super) fn finish(self) -> (Vec<mesh::Cluster>, Vec<String>) {
+        (self.found.into_values().collect(), self.warnings)
+    }
+}
+
+fn cluster(
+    (host, number, subset): &ClusterKey,
+    port: &Port,
+    of_subset: &BTreeMap<String, String>,
+    policy: &TrafficPolicy,
+) -> mesh::Cluster {
+    mesh::Cluster {
+        host: host.clone(),
+        port: u32::from(*number),
+        subset: subset.clone(),
+        labels: labels(of_subset),
+        protocol: protocol(port.protocol).into(),
+        connection_pool: policy.connection_pool.as_ref().and_then(connection_pool),
+        load_balancer: load_balancer(policy.load_balancer.unwrap_or(LoadBalancer::LeastRequest)).into(),
+        outlier_detection: policy.outlier_detection.as_ref().map(outlier_detection),
+    }
+}
+
+/// `None` where nothing is set: that means the same.
+fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionPool> {
+    (*pool != ConnectionPool::default()).then(|| mesh::ConnectionPool {
+        max_connections: pool.max_connections,
+        max_pending_requests: pool.max_pending_requests,
+        max_requests: pool.max_requests,
+        max_retries: pool.max_retries,
+        max_requests_per_connection: pool.max_requests_per_connection,
+        connect_timeout: routes::duration(pool.connect_timeout),
+        idle_timeout: routes::duration(pool.idle_timeout),
+    })
+}
+
+fn load_balancer(balancer: LoadBalancer) -> mesh::LoadBalancer {
+    match balancer {
+        LoadBalancer::LeastRequest => mesh::LoadBalancer::LeastRequest,
+        LoadBalancer::RoundRobin => mesh::LoadBalancer::RoundRobin,
+        LoadBalancer::Random => mesh::LoadBalancer::Random,
+    }
+}
+
+fn outlier_detection(outlier: &OutlierDetection) -> mesh::OutlierDetection {
+    mesh::OutlierDetection {
+        consecutive_5xx: outlier.consecutive_5xx,
+        consecutive_gateway_errors: outlier.consecutive_gateway_errors,
+        split_local_origin_errors: outlier.split_local_origin_errors,
+        consecutive_local_origin_failures: outlier.consecutive_local_origin_failures,
+        interval: routes::duration(Some(outlier.interval)),
+        base_ejection_time: routes::duration(Some(outlier.base_ejection_time)),
+        // The proxy's default, Envoy's: 300 s, or the base if that is longer.
+        max_ejection_time: None,
+        max_ejection_percent: outlier.max_ejection_percent,
+        min_health_percent: outlier.min_health_percent,
+    }
+}

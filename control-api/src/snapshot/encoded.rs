@@ -1,0 +1,38 @@
+//! A resource as it travels: encoded once per version, the same bytes for every proxy that may see it.
+
+use bytes::Bytes;
+use prost::Message;
+use tsunagi_proto::names;
+use tsunagi_proto::wire::mesh::{Resource, resource::Kind};
+
+/// One resource at one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Resource name, `host/<fqdn>`.
+    pub name: String,
+    /// Hash of `bytes`.
+    pub version: String,
+    /// An encoded `Resource`.
+    pub bytes: Bytes,
+    /// Endpoints only: what turns the version before this one into it.
+    pub change: Option<EncodedChange>,
+}
+
+/// A change, for a proxy that holds `base_version`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedChange {
+    pub base_version: String,
+    /// An encoded `Resource`, as `Encoded::bytes`.
+    pub bytes: Bytes,
+}
+
+pub(super) fn encode(kind: Kind) -> Bytes {
+    Resource { kind: Some(kind) }.encode_to_vec().into()
+}
+
+impl Encoded {
+    pub(super) fn whole(name: String, kind: Kind) -> Encoded {
+        let bytes = encode(kind);
+        Encoded { name, version: names::version_of(&bytes), bytes, change: None }
+    }
+}

@@ -1,0 +1,158 @@
+//! The Endpoints resource of one FQDN: whole, and as a change since the version before.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tsunagi_proto::wire::mesh::{self, resource::Kind};
+use tsunagi_proto::{model, names};
+
+use super::catalog::{Catalog, selector};
+use super::encoded::encode;
+use super::{Encoded, EncodedChange, clusters, judge, service};
+use crate::config::{
+    Document, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry,
+};
+
+/// What is told of one host's endpoints.
+#[derive(Debug)]
+pub(super) struct EndpointsEntry {
+    pub encoded: Arc<Encoded>,
+    /// Sorted by id.
+    set: Vec<mesh::Endpoint>,
+    checksum: u64,
+    pub warnings: Vec<String>,
+    pub problems: Vec<Problem>,
+}
+
+/// The previous entry itself where nothing changed. `None`: there is no such host.
+pub(super) fn build(
+    catalog: &Catalog,
+    fqdn: &str,
+    previous: Option<&Arc<EndpointsEntry>>,
+) -> Option<Arc<EndpointsEntry>> {
+    let services = catalog.services(fqdn);
+    if services.is_empty() && catalog.rules(fqdn).is_empty() {
+        return None;
+    }
+    let mut found = Found::default();
+    for service in &services {
+        found.add_service(catalog, service);
+    }
+    let set: Vec<mesh::Endpoint> = found.endpoints.into_values().collect();
+    if let Some(previous) = previous.filter(|previous| previous.set == set && previous.warnings == found.warnings) {
+        return Some(Arc::clone(previous));
+    }
+    let checksum = model::endpoints_checksum(&set);
+    let whole = mesh::Endpoints { fqdn: fqdn.to_owned(), upserts: set.clone(), checksum, ..mesh::Endpoints::default() };
+    let mut encoded = Encoded::whole(names::endpoints(fqdn), Kind::Endpoints(whole.clone()));
+    encoded.change = previous.and_then(|previous| change(previous, &set, &encoded, &whole));
+    Some(Arc::new(EndpointsEntry {
+        encoded: Arc::new(encoded),
+        problems: judge::endpoints(whole, services.iter()).into_iter().collect(),
+        set,
+        checksum,
+        warnings: found.warnings,
+    }))
+}
+
+/// `None` where the whole set is not longer.
+fn change(
+    previous: &EndpointsEntry,
+    set: &[mesh::Endpoint],
+    encoded: &Encoded,
+    whole: &mesh::Endpoints,
+) -> Option<EncodedChange> {
+    if previous.encoded.version == encoded.version {
+        return previous.encoded.change.clone();
+    }
+    let of = |set: &[mesh::Endpoint], id: &str| set.binary_search_by(|endpoint| endpoint.id.as_str().cmp(id)).ok();
+    let same = |endpoint: &&mesh::Endpoint| {
+        of(&previous.set, &endpoint.id).and_then(|index| previous.set.get(index)) == Some(*endpoint)
+    };
+    let message = mesh::Endpoints {
+        fqdn: whole.fqdn.clone(),
+        base_checksum: previous.checksum,
+        change: true,
+        upserts: set.iter().filter(|endpoint| !same(endpoint)).cloned().collect(),
+        removals: previous.set.iter().map(|old| &old.id).filter(|id| of(set, id).is_none()).cloned().collect(),
+        checksum: whole.checksum,
+    };
+    let bytes = encode(Kind::Endpoints(message));
+    (bytes.len() < encoded.bytes.len())
+        .then(|| EncodedChange { base_version: previous.encoded.version.clone(), bytes })
+}
+
+#[derive(Default)]
+struct Found {
+    endpoints: BTreeMap<String, mesh::Endpoint>,
+    warnings: Vec<String>,
+}
+
+impl Found {
+    fn add_service(&mut self, catalog: &Catalog, service: &Document) {
+        if let Some(selector) = selector(service) {
+            for document in catalog.selected(&service.key.namespace, selector) {
+                if let Spec::WorkloadEntry(entry) = &document.spec {
+                    self.add(service, &document, entry);
+                }
+            }
+        }
+        if let Spec::ServiceEntry(service_entry) = &service.spec
+            && let ServiceEndpoints::Listed(entries) = &service_entry.endpoints
+        {
+            for entry in entries {
+                self.add(service, service, entry);
+            }
+        }
+    }
+
+    /// `owner`: the document in which the endpoint is written.
+    fn add(&mut self, service: &Document, owner: &Document, entry: &WorkloadEntry) {
+        let mut ports = Vec::new();
+        for port in service::ports(service) {
+            match port_of(entry, port) {
+                Some(number) => ports.push(mesh::EndpointPort { service_port: port.number.into(), port: number.into() }),
+                None => self.warnings.push(format!(
+                    "{}: spec.ports: has neither {:?} nor the target port of {}, port {}: it gets no requests there",
+                    owner.key, port.name, service.key, port.number
+                )),
+            }
+        }
+        ports.sort_by_key(|port| port.service_port);
+        let Some(first) = ports.first().and_then(|port| u16::try_from(port.port).ok()) else { return };
+        let id = self.free_id(format!("{}/{}", owner.key, SocketAddr::new(entry.address, first)));
+        let endpoint = mesh::Endpoint {
+            id: id.clone(),
+            address: entry.address.to_string(),
+            ports,
+            labels: clusters::labels(&entry.labels),
+            locality: entry.locality.clone(),
+            // 0 counts as 1, so that both have the same bytes.
+            weight: entry.weight.max(1),
+            health: mesh::Health::Healthy.into(),
+            service_account: entry.service_account.clone(),
+        };
+        self.endpoints.insert(id, endpoint);
+    }
+
+    /// One address may be listed twice, with other labels.
+    fn free_id(&self, id: String) -> String {
+        let mut numbered = id.clone();
+        let mut number = 2;
+        while self.endpoints.contains_key(&numbered) {
+            numbered = format!("{id}#{number}");
+            number += 1;
+        }
+        numbered
+    }
+}
+
+/// The endpoint's port of the same name, else the target port.
+fn port_of(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
+    let named = entry.ports.get(&port.name).filter(|_| !port.name.is_empty());
+    named.copied().or(match &port.target {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Name(name) => entry.ports.get(name).copied(),
+    })
+}

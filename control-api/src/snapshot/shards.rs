@@ -1,0 +1,89 @@
+//! A map by name of which a copy costs next to nothing and shares all that is not changed in it afterwards. It is what
+//! lets the next world be made from the previous one in the time that the change itself takes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Enough that the copy of one is small at 100,000 names.
+const SHARDS: usize = 256;
+
+#[derive(Clone, Debug)]
+pub(super) struct Shards<V> {
+    shards: Vec<Arc<HashMap<Arc<str>, V>>>,
+}
+
+impl<V> Default for Shards<V> {
+    fn default() -> Self {
+        Shards { shards: (0..SHARDS).map(|_| Arc::default()).collect() }
+    }
+}
+
+fn shard_of(name: &str) -> usize {
+    usize::try_from(xxh3_64(name.as_bytes()) % (SHARDS as u64)).unwrap_or_default()
+}
+
+impl<V: Clone> Shards<V> {
+    pub(super) fn get(&self, name: &str) -> Option<&V> {
+        self.shards.get(shard_of(name))?.get(name)
+    }
+
+    pub(super) fn insert(&mut self, name: &str, value: V) {
+        if let Some(shard) = self.shards.get_mut(shard_of(name)) {
+            Arc::make_mut(shard).insert(name.into(), value);
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Some(shard) = self.shards.get_mut(shard_of(name)).filter(|shard| shard.contains_key(name)) {
+            Arc::make_mut(shard).remove(name);
+        }
+    }
+
+    /// Changes the value in place; without one, `V::default()` is put there first.
+    pub(super) fn entry(&mut self, name: &str) -> Option<&mut V>
+    where
+        V: Default,
+    {
+        let shard = Arc::make_mut(self.shards.get_mut(shard_of(name))?);
+        if !shard.contains_key(name) {
+            shard.insert(name.into(), V::default());
+        }
+        shard.get_mut(name)
+    }
+
+    /// In no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_what_is_changed_in_the_original_afterwards() {
+        let mut first: Shards<u32> = Shards::default();
+        first.insert("a", 1);
+        let copy = first.clone();
+        first.insert("a", 2);
+        *first.entry("b").unwrap() += 1;
+        first.remove("nobody");
+        assert_eq!((copy.get("a"), copy.get("b")), (Some(&1), None));
+        assert_eq!((first.get("a"), first.get("b")), (Some(&2), Some(&1)));
+        first.remove("a");
+        assert_eq!(first.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_change_copies_one_shard_only() {
+        let mut first: Shards<u32> = Shards::default();
+        (0..1000).for_each(|n| first.insert(&n.to_string(), n));
+        let copy = first.clone();
+        first.insert("7", 0);
+        let shared = first.shards.iter().zip(&copy.shards).filter(|(one, other)| Arc::ptr_eq(one, other)).count();
+        assert_eq!(shared, SHARDS - 1);
+    }
+}
