@@ -7,8 +7,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tsunagi_tests::{
-    Connection, ControlPlane, ISSUE_RULES, LIMIT, Reply, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload,
-    eventually, service,
+    Connection, ControlPlane, ISSUE_RULES, LIMIT, Metrics, Reply, Sample, Sidecar, SidecarOptions, Upstream, Version,
+    Workload, eventually, service,
 };
 
 /// Clients that ask without pause until told to stop.
@@ -176,16 +176,25 @@ async fn changes_of_route_subset_endpoint_and_policy_under_load_fail_no_request(
 async fn killing_the_control_plane_fails_no_request_and_its_return_resends_nothing() {
     let mut sample = Sample::start("").await;
     let load = Load::start(&sample.sidecar, "echo").await;
-    let updates = sample.sidecar.metrics().await.sum("tsunagi_config_updates_total", &[]);
-    assert!(updates >= 1.0);
+    let sent = Metrics::parse(&sample.control.get("/metrics").await.text());
+    assert!(
+        sent.sum("tsunagi_push_resources_total", &[]) >= 3.0,
+        "host, endpoints and workload: {}",
+        sent.text
+    );
     sample.control.kill();
     connected(&sample.sidecar, 0.0).await;
     load.goes_on().await;
     sample.control.restart();
     connected(&sample.sidecar, 1.0).await;
     load.goes_on().await;
-    let after = sample.sidecar.metrics().await.sum("tsunagi_config_updates_total", &[]);
-    assert_eq!(after, updates, "resources were sent again");
+    let sent = Metrics::parse(&sample.control.get("/metrics").await.text());
+    assert_eq!(sent.sum("tsunagi_connected_proxies", &[]), 1.0, "{}", sent.text);
+    assert_eq!(
+        sent.sum("tsunagi_push_resources_total", &[]),
+        0.0,
+        "resources were sent again"
+    );
     // The connection is of use: a change still arrives.
     sample
         .control
@@ -234,6 +243,16 @@ async fn a_sidecar_starts_and_serves_without_a_control_plane_from_what_it_knew()
     };
     let mut sample = Sample::with("http", &["v1"], "", &options).await;
     assert_eq!(sample.get("/").await.text(), "v1");
+    let written = async || {
+        let mut files = std::fs::read_dir(state.path())
+            .ok()?
+            .flatten()
+            .filter_map(|file| std::fs::read(file.path()).ok());
+        files
+            .any(|bytes| String::from_utf8_lossy(&bytes).contains("endpoints/echo.default"))
+            .then_some(())
+    };
+    eventually("what it knows is on disk", LIMIT, written).await;
     sample.sidecar.process.kill();
     sample.control.kill();
     let orphan = Sidecar::start_with(sample.control.grpc, &options).ready().await;

@@ -4,13 +4,13 @@
 //! Paths: `/head` shows the request's head, `/echo` streams the body and its trailers back, `/bytes/N` and `/endless`
 //! send, `/swallow` counts what it is sent, `/trailers` and `/status/N` do what they say; anything else is the name.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,16 +85,48 @@ impl Level {
     }
 }
 
-/// Connections of several upstreams together: what a limit of a cluster counts.
+/// Connections of several upstreams together: what a limit of a cluster counts. Counted exactly, whenever a connection
+/// arrives: one whose end has already come in is not there any more, even if nobody has read that yet.
 #[derive(Clone, Default)]
-pub struct Group(Arc<Level>);
+pub struct Group(Arc<Mutex<GroupCounts>>);
+
+#[derive(Default)]
+struct GroupCounts {
+    connections: HashMap<u64, std::net::TcpStream>,
+    next: u64,
+    peak: usize,
+}
+
+impl GroupCounts {
+    fn live(&self) -> usize {
+        let open = |stream: &&std::net::TcpStream| match stream.peek(&mut [0]) {
+            Ok(length) => length > 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        self.connections.values().filter(open).count()
+    }
+}
 
 impl Group {
-    pub fn live_connections(&self) -> u64 {
-        self.0.live.load(Ordering::SeqCst)
+    pub fn live_connections(&self) -> usize {
+        self.lock().live()
     }
-    pub fn peak_connections(&self) -> u64 {
-        self.0.peak.load(Ordering::SeqCst)
+    pub fn peak_connections(&self) -> usize {
+        self.lock().peak
+    }
+    fn lock(&self) -> MutexGuard<'_, GroupCounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn enter(&self, stream: std::net::TcpStream) -> u64 {
+        let mut counts = self.lock();
+        counts.next += 1;
+        let number = counts.next;
+        counts.connections.insert(number, stream);
+        counts.peak = counts.peak.max(counts.live());
+        number
+    }
+    fn leave(&self, number: u64) {
+        self.lock().connections.remove(&number);
     }
 }
 
@@ -195,10 +227,12 @@ async fn accept(listener: TcpListener, counts: Arc<Counts>, behaviour: watch::Re
 async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: watch::Receiver<Behaviour>) {
     stream.set_nodelay(true).ok();
     let number = counts.connections.enter();
-    counts.group.0.enter();
+    let stream = stream.into_std().expect("a socket of this runtime");
+    let in_group = counts.group.enter(stream.try_clone().expect("a socket more"));
+    let stream = TcpStream::from_std(stream).expect("a socket of this runtime");
     let leaving = counts.clone();
     let _inside = Inside(move || {
-        leaving.group.0.live.fetch_sub(1, Ordering::SeqCst);
+        leaving.group.leave(in_group);
         leaving.connections.live.fetch_sub(1, Ordering::SeqCst);
     });
     let service = service_fn(move |request| answer(request, number, counts.clone(), behaviour.clone()));
@@ -344,7 +378,11 @@ where
 {
     let (sender, body) = Channel::<Bytes, io::Error>::new(1);
     tokio::spawn(write(sender));
-    let mut response = respond(200, counts, body.boxed_unsync());
+    announcing_trailers(respond(200, counts, body.boxed_unsync()))
+}
+
+/// Over HTTP/1.1 hyper sends only trailers that the head names.
+fn announcing_trailers(mut response: Response<Body>) -> Response<Body> {
     response
         .headers_mut()
         .insert("trailer", http::HeaderValue::from_static("x-checksum"));

@@ -82,14 +82,14 @@ fn parse_text(text: &str, namespace: &str) -> Result<Vec<Document>, Failure> {
 
 /// All documents of one text without a name.
 pub(super) fn parse_all(text: &str, namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
-    nonempty(REQUEST, config::parse(REQUEST, text, namespace)?)
+    nonempty(REQUEST, parse_one(REQUEST, text, namespace)?)
 }
 
 /// All documents of all files, or every problem of every file.
 fn parse_files(files: &[NamedText], namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     for file in files {
-        match config::parse(&file.name, &file.text, namespace) {
+        match parse_one(&file.name, &file.text, namespace) {
             Ok(parsed) => documents.extend(parsed),
             Err(found) => problems.extend(found),
         }
@@ -100,6 +100,14 @@ fn parse_files(files: &[NamedText], namespace: &str) -> Result<Vec<Document>, Ve
     } else {
         Err(problems)
     }
+}
+
+/// Problems come in the order of the text, whichever check found them.
+fn parse_one(name: &str, text: &str, namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    config::parse(name, text, namespace).map_err(|mut problems| {
+        problems.sort_by_key(|problem| problem.line);
+        problems
+    })
 }
 
 /// Nothing where something was meant is an accident, such as an empty variable in a script.

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::store::Store;
+use crate::{
+    status::{Identity, Progress, Refused, Span},
+    store::Store,
+};
 
 const SERVICE: &str = "apiVersion: v1
 kind: Service
@@ -241,6 +244,51 @@ async fn a_wait_without_a_proxy_answers_at_once_with_nobody() {
     assert_eq!(answer.json()["acknowledgements"], json!([]), "{}", answer.text);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_tells_what_became_of_the_change_at_each_proxy_that_uses_it() {
+    let plane = Plane::new();
+    let span = Span { after: 0, upto: 1 };
+    let connect = |node_id: &str, answered: u64, refused: Vec<Refused>| {
+        let identity = Identity {
+            namespace: "default".to_owned(),
+            node_id: node_id.to_owned(),
+        };
+        let reporter = plane.api.status.connect(identity, Progress::default());
+        let progress = Progress {
+            seen: 1,
+            answered,
+            acknowledged: answered,
+            subscriptions: 1,
+            refused,
+        };
+        reporter.report(progress, Some(span));
+        reporter
+    };
+    let refusal = Refused {
+        resource: "host/user-service".to_owned(),
+        version: "1".to_owned(),
+        reason: "too new for me".to_owned(),
+        span,
+    };
+    let _proxies = [
+        connect("a", 1, Vec::new()),
+        connect("b", 1, vec![refusal]),
+        connect("c", 0, Vec::new()),
+    ];
+    let answer = plane.apply("?wait=2s", SERVICE).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let told = answer.json()["acknowledgements"].clone();
+    let states: Vec<&str> = (0..3).filter_map(|index| told[index]["state"].as_str()).collect();
+    assert_eq!(states, ["acknowledged", "refused", "unanswered"], "{told}");
+    assert_eq!(told[1]["reason"], "host/user-service: too new for me");
+    let proxies = plane.get("/v1/proxies").await.json();
+    assert_eq!(
+        proxies["proxies"][1]["lastRefusal"],
+        "host/user-service: too new for me"
+    );
+    assert_eq!(proxies["proxies"][2]["nodeId"], "c");
+}
+
 #[tokio::test]
 async fn what_is_not_understood_is_refused_by_name() {
     let plane = Plane::new();
@@ -343,9 +391,11 @@ mod grpc {
         let (stop, stopped) = watch::channel(false);
         let routes = Routes::new(grpc_service(plane.api.clone()));
         let task = tokio::spawn(serve_grpc(listener, routes, stopped));
-        let client = ConfigClient::connect(format!("http://{address}"))
-            .await
-            .expect("connected");
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .expect("an address")
+            .connect()
+            .await;
+        let client = ConfigClient::new(channel.expect("connected"));
         Server {
             plane,
             stop,
@@ -371,7 +421,8 @@ mod grpc {
 
     #[tokio::test]
     async fn it_applies_gets_lists_and_deletes() {
-        let Server { mut client, .. } = start().await;
+        let mut server = start().await;
+        let client = &mut server.client;
         let request = ApplyRequest {
             wait_milliseconds: 1_000,
             ..apply(SERVICE)
@@ -405,7 +456,8 @@ mod grpc {
 
     #[tokio::test]
     async fn it_refuses_with_the_lines_that_name_the_problems() {
-        let Server { mut client, plane, .. } = start().await;
+        let mut server = start().await;
+        let client = &mut server.client;
         let refused = client
             .apply(apply("kind: Service\napiVersion: v1\n"))
             .await
@@ -429,7 +481,7 @@ mod grpc {
             client.get(unknown).await.expect_err("unknown").code(),
             Code::InvalidArgument
         );
-        plane.api.ingest.close();
+        server.plane.api.ingest.close();
         assert_eq!(
             client.apply(apply(SERVICE)).await.expect_err("closed").code(),
             Code::Unavailable

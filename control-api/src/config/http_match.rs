@@ -55,7 +55,10 @@ fn read(item: &Field<'_>) -> Option<HttpMatch> {
 fn required_string(field: &Field<'_>) -> Option<StringMatch> {
     match string(field)? {
         None => {
-            field.refuse("one of exact, prefix and regex must be set");
+            // An unknown field instead was refused already.
+            if field.entries().iter().all(|(name, _)| STRING.supported.contains(name)) {
+                field.refuse("one of exact, prefix and regex must be set");
+            }
             None
         }
         Some(StringMatch::Exact(text)) if text.is_empty() => {

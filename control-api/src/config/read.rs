@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn findings_are_bounded() {
         let items = Value::Array(vec![json!(1); 1000]);
-        let found = findings(items, |field| field.items().iter().for_each(|item| drop(item.text())));
+        let found = findings(items, |field| field.items().iter().for_each(|item| assert_eq!(item.text(), None)));
         assert_eq!(found.len(), MOST_FINDINGS);
     }
 }

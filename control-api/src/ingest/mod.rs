@@ -7,7 +7,7 @@
 mod transaction;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Instant,
@@ -226,7 +226,8 @@ impl Inner {
         let base = held.world.revision();
         let plan = transaction::plan(intent, &held.documents, base, &now)?;
         if plan.is_empty() {
-            return Ok(plan.applied(base, held.world.warnings()));
+            let warnings = relevant(held.world.warnings(), &held.world, &plan);
+            return Ok(plan.applied(base, warnings));
         }
         let documents = plan.upon(&held.documents);
         let world = World::build(documents.values().cloned(), base + 1, Some(&held.world));
@@ -234,7 +235,7 @@ impl Inner {
         if !problems.is_empty() {
             return Err(Refused::Invalid(problems));
         }
-        let warnings = world.warnings();
+        let warnings = relevant(world.warnings(), &held.world, &plan);
         if dry_run {
             return Ok(plan.applied(base, warnings));
         }
@@ -275,6 +276,18 @@ impl Inner {
             sender.send_replace(world);
         }
     }
+}
+
+/// The warnings that the author of this transaction can do something about: those about its own documents, which begin
+/// with their keys, and those that it brings about elsewhere.
+fn relevant(warnings: Vec<String>, before: &World, plan: &Plan) -> Vec<String> {
+    let known: HashSet<String> = before.warnings().into_iter().collect();
+    let own: HashSet<String> = plan.keys().map(Key::to_string).collect();
+    let about_own = |warning: &str| warning.split_once(": ").is_some_and(|(key, _)| own.contains(key));
+    warnings
+        .into_iter()
+        .filter(|warning| !known.contains(warning) || about_own(warning))
+        .collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

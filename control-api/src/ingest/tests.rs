@@ -166,3 +166,31 @@ async fn a_closed_ingest_refuses_and_ends_the_worlds() {
     let refused = ingest.apply(parse(SERVICE), false).await;
     assert!(matches!(refused, Err(Refused::Stopped)));
 }
+
+#[tokio::test]
+async fn warnings_are_about_this_transaction_and_not_about_others() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    let rule = |name: &str| {
+        parse(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec:\n  \
+             hosts: [{name}]\n  http: [{{route: [{{destination: {{host: nowhere}}}}]}}]\n"
+        ))
+    };
+    let first = ingest.apply(rule("first"), false).await.expect("applied").warnings;
+    assert!(
+        first
+            .iter()
+            .any(|warning| warning.starts_with("VirtualService/default/first: ")),
+        "{first:?}"
+    );
+    let second = ingest.apply(rule("second"), false).await.expect("applied").warnings;
+    assert!(
+        !second.is_empty() && second.iter().all(|warning| !warning.contains("/first")),
+        "{second:?}"
+    );
+    assert_eq!(
+        ingest.apply(rule("first"), false).await.expect("unchanged").warnings,
+        first
+    );
+}

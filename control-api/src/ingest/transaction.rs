@@ -30,6 +30,11 @@ impl Plan {
         self.writes().next().is_none()
     }
 
+    /// Every key of the request.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter().map(|change| &change.key)
+    }
+
     /// Each key that changes, with its new document, or `None` where it is removed.
     pub(super) fn writes(&self) -> impl Iterator<Item = (&Key, Option<&Arc<Document>>)> {
         self.0
@@ -73,7 +78,7 @@ fn plan_put(new: &[Document], documents: &Documents, revision: u64, now: &str) -
     for document in new {
         match plan_document(document, documents.get(&document.key), revision, now)? {
             Ok(change) => changes.push(change),
-            Err(problem) => problems.push(problem),
+            Err(problem) => problems.push(*problem),
         }
     }
     if problems.is_empty() {
@@ -89,43 +94,41 @@ fn plan_document(
     stored: Option<&Arc<Document>>,
     revision: u64,
     now: &str,
-) -> Result<Result<Change, Problem>, Refused> {
-    let old = stored.map(|document| &document.object);
+) -> Result<Result<Change, Box<Problem>>, Refused> {
+    let (key, old) = (&new.key, stored.map(|document| &document.object));
     if let Some(reason) = metadata::conflict(&new.object, old) {
         return Err(Refused::Conflict {
-            key: new.key.clone(),
+            key: key.clone(),
             reason,
         });
     }
     let uid = new_uid();
-    let (operation, document) = match metadata::merge(
-        &new.object,
-        old,
-        Stamp {
-            revision,
-            now,
-            uid: &uid,
-        },
-    ) {
+    let stamp = Stamp {
+        revision,
+        now,
+        uid: &uid,
+    };
+    let (operation, document) = match metadata::merge(&new.object, old, stamp) {
         Write::Unchanged => (Operation::Unchanged, Ok(stored.cloned())),
         Write::Created(object) => (Operation::Created, with_object(new, &object).map(Some)),
         Write::Configured(object) => (Operation::Configured, with_object(new, &object).map(Some)),
     };
     Ok(document.map(|document| Change {
-        key: new.key.clone(),
+        key: key.clone(),
         operation,
         document,
     }))
 }
 
 /// The document as a start from the store would read it, with the place where its author wrote it.
-fn with_object(document: &Document, object: &serde_json::Value) -> Result<Arc<Document>, Problem> {
+fn with_object(document: &Document, object: &serde_json::Value) -> Result<Arc<Document>, Box<Problem>> {
+    let origin = &document.origin;
     let mut stored = config::from_stored(object).map_err(|problem| Problem {
-        file: document.origin.file.clone(),
-        line: document.origin.line,
+        file: origin.file.clone(),
+        line: origin.line,
         ..problem
     })?;
-    stored.origin = document.origin.clone();
+    stored.origin = origin.clone();
     Ok(Arc::new(stored))
 }
 

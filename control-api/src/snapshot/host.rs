@@ -51,6 +51,8 @@ pub(super) fn build(catalog: &Catalog, fqdn: &str, previous: Option<&HostEntry>)
     if service.is_none() && in_force.is_none() {
         return orphan(catalog, fqdn);
     }
+    // One that was refused is judged again.
+    let previous = previous.filter(|previous| previous.problems.is_empty());
     let mut entry = HostEntry::default();
     entry.warnings.extend(service.iter().flat_map(|service| service.warnings.iter().cloned()));
     entry.warnings.extend(rule_warnings(&rules, service.is_some(), fqdn));
@@ -142,9 +144,7 @@ impl HostEntry {
         let (host, warnings) = message(catalog, facts, client);
         self.warnings.extend(warnings);
         let encoded = Encoded::whole(names::host(facts.fqdn), Kind::Host(host.clone()));
-        if let Some(same) = previous.filter(|previous| previous.version == encoded.version)
-            && self.problems.is_empty()
-        {
+        if let Some(same) = previous.filter(|previous| previous.version == encoded.version) {
             return Arc::clone(same);
         }
         let documents = facts.rule.iter().map(|(document, _)| document);

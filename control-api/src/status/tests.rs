@@ -1,3 +1,5 @@
+//! Who is waited for, and what is said of it, on paused time.
+
 use super::*;
 
 fn identity(node_id: &str) -> Identity {

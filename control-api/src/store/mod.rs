@@ -229,7 +229,10 @@ fn revision(database: &Database) -> Result<u64, redb::Error> {
     Ok(counters.get(REVISION)?.map_or(0, |revision| revision.value()))
 }
 
-fn read_all(database: &Database) -> Result<(u64, Vec<(String, Vec<u8>)>), redb::Error> {
+/// Keys and their JSON.
+type Entries = Vec<(String, Vec<u8>)>;
+
+fn read_all(database: &Database) -> Result<(u64, Entries), redb::Error> {
     let read = database.begin_read()?;
     let counters = read.open_table(COUNTERS)?;
     let revision = counters.get(REVISION)?.map_or(0, |revision| revision.value());

@@ -1,7 +1,7 @@
 //! Pushes the world to the proxies: the server half of the delta discovery protocol.
 //!
-//! `session` decides, `entry` is its memory of one resource, `batch` builds one response, `request` reads what a proxy
-//! says of itself, `debounce` paces the worlds, `server` is the only one with sockets and time.
+//! `session` decides by what `resources` offers, `entry` is its memory of one resource, `batch` builds one response,
+//! `request` reads what a proxy says of itself, `debounce` paces the worlds, `server` alone has sockets and time.
 
 mod batch;
 mod debounce;

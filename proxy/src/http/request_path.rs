@@ -174,9 +174,8 @@ async fn dispatch(
                 let status = answer.response.status().as_u16();
                 progress.observe(cluster, Outcome::Status(outlier_status(&answer.response)));
                 let endpoint = Arc::clone(answer.lease.endpoint());
-                let repeat = progress.spare.is_some()
-                    && retries.after_response(status, answer.response.headers(), &endpoint);
-                if !repeat {
+                let repeat = retries.after_response(status, answer.response.headers(), &endpoint);
+                if !repeat || progress.spare.is_none() || !original.is_repeatable() {
                     retries.record(status < 500);
                     retries.flag(&mut exchange.flags);
                     return accept(answer, progress, original).ok_or(Cause::NoHealthyUpstream);
@@ -186,7 +185,8 @@ async fn dispatch(
             Err(failure) => {
                 progress.observe_failure(cluster, &failure);
                 let endpoint = progress.endpoint().cloned();
-                if progress.spare.is_none() || !retries.after_failure(&failure, endpoint.as_ref()) {
+                let repeat = retries.after_failure(&failure, endpoint.as_ref());
+                if !repeat || progress.spare.is_none() || !original.is_repeatable() {
                     exchange.received(|| original.bytes());
                     retries.record(false);
                     retries.flag(&mut exchange.flags);

@@ -80,10 +80,15 @@ impl RequestBody {
         Self { shared: self.shared.clone(), attempt: self.attempt, position: self.position }
     }
 
+    /// Is all of it still there for another attempt?
+    pub fn is_repeatable(&self) -> bool {
+        self.shared().is_none_or(|shared| shared.is_repeatable())
+    }
+
     /// The body for one more attempt, from its start; earlier attempts read no more. `None`: it is gone.
     pub fn again(&self) -> Option<Self> {
         let Some(mut shared) = self.shared() else { return Some(Self::empty()) };
-        if shared.broken || (shared.started && !shared.repeatable) {
+        if !shared.is_repeatable() {
             return None;
         }
         shared.attempt += 1;
@@ -108,6 +113,10 @@ impl RequestBody {
 }
 
 impl Shared {
+    fn is_repeatable(&self) -> bool {
+        !self.broken && (!self.started || self.repeatable)
+    }
+
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.bytes += data.len() as u64;

@@ -1,3 +1,5 @@
+//! The server's machine on its own: what it sends, in which order, and what it makes of the answers.
+
 use std::collections::HashMap;
 
 use bytes::Bytes;

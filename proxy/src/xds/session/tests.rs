@@ -1,3 +1,5 @@
+//! The proxy's machine on its own: what it asks for, what it takes, and what it refuses.
+
 use prost::Message;
 use tsunagi_proto::model::endpoints_checksum;
 use tsunagi_proto::names::version_of;
