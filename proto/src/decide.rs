@@ -52,7 +52,10 @@ fn match_holds(item: &HttpMatch, head: &RequestHead<'_>) -> bool {
         && holds(&item.method, head.method)
         && holds(&item.authority, head.authority)
         && item.headers.iter().all(|wanted| header_holds(wanted, head.headers))
-        && item.without_headers.iter().all(|unwanted| header_absent(unwanted, head.headers))
+        && item
+            .without_headers
+            .iter()
+            .all(|unwanted| header_absent(unwanted, head.headers))
         && item.query_params.iter().all(|wanted| query_holds(wanted, head.query))
 }
 
@@ -99,8 +102,13 @@ fn header_absent(unwanted: &NamedMatch<http::HeaderName>, headers: &HeaderMap) -
 fn query_holds(wanted: &NamedMatch<String>, query: Option<&str>) -> bool {
     let pairs = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
     let mut parsed = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let Some((_, value)) = parsed.find(|(name, _)| *name == wanted.name) else { return false };
-    wanted.value.as_ref().is_none_or(|matcher| matcher.matches(value.as_bytes()))
+    let Some((_, value)) = parsed.find(|(name, _)| *name == wanted.name) else {
+        return false;
+    };
+    wanted
+        .value
+        .as_ref()
+        .is_none_or(|matcher| matcher.matches(value.as_bytes()))
 }
 
 #[cfg(test)]

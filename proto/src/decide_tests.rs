@@ -1,3 +1,5 @@
+//! The traps of VirtualService matching, one by one.
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
@@ -20,11 +22,19 @@ fn regex(value: &str) -> Option<mesh::StringMatch> {
 }
 
 fn named(name: &str, value: Option<mesh::StringMatch>) -> Vec<mesh::NamedMatch> {
-    vec![mesh::NamedMatch { name: name.into(), value }]
+    vec![mesh::NamedMatch {
+        name: name.into(),
+        value,
+    }]
 }
 
 fn destination(subset: &str, weight: u32) -> mesh::WeightedDestination {
-    mesh::WeightedDestination { host: "h".into(), subset: subset.into(), weight, ..Default::default() }
+    mesh::WeightedDestination {
+        host: "h".into(),
+        subset: subset.into(),
+        weight,
+        ..Default::default()
+    }
 }
 
 fn table(rules: Vec<Vec<mesh::HttpMatch>>) -> RouteTable {
@@ -33,41 +43,77 @@ fn table(rules: Vec<Vec<mesh::HttpMatch>>) -> RouteTable {
         route: vec![destination("v1", 100)],
         ..Default::default()
     });
-    mesh::RouteTable { http: http.collect(), ..Default::default() }.try_into().unwrap()
+    mesh::RouteTable {
+        http: http.collect(),
+        ..Default::default()
+    }
+    .try_into()
+    .unwrap()
 }
 
 /// Does a rule with this match alone hold for the request?
 fn holds_for(item: mesh::HttpMatch, path: &str, headers: &[(&str, &str)]) -> bool {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        map.append(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
     }
-    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-    let head = RequestHead { method: "GET", path, query, authority: "user:80", headers: &map, port: 80 };
+    let (path, query) = path
+        .split_once('?')
+        .map_or((path, None), |(path, query)| (path, Some(query)));
+    let head = RequestHead {
+        method: "GET",
+        path,
+        query,
+        authority: "user:80",
+        headers: &map,
+        port: 80,
+    };
     decide(&table(vec![vec![item]]), &head).is_some()
 }
 
 fn uri(value: Option<mesh::StringMatch>) -> mesh::HttpMatch {
-    mesh::HttpMatch { uri: value, ..Default::default() }
+    mesh::HttpMatch {
+        uri: value,
+        ..Default::default()
+    }
 }
 
 fn header(value: Option<mesh::StringMatch>) -> mesh::HttpMatch {
-    mesh::HttpMatch { headers: named("x", value), ..Default::default() }
+    mesh::HttpMatch {
+        headers: named("x", value),
+        ..Default::default()
+    }
 }
 
 fn without(value: Option<mesh::StringMatch>) -> mesh::HttpMatch {
-    mesh::HttpMatch { without_headers: named("x", value), ..Default::default() }
+    mesh::HttpMatch {
+        without_headers: named("x", value),
+        ..Default::default()
+    }
 }
 
 fn query(value: Option<mesh::StringMatch>) -> mesh::HttpMatch {
-    mesh::HttpMatch { query_params: named("q", value), ..Default::default() }
+    mesh::HttpMatch {
+        query_params: named("q", value),
+        ..Default::default()
+    }
 }
 
 #[test]
 fn the_first_rule_that_matches_decides_and_nothing_falls_through() {
     let table = table(vec![vec![uri(prefix("/a"))], vec![uri(prefix("/"))], vec![]]);
     let headers = HeaderMap::new();
-    let at = |path| RequestHead { method: "GET", path, query: None, authority: "", headers: &headers, port: 80 };
+    let at = |path| RequestHead {
+        method: "GET",
+        path,
+        query: None,
+        authority: "",
+        headers: &headers,
+        port: 80,
+    };
     assert_eq!(decide(&table, &at("/ab")), Some(0));
     assert_eq!(decide(&table, &at("/b")), Some(1));
     assert_eq!(decide(&table, &at("*")), Some(2));
@@ -75,13 +121,26 @@ fn the_first_rule_that_matches_decides_and_nothing_falls_through() {
 
 #[test]
 fn items_of_a_match_are_alternatives_and_their_fields_must_all_hold() {
-    let both = mesh::HttpMatch { method: exact("GET"), ..uri(exact("/a")) };
-    let neither = mesh::HttpMatch { method: exact("POST"), ..uri(exact("/a")) };
+    let both = mesh::HttpMatch {
+        method: exact("GET"),
+        ..uri(exact("/a"))
+    };
+    let neither = mesh::HttpMatch {
+        method: exact("POST"),
+        ..uri(exact("/a"))
+    };
     assert!(holds_for(both.clone(), "/a", &[]));
     assert!(!holds_for(both, "/b", &[]));
     assert!(!holds_for(neither.clone(), "/a", &[]));
     let headers = HeaderMap::new();
-    let head = RequestHead { method: "GET", path: "/a", query: None, authority: "", headers: &headers, port: 80 };
+    let head = RequestHead {
+        method: "GET",
+        path: "/a",
+        query: None,
+        authority: "",
+        headers: &headers,
+        port: 80,
+    };
     assert_eq!(decide(&table(vec![vec![neither, uri(exact("/a"))]]), &head), Some(0));
 }
 
@@ -95,8 +154,22 @@ fn a_prefix_is_of_the_text_and_the_query_is_no_part_of_the_path() {
 
 #[test]
 fn case_is_ignored_only_where_the_rule_says_so() {
-    for (value, path) in [(exact("/Foo"), "/fOO"), (prefix("/Foo"), "/FOObar"), (regex("/F[o]+"), "/fooO")] {
-        assert!(holds_for(mesh::HttpMatch { ignore_uri_case: true, ..uri(value) }, path, &[]), "{path}");
+    for (value, path) in [
+        (exact("/Foo"), "/fOO"),
+        (prefix("/Foo"), "/FOObar"),
+        (regex("/F[o]+"), "/fooO"),
+    ] {
+        assert!(
+            holds_for(
+                mesh::HttpMatch {
+                    ignore_uri_case: true,
+                    ..uri(value)
+                },
+                path,
+                &[]
+            ),
+            "{path}"
+        );
     }
 }
 
@@ -150,23 +223,62 @@ fn only_the_first_value_of_a_query_parameter_counts() {
 
 #[test]
 fn authority_and_port_are_those_that_the_client_asked_for() {
-    assert!(holds_for(mesh::HttpMatch { authority: exact("user:80"), ..Default::default() }, "/", &[]));
-    assert!(!holds_for(mesh::HttpMatch { authority: exact("user"), ..Default::default() }, "/", &[]));
-    assert!(holds_for(mesh::HttpMatch { port: 80, ..Default::default() }, "/", &[]));
-    assert!(!holds_for(mesh::HttpMatch { port: 81, ..Default::default() }, "/", &[]));
+    assert!(holds_for(
+        mesh::HttpMatch {
+            authority: exact("user:80"),
+            ..Default::default()
+        },
+        "/",
+        &[]
+    ));
+    assert!(!holds_for(
+        mesh::HttpMatch {
+            authority: exact("user"),
+            ..Default::default()
+        },
+        "/",
+        &[]
+    ));
+    assert!(holds_for(
+        mesh::HttpMatch {
+            port: 80,
+            ..Default::default()
+        },
+        "/",
+        &[]
+    ));
+    assert!(!holds_for(
+        mesh::HttpMatch {
+            port: 81,
+            ..Default::default()
+        },
+        "/",
+        &[]
+    ));
 }
 
 fn rule(weights: &[u32]) -> Result<RouteTable, crate::model::Invalid> {
     let route = weights.iter().map(|weight| destination("v", *weight)).collect();
-    let http = vec![mesh::HttpRule { route, ..Default::default() }];
-    mesh::RouteTable { http, name: "vs".into(), namespace: "ns".into() }.try_into()
+    let http = vec![mesh::HttpRule {
+        route,
+        ..Default::default()
+    }];
+    mesh::RouteTable {
+        http,
+        name: "vs".into(),
+        namespace: "ns".into(),
+    }
+    .try_into()
 }
 
 #[test]
 fn the_draw_follows_the_weights_whatever_their_sum() {
     let table = rule(&[1, 2]).unwrap();
     let draw = |random| choose_destination(&table.rules[0], random);
-    assert_eq!((draw(0), draw(u64::MAX / 3 - 1), draw(u64::MAX / 3 + 2), draw(u64::MAX)), (0, 0, 1, 1));
+    assert_eq!(
+        (draw(0), draw(u64::MAX / 3 - 1), draw(u64::MAX / 3 + 2), draw(u64::MAX)),
+        (0, 0, 1, 1)
+    );
 }
 
 #[test]
@@ -174,7 +286,10 @@ fn a_single_destination_gets_everything_and_weight_0_of_several_nothing() {
     let only = rule(&[0]).unwrap();
     assert_eq!(choose_destination(&only.rules[0], 5), 0);
     assert_eq!(rule(&[0, 7]).unwrap().rules[0].route.len(), 1);
-    assert_eq!(rule(&[0, 0]).unwrap_err().to_string(), "http[0].route: total destination weight = 0");
+    assert_eq!(
+        rule(&[0, 0]).unwrap_err().to_string(),
+        "http[0].route: total destination weight = 0"
+    );
     assert_eq!(rule(&[]).unwrap_err().field, "http[0].route");
 }
 

@@ -87,7 +87,13 @@ mod tests {
     fn a_resource_name_is_read_back_as_it_was_made() {
         assert_eq!(parse(&host("a.b")), Some(ResourceName::Host("a.b")));
         assert_eq!(parse(&endpoints("a.b")), Some(ResourceName::Endpoints("a.b")));
-        assert_eq!(parse(&workload("ns", "pod/1")), Some(ResourceName::Workload { namespace: "ns", node_id: "pod/1" }));
+        assert_eq!(
+            parse(&workload("ns", "pod/1")),
+            Some(ResourceName::Workload {
+                namespace: "ns",
+                node_id: "pod/1"
+            })
+        );
         for bad in ["", "host", "host/", "workload/ns", "workload//x", "x/y"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
@@ -98,7 +104,10 @@ mod tests {
         let names = |name| candidates(name, "shop", "cluster.local");
         assert_eq!(names("user"), ["user.shop.svc.cluster.local", "user"]);
         assert_eq!(names("User.Other"), ["user.other.svc.cluster.local", "user.other"]);
-        assert_eq!(names("user.other.svc"), ["user.other.svc.cluster.local", "user.other.svc"]);
+        assert_eq!(
+            names("user.other.svc"),
+            ["user.other.svc.cluster.local", "user.other.svc"]
+        );
         assert_eq!(names("user.other.svc.cluster.local."), ["user.other.svc.cluster.local"]);
         assert!(names("").is_empty() && names("a..b").is_empty() && names(&"a".repeat(254)).is_empty());
     }

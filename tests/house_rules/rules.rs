@@ -24,10 +24,10 @@ pub(crate) const PROXY_FLOORS: &[(&str, u8)] = &[
 ];
 pub(crate) const CONTROL_FLOORS: &[(&str, u8)] = &[
     ("app", 6),
-    ("main", 6),
-    ("cli", 6),
+    ("main", 8),
+    ("cli", 7),
     ("api", 5),
-    ("ingest", 5),
+    ("ingest", 4),
     ("xds", 5),
     ("inject", 5),
     ("canary", 5),

@@ -4,6 +4,7 @@
 mod apply;
 mod client;
 mod delete;
+mod demo;
 mod files;
 mod get;
 mod output;
@@ -54,6 +55,8 @@ enum Command {
     Delete(delete::Options),
     /// Show the connected proxies and what each has acknowledged
     Proxies(proxies::Options),
+    #[command(flatten)]
+    Demo(demo::Command),
 }
 
 /// How a command ends when it does not succeed.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
             "--server is for the other commands: serve is the server".to_owned(),
         )),
         Command::Serve(options) => app::run(&options).map_err(|error| CliError::Failed(error::sentence(&error))),
+        Command::Demo(command) => demo::main(&command),
         command => run(command, &cli.server),
     };
     match result {
@@ -110,7 +114,7 @@ fn run(command: Command, server: &str) -> Result<(), CliError> {
             Command::Get(options) => get::run(&options, &client, &mut output).await?,
             Command::Delete(options) => delete::run(&options, &client, &mut output).await?,
             Command::Proxies(options) => proxies::run(&options, &client, &mut output).await?,
-            Command::Serve(_) => {}
+            Command::Serve(_) | Command::Demo(_) => {}
         }
         Ok(output.flush()?)
     })

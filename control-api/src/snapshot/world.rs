@@ -84,6 +84,11 @@ impl World {
         self.revision
     }
 
+    /// What the world was made of, sorted by key.
+    pub fn documents(&self) -> &[Arc<Document>] {
+        &self.documents
+    }
+
     /// What a proxy would refuse; must be empty for the documents to be stored.
     pub fn problems(&self) -> Vec<Problem> {
         let of_hosts = self.hosts.iter().flat_map(|(_, entry)| &entry.problems);

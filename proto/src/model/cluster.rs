@@ -86,7 +86,11 @@ fn limit(value: u32) -> u32 {
 }
 
 fn percent(field: &str, value: u32) -> Result<u32, Invalid> {
-    if value > 100 { Err(Invalid::new(field, format!("{value} is more than 100 percent"))) } else { Ok(value) }
+    if value > 100 {
+        Err(Invalid::new(field, format!("{value} is more than 100 percent")))
+    } else {
+        Ok(value)
+    }
 }
 
 impl Default for ConnectionPool {

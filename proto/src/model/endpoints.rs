@@ -71,7 +71,11 @@ impl EndpointSet {
         if wire.change {
             return Err(Invalid::new("change", "a change came where the whole set was expected"));
         }
-        Self { fqdn: wire.fqdn.clone(), ..Self::default() }.changed(wire)
+        Self {
+            fqdn: wire.fqdn.clone(),
+            ..Self::default()
+        }
+        .changed(wire)
     }
 
     /// The set after a change; refused when the change does not start from this set.
@@ -80,7 +84,10 @@ impl EndpointSet {
             return Self::whole(wire);
         }
         if wire.base_checksum != self.checksum {
-            return Err(Invalid::new("base_checksum", "the change does not start from the endpoints held here"));
+            return Err(Invalid::new(
+                "base_checksum",
+                "the change does not start from the endpoints held here",
+            ));
         }
         self.clone().changed(wire)
     }
@@ -97,7 +104,10 @@ impl EndpointSet {
             self.endpoints.insert(endpoint.id.clone(), (Arc::new(endpoint), hash));
         }
         if self.checksum != wire.checksum {
-            return Err(Invalid::new("checksum", "the endpoints do not add up to the checksum sent with them"));
+            return Err(Invalid::new(
+                "checksum",
+                "the endpoints do not add up to the checksum sent with them",
+            ));
         }
         Ok(self)
     }
@@ -138,10 +148,12 @@ impl TryFrom<mesh::Endpoint> for Endpoint {
             mesh::Health::Draining => Health::Draining,
             mesh::Health::Unhealthy => Health::Unhealthy,
         };
-        let address = wire
-            .address
-            .parse()
-            .map_err(|_| within(Invalid::new("address", format!("{:?} is not an IP address", wire.address))))?;
+        let address = wire.address.parse().map_err(|_| {
+            within(Invalid::new(
+                "address",
+                format!("{:?} is not an IP address", wire.address),
+            ))
+        })?;
         let ports = wire
             .ports
             .iter()
@@ -166,12 +178,22 @@ mod tests {
     use super::*;
 
     fn endpoint(id: &str, weight: u32) -> mesh::Endpoint {
-        mesh::Endpoint { id: id.into(), address: "10.0.0.1".into(), weight, ..Default::default() }
+        mesh::Endpoint {
+            id: id.into(),
+            address: "10.0.0.1".into(),
+            weight,
+            ..Default::default()
+        }
     }
 
     fn whole(endpoints: Vec<mesh::Endpoint>) -> mesh::Endpoints {
         let checksum = endpoints_checksum(&endpoints);
-        mesh::Endpoints { fqdn: "a".into(), upserts: endpoints, checksum, ..Default::default() }
+        mesh::Endpoints {
+            fqdn: "a".into(),
+            upserts: endpoints,
+            checksum,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -191,15 +213,28 @@ mod tests {
     #[test]
     fn a_change_from_another_base_is_refused() {
         let before = EndpointSet::whole(whole(vec![endpoint("a", 1)])).unwrap();
-        let change = mesh::Endpoints { change: true, base_checksum: 1, ..Default::default() };
+        let change = mesh::Endpoints {
+            change: true,
+            base_checksum: 1,
+            ..Default::default()
+        };
         assert_eq!(before.apply(change).unwrap_err().field, "base_checksum");
-        let lost = mesh::Endpoints { change: true, base_checksum: before.checksum(), checksum: 1, ..Default::default() };
+        let lost = mesh::Endpoints {
+            change: true,
+            base_checksum: before.checksum(),
+            checksum: 1,
+            ..Default::default()
+        };
         assert_eq!(before.apply(lost).unwrap_err().field, "checksum");
     }
 
     #[test]
     fn an_address_that_is_none_is_refused_by_name() {
-        let bad = mesh::Endpoint { id: "x".into(), address: "nowhere".into(), ..Default::default() };
+        let bad = mesh::Endpoint {
+            id: "x".into(),
+            address: "nowhere".into(),
+            ..Default::default()
+        };
         let error = EndpointSet::whole(whole(vec![bad])).unwrap_err();
         assert_eq!(error.field, "endpoints[x].address");
     }

@@ -31,20 +31,31 @@ impl HeaderOperations {
 }
 
 /// Headers that frame a message: changing one would let a rule desynchronise a connection.
-const FRAMING: [&str; 8] =
-    ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "keep-alive"];
+const FRAMING: [&str; 8] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "trailer",
+    "keep-alive",
+];
 
 fn name(text: &str) -> Result<HeaderName, Invalid> {
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| Invalid::new(text, "not a header name"))?;
     if FRAMING.contains(&name.as_str()) {
-        return Err(Invalid::new(text, "this header frames the message and cannot be changed"));
+        return Err(Invalid::new(
+            text,
+            "this header frames the message and cannot be changed",
+        ));
     }
     Ok(name)
 }
 
 fn pair(wire: mesh::HeaderValue) -> Result<(HeaderName, HeaderValue), Invalid> {
-    let value =
-        HeaderValue::from_str(&wire.value).map_err(|_| Invalid::new(&wire.name, "the value has a forbidden character"))?;
+    let value = HeaderValue::from_str(&wire.value)
+        .map_err(|_| Invalid::new(&wire.name, "the value has a forbidden character"))?;
     Ok((name(&wire.name)?, value))
 }
 
@@ -53,9 +64,24 @@ impl TryFrom<mesh::HeaderOperations> for HeaderOperations {
 
     fn try_from(wire: mesh::HeaderOperations) -> Result<Self, Invalid> {
         Ok(Self {
-            remove: wire.remove.iter().map(|text| name(text)).collect::<Result<_, _>>().map_err(|e: Invalid| e.within("remove"))?,
-            set: wire.set.into_iter().map(pair).collect::<Result<_, _>>().map_err(|e: Invalid| e.within("set"))?,
-            add: wire.add.into_iter().map(pair).collect::<Result<_, _>>().map_err(|e: Invalid| e.within("add"))?,
+            remove: wire
+                .remove
+                .iter()
+                .map(|text| name(text))
+                .collect::<Result<_, _>>()
+                .map_err(|e: Invalid| e.within("remove"))?,
+            set: wire
+                .set
+                .into_iter()
+                .map(pair)
+                .collect::<Result<_, _>>()
+                .map_err(|e: Invalid| e.within("set"))?,
+            add: wire
+                .add
+                .into_iter()
+                .map(pair)
+                .collect::<Result<_, _>>()
+                .map_err(|e: Invalid| e.within("add"))?,
         })
     }
 }

@@ -95,7 +95,11 @@ pub(super) fn port(field: &str, number: u32) -> Result<u16, Invalid> {
 }
 
 pub(super) fn optional_port(field: &str, number: u32) -> Result<Option<u16>, Invalid> {
-    if number == 0 { Ok(None) } else { port(field, number).map(Some) }
+    if number == 0 {
+        Ok(None)
+    } else {
+        port(field, number).map(Some)
+    }
 }
 
 impl From<mesh::Protocol> for Protocol {
@@ -133,9 +137,8 @@ impl TryFrom<mesh::WeightedDestination> for WeightedDestination {
 fn weighted(wire: Vec<mesh::WeightedDestination>) -> Result<Vec<WeightedDestination>, Invalid> {
     let mut route = Vec::with_capacity(wire.len());
     for (index, destination) in wire.into_iter().enumerate() {
-        route.push(
-            WeightedDestination::try_from(destination).map_err(|error| error.within(format!("route[{index}]")))?,
-        );
+        route
+            .push(WeightedDestination::try_from(destination).map_err(|error| error.within(format!("route[{index}]")))?);
     }
     match route.as_mut_slice() {
         [] => Err(Invalid::new("route", "a rule needs a destination")),
@@ -145,7 +148,11 @@ fn weighted(wire: Vec<mesh::WeightedDestination>) -> Result<Vec<WeightedDestinat
         }
         _ => {
             route.retain(|destination| destination.weight > 0);
-            if route.is_empty() { Err(Invalid::new("route", "total destination weight = 0")) } else { Ok(route) }
+            if route.is_empty() {
+                Err(Invalid::new("route", "total destination weight = 0"))
+            } else {
+                Ok(route)
+            }
         }
     }
 }
@@ -157,7 +164,11 @@ fn rule(wire: mesh::HttpRule, table: &str, index: usize) -> Result<HttpRule, Inv
     }
     let route = weighted(wire.route)?;
     Ok(HttpRule {
-        label: if wire.name.is_empty() { format!("{table}/{index}") } else { wire.name },
+        label: if wire.name.is_empty() {
+            format!("{table}/{index}")
+        } else {
+            wire.name
+        },
         matches,
         total_weight: route.iter().map(|destination| u64::from(destination.weight)).sum(),
         route,
@@ -182,7 +193,11 @@ impl TryFrom<mesh::RouteTable> for RouteTable {
         for (index, http) in wire.http.into_iter().enumerate() {
             rules.push(rule(http, &table, index).map_err(|error| error.within(format!("http[{index}]")))?);
         }
-        Ok(Self { namespace: wire.namespace, name: wire.name, rules })
+        Ok(Self {
+            namespace: wire.namespace,
+            name: wire.name,
+            rules,
+        })
     }
 }
 
@@ -200,7 +215,11 @@ impl TryFrom<mesh::Host> for Host {
             if !seen.insert(number) {
                 return Err(Invalid::new("ports", format!("port {number} is there twice")));
             }
-            ports.push(Port { number, protocol: item.protocol().into(), name: item.name });
+            ports.push(Port {
+                number,
+                protocol: item.protocol().into(),
+                name: item.name,
+            });
         }
         ports.sort_by_key(|port| port.number);
 
@@ -213,12 +232,19 @@ impl TryFrom<mesh::Host> for Host {
             }
             clusters.push(cluster);
         }
-        let address = |text: &String| text.parse().map_err(|_| Invalid::new("addresses", format!("{text:?} is not an IP address")));
+        let address = |text: &String| {
+            text.parse()
+                .map_err(|_| Invalid::new("addresses", format!("{text:?} is not an IP address")))
+        };
         Ok(Self {
             fqdn: wire.fqdn,
             namespace: wire.namespace,
             ports,
-            routes: wire.routes.map(RouteTable::try_from).transpose().map_err(|error| error.within("routes"))?,
+            routes: wire
+                .routes
+                .map(RouteTable::try_from)
+                .transpose()
+                .map_err(|error| error.within("routes"))?,
             clusters,
             addresses: wire.addresses.iter().map(address).collect::<Result<_, _>>()?,
         })
@@ -229,8 +255,15 @@ impl TryFrom<mesh::Workload> for Workload {
     type Error = Invalid;
 
     fn try_from(wire: mesh::Workload) -> Result<Self, Invalid> {
-        let cluster_domain =
-            if wire.cluster_domain.is_empty() { DEFAULT_CLUSTER_DOMAIN.to_owned() } else { wire.cluster_domain };
-        Ok(Self { namespace: wire.namespace, node_id: wire.node_id, cluster_domain })
+        let cluster_domain = if wire.cluster_domain.is_empty() {
+            DEFAULT_CLUSTER_DOMAIN.to_owned()
+        } else {
+            wire.cluster_domain
+        };
+        Ok(Self {
+            namespace: wire.namespace,
+            node_id: wire.node_id,
+            cluster_domain,
+        })
     }
 }

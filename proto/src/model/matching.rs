@@ -80,9 +80,9 @@ impl StringMatch {
     pub fn matches_ignoring_case(&self, value: &[u8]) -> bool {
         match self {
             Self::Exact(text) => text.as_bytes().eq_ignore_ascii_case(value),
-            Self::Prefix(text) => {
-                value.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()))
-            }
+            Self::Prefix(text) => value
+                .get(..text.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes())),
             Self::Regex(regex) => regex.is_match(value),
         }
     }
@@ -96,9 +96,12 @@ fn header_matches(field: &str, wire: Vec<mesh::NamedMatch>) -> Result<Vec<NamedM
     wire.into_iter()
         .map(|item| {
             let at = format!("{field}.{}", item.name);
-            let name = HeaderName::from_bytes(item.name.as_bytes())
-                .map_err(|_| Invalid::new(&at, "not a header name"))?;
-            Ok(NamedMatch { name, value: optional(&at, item.value)? })
+            let name =
+                HeaderName::from_bytes(item.name.as_bytes()).map_err(|_| Invalid::new(&at, "not a header name"))?;
+            Ok(NamedMatch {
+                name,
+                value: optional(&at, item.value)?,
+            })
         })
         .collect()
 }
@@ -109,10 +112,16 @@ impl TryFrom<mesh::HttpMatch> for HttpMatch {
     fn try_from(wire: mesh::HttpMatch) -> Result<Self, Invalid> {
         let query_params = wire.query_params.into_iter().map(|item| {
             let at = format!("query_params.{}", item.name);
-            Ok(NamedMatch { value: optional(&at, item.value)?, name: item.name })
+            Ok(NamedMatch {
+                value: optional(&at, item.value)?,
+                name: item.name,
+            })
         });
         Ok(Self {
-            uri: wire.uri.map(|uri| StringMatch::checked("uri", uri, wire.ignore_uri_case)).transpose()?,
+            uri: wire
+                .uri
+                .map(|uri| StringMatch::checked("uri", uri, wire.ignore_uri_case))
+                .transpose()?,
             ignore_uri_case: wire.ignore_uri_case,
             method: optional("method", wire.method)?,
             authority: optional("authority", wire.authority)?,

@@ -58,7 +58,13 @@ impl Default for RetryPolicy {
 impl RetryOn {
     /// What provably was not processed, and what an idempotent method may repeat.
     fn mesh_default() -> Self {
-        Self { connect_failure: true, refused_stream: true, reset: true, reset_before_request: true, ..Self::default() }
+        Self {
+            connect_failure: true,
+            refused_stream: true,
+            reset: true,
+            reset_before_request: true,
+            ..Self::default()
+        }
     }
 
     /// Does a response with this status ask for another attempt?
@@ -87,7 +93,12 @@ impl RetryOn {
             "unavailable" => self.grpc.push(14),
             code => match code.parse::<u16>() {
                 Ok(code @ 100..=599) => self.status_codes.push(code),
-                _ => return Err(Invalid::new("retry_on", format!("{code:?} is neither a condition nor a status code"))),
+                _ => {
+                    return Err(Invalid::new(
+                        "retry_on",
+                        format!("{code:?} is neither a condition nor a status code"),
+                    ));
+                }
             },
         }
         Ok(())
@@ -100,7 +111,10 @@ impl TryFrom<mesh::RetryPolicy> for RetryPolicy {
     fn try_from(wire: mesh::RetryPolicy) -> Result<Self, Invalid> {
         let mut on = RetryOn::mesh_default();
         if !wire.retry_on.is_empty() {
-            on = RetryOn { explicit: true, ..RetryOn::default() };
+            on = RetryOn {
+                explicit: true,
+                ..RetryOn::default()
+            };
             for condition in &wire.retry_on {
                 on.add(condition)?;
             }

@@ -147,6 +147,9 @@ pub(super) async fn starts_like_http(stream: &mut (impl AsyncRead + Unpin)) -> s
     let mut read = BytesMut::with_capacity(32);
     stream.read_buf(&mut read).await?;
     let http = read.first().is_some_and(u8::is_ascii_uppercase)
-        && read.iter().take_while(|byte| **byte != b' ').all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
+        && read
+            .iter()
+            .take_while(|byte| **byte != b' ')
+            .all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
     Ok((http, read.freeze()))
 }

@@ -139,7 +139,9 @@ impl Exchange {
             upstream_cluster: &log.cluster,
             route_name: &log.route,
             authority: if authority.is_empty() {
-                log.path.authority().map_or(&b""[..], |authority| authority.as_str().as_bytes())
+                log.path
+                    .authority()
+                    .map_or(&b""[..], |authority| authority.as_str().as_bytes())
             } else {
                 authority.as_bytes()
             },

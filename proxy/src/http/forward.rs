@@ -27,7 +27,9 @@ pub enum Failure {
     ResetBeforeRequest,
     /// The endpoint refused the stream: provably not processed.
     Refused,
-    Reset { remote: bool },
+    Reset {
+        remote: bool,
+    },
     Protocol,
     TryTimeout,
     Timeout,
@@ -115,7 +117,7 @@ pub async fn attempt(
     let (mut parts, body) = request.into_parts();
     let http2 = speaks_http2(cluster, &parts);
     if retries.may_be_cut_off() {
-        progress.spare = Some(parts.clone());
+        progress.spare = Some(copy(&parts));
     }
     let (mut lease, permit) = match connection(cluster, http2, retries, progress, worker).await {
         Ok(connection) => connection,
@@ -125,13 +127,21 @@ pub async fn attempt(
         }
     };
     if progress.spare.is_none() && retries.may_repeat_sent(lease.is_reused(), http2) {
-        progress.spare = Some(parts.clone());
+        progress.spare = Some(copy(&parts));
     }
-    if http2 { head::write_for_http2(&mut parts) } else { head::write_for_http1(&mut parts) }
+    if http2 {
+        head::write_for_http2(&mut parts)
+    } else {
+        head::write_for_http1(&mut parts)
+    }
     progress.sent = true;
     let watched = body.watch();
     match lease.send(Request::from_parts(parts, body)).await {
-        Ok(response) => Ok(Answer { response, lease, permit }),
+        Ok(response) => Ok(Answer {
+            response,
+            lease,
+            permit,
+        }),
         Err(error) => Err(failure(error, &watched, lease.is_reused(), progress)),
     }
 }
@@ -145,20 +155,33 @@ async fn connection(
     progress: &mut Progress,
     worker: usize,
 ) -> Result<(Lease, Permit), Failure> {
-    let active = choose(&cluster.learned, &cluster.told, &cluster.members, &retries.tried, &mut rand::random::<u64>)
-        .ok_or(Failure::NoEndpoint)?;
+    let active = choose(
+        &cluster.learned,
+        &cluster.told,
+        &cluster.members,
+        &retries.tried,
+        &mut rand::random::<u64>,
+    )
+    .ok_or(Failure::NoEndpoint)?;
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
     let early = if http2 { Some(request_permit(cluster)?) } else { None };
-    let lease = acquire(&cluster.learned, &endpoint, &cluster.told, &cluster.members, http2, worker)
-        .await
-        .map_err(|error| match error {
-            AcquireError::Connect(error) => Failure::Connect(error),
-            AcquireError::PendingOverflow => {
-                cluster.learned.series.overflow_pending_requests.increment(1);
-                Failure::Overflow("pending_requests")
-            }
-        })?;
+    let lease = acquire(
+        &cluster.learned,
+        &endpoint,
+        &cluster.told,
+        &cluster.members,
+        http2,
+        worker,
+    )
+    .await
+    .map_err(|error| match error {
+        AcquireError::Connect(error) => Failure::Connect(error),
+        AcquireError::PendingOverflow => {
+            cluster.learned.series.overflow_pending_requests.increment(1);
+            Failure::Overflow("pending_requests")
+        }
+    })?;
     if !Arc::ptr_eq(lease.endpoint(), &endpoint) {
         progress.active = Some(lease.endpoint().begin());
     }
@@ -173,6 +196,17 @@ async fn connection(
         },
     };
     Ok((lease, permit))
+}
+
+/// A copy to send again. The spelling of header names, which lives in the extensions, is not worth its cost here: should
+/// the request be repeated, it goes out in lower case.
+fn copy(parts: &request::Parts) -> request::Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = parts.method.clone();
+    copy.uri = parts.uri.clone();
+    copy.version = parts.version;
+    copy.headers = parts.headers.clone();
+    copy
 }
 
 fn request_permit(cluster: &Cluster) -> Result<Permit, Failure> {
@@ -191,7 +225,11 @@ fn failure(
 ) -> Failure {
     if let Some(unsent) = error.take_message() {
         progress.spare = Some(unsent.into_parts().0);
-        return if reused { Failure::Stale } else { Failure::ResetBeforeRequest };
+        return if reused {
+            Failure::Stale
+        } else {
+            Failure::ResetBeforeRequest
+        };
     }
     if body.is_broken() {
         return Failure::BrokenRequestBody;

@@ -97,7 +97,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if let Some(te) = headers.get(header::TE)
         && !te.as_bytes().eq_ignore_ascii_case(b"trailers")
     {
-        let trailers = te.to_str().is_ok_and(|te| te.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")));
+        let trailers = te
+            .to_str()
+            .is_ok_and(|te| te.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")));
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         } else {
@@ -108,7 +110,10 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// May the request be repeated although it might have been processed (RFC 9110, 9.2.2)?
 pub fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 /// The head as an HTTP/1.1 endpoint expects it: origin form, `Host` first.
@@ -138,7 +143,8 @@ pub fn write_for_http2(parts: &mut request::Parts) {
         uri.authority = host.and_then(|host| http::uri::Authority::from_maybe_shared(host).ok());
     }
     uri.scheme.get_or_insert(Scheme::HTTP);
-    uri.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
+    uri.path_and_query
+        .get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
     parts.uri = Uri::from_parts(uri).unwrap_or_default();
 }
 
@@ -152,7 +158,9 @@ mod tests {
         assert_eq!(parsed("User-Service"), Ok(("user-service".into(), None)));
         assert_eq!(parsed("a.b:80"), Ok(("a.b".into(), Some(80))));
         assert_eq!(parsed("[::1]:8080"), Ok(("::1".into(), Some(8080))));
-        for bad in ["", ":80", "a:b", "a:99999", "a b", "a/b", "[::1", "[::1]x", "a@b", "a:-1", "a:+1"] {
+        for bad in [
+            "", ":80", "a:b", "a:99999", "a b", "a/b", "[::1", "[::1]x", "a@b", "a:-1", "a:+1",
+        ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

@@ -33,7 +33,12 @@ pub struct LocalReply {
 
 impl Cause {
     pub fn reply(self) -> LocalReply {
-        let reply = |status, flags, details, body| LocalReply { status, flags, details, body };
+        let reply = |status, flags, details, body| LocalReply {
+            status,
+            flags,
+            details,
+            body,
+        };
         match self {
             Self::BadRequest(reason) => {
                 reply(StatusCode::BAD_REQUEST, Flags::DPE, "downstream_protocol_error", Cow::Borrowed(reason))
@@ -94,10 +99,15 @@ impl LocalReply {
     pub fn response(&self, grpc: bool) -> Response<ResponseBody> {
         let mut response = if grpc { self.grpc() } else { self.plain() };
         if self.flags.contains(Flags::UO) {
-            response.headers_mut().insert(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
+            response.headers_mut().insert(
+                HeaderName::from_static("x-envoy-overloaded"),
+                HeaderValue::from_static("true"),
+            );
         }
         if self.status == StatusCode::BAD_REQUEST {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -107,7 +117,9 @@ impl LocalReply {
         text.push('\n');
         let mut response = Response::new(ResponseBody::local(Bytes::from(text)));
         *response.status_mut() = self.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         response
     }
 
@@ -124,7 +136,9 @@ impl LocalReply {
 }
 
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// gRPC's mapping of HTTP statuses (`doc/http-grpc-status-mapping.md`).

@@ -103,7 +103,9 @@ async fn answer(
         return Ok(Reached::Tunnel);
     }
     if !port.protocol.is_http() {
-        return Err(Cause::NoRoute(format!("port {} of {} does not speak HTTP", port.number, host.told.fqdn).into()));
+        return Err(Cause::NoRoute(
+            format!("port {} of {} does not speak HTTP", port.number, host.told.fqdn).into(),
+        ));
     }
 
     let route = find_route(&host, port, &parts, &authority, rand::random())
@@ -125,7 +127,11 @@ async fn answer(
     for operations in route.response_headers() {
         operations.apply(response.headers_mut());
     }
-    Ok(Reached::Upstream(Box::new(UpstreamAnswer { response, held, deadline })))
+    Ok(Reached::Upstream(Box::new(UpstreamAnswer {
+        response,
+        held,
+        deadline,
+    })))
 }
 
 async fn find_destination_host(
@@ -144,7 +150,13 @@ fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange) -> Result<&'h Cl
     let name = destination.cluster.as_ref().map_or("", |cluster| &cluster.learned.name);
     exchange.routed(&destination.series, route.label(), name);
     destination.cluster.as_deref().ok_or_else(|| {
-        Cause::ClusterNotFound(format!("route {:?} leads to a host or subset that does not exist", route.label()).into())
+        Cause::ClusterNotFound(
+            format!(
+                "route {:?} leads to a host or subset that does not exist",
+                route.label()
+            )
+            .into(),
+        )
     })
 }
 
@@ -243,24 +255,46 @@ fn outlier_status(response: &Response<Incoming>) -> u16 {
 }
 
 fn accept(answer: Answer, progress: Progress, request_body: RequestBody) -> Option<(Response<Incoming>, Held)> {
-    let Answer { response, lease, permit } = answer;
+    let Answer {
+        response,
+        lease,
+        permit,
+    } = answer;
     let close = response.version() < Version::HTTP_11
         || response.headers().get_all(header::CONNECTION).iter().any(|value| {
-            value.to_str().is_ok_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case("close")))
+            value
+                .to_str()
+                .is_ok_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case("close")))
         });
-    let held = Held { lease, active: progress.active?, permit, request_body, keep_alive: !close };
+    let held = Held {
+        lease,
+        active: progress.active?,
+        permit,
+        request_body,
+        keep_alive: !close,
+    };
     Some((response, held))
 }
 
 /// The upstream's response, its body still to come.
 fn stream(reached: UpstreamAnswer, mut exchange: Exchange) -> Response<ResponseBody> {
-    let UpstreamAnswer { response, held, deadline } = reached;
+    let UpstreamAnswer {
+        response,
+        held,
+        deadline,
+    } = reached;
     let (mut parts, incoming) = response.into_parts();
     parts.version = Version::HTTP_11;
     exchange.status = parts.status.as_u16();
     show_flags(&exchange, &mut parts.headers);
     let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-    let body = Upstream { incoming, exchange, deadline, held: Some(held), sent_bytes: 0 };
+    let body = Upstream {
+        incoming,
+        exchange,
+        deadline,
+        held: Some(held),
+        sent_bytes: 0,
+    };
     Response::from_parts(parts, ResponseBody::upstream(body))
 }
 

@@ -47,14 +47,18 @@ pub struct Held {
 
 impl ResponseBody {
     pub fn local(body: Bytes) -> Self {
-        Self { kind: Kind::Local((!body.is_empty()).then_some(body)) }
+        Self {
+            kind: Kind::Local((!body.is_empty()).then_some(body)),
+        }
     }
 
     pub fn upstream(mut upstream: Upstream) -> Self {
         if upstream.incoming.is_end_stream() {
             upstream.end();
         }
-        Self { kind: Kind::Upstream(Box::new(upstream)) }
+        Self {
+            kind: Kind::Upstream(Box::new(upstream)),
+        }
     }
 }
 

@@ -57,7 +57,11 @@ impl<'a> Retries<'a> {
     /// Might the request be needed again after it was sent? Then a copy of its head is kept.
     pub fn may_repeat_sent(&self, reused: bool, http2: bool) -> bool {
         let left = self.made < self.policy.attempts;
-        left && if self.policy.on.explicit { true } else { http2 || (reused && self.idempotent) }
+        left && if self.policy.on.explicit {
+            true
+        } else {
+            http2 || (reused && self.idempotent)
+        }
     }
 
     /// Does the user's policy need the body kept?
@@ -90,7 +94,9 @@ impl<'a> Retries<'a> {
 
     pub fn after_response(&mut self, status: u16, headers: &HeaderMap, endpoint: &Arc<Endpoint>) -> bool {
         let grpc = || {
-            let status = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
+            let status = headers
+                .get("grpc-status")
+                .and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
             status.is_some_and(|status| self.policy.on.grpc.contains(&status))
         };
         (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint))
@@ -120,7 +126,10 @@ impl<'a> Retries<'a> {
         if matches!(failure, Some(Failure::Stale)) {
             return Duration::ZERO;
         }
-        let factor = 1u32.checked_shl(self.made.saturating_sub(1)).unwrap_or(BACKOFF_CEILING).min(BACKOFF_CEILING);
+        let factor = 1u32
+            .checked_shl(self.made.saturating_sub(1))
+            .unwrap_or(BACKOFF_CEILING)
+            .min(BACKOFF_CEILING);
         let ceiling = self.policy.backoff.saturating_mul(factor);
         ceiling.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
     }
@@ -139,7 +148,11 @@ impl<'a> Retries<'a> {
     pub fn record(&self, success: bool) {
         if self.made > 0 {
             let series = &self.cluster.series;
-            let counter = if success { &series.retries_success } else { &series.retries_failure };
+            let counter = if success {
+                &series.retries_success
+            } else {
+                &series.retries_failure
+            };
             counter.increment(1);
         }
     }

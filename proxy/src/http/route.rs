@@ -38,11 +38,15 @@ impl<'h> Route<'h> {
 
     /// Of the route, then of the destination.
     pub fn request_headers(&self) -> [&'h HeaderOperations; 2] {
-        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| [&rule.request_headers, &to.request_headers])
+        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| {
+            [&rule.request_headers, &to.request_headers]
+        })
     }
 
     pub fn response_headers(&self) -> [&'h HeaderOperations; 2] {
-        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| [&rule.response_headers, &to.response_headers])
+        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| {
+            [&rule.response_headers, &to.response_headers]
+        })
     }
 }
 
@@ -57,7 +61,9 @@ pub async fn find_host(proxy: &Proxy, authority: &Authority<'_>) -> Result<Arc<H
         Lookup::Unknown(names) => {
             let mut changes = proxy.reader.shared().changes();
             if !proxy.demand.want(names) {
-                return Err(Cause::ClusterNotFound("too many unknown services are being asked for".into()));
+                return Err(Cause::ClusterNotFound(
+                    "too many unknown services are being asked for".into(),
+                ));
             }
             let arrived = async {
                 loop {
@@ -86,7 +92,9 @@ pub fn find_port<'h>(host: &'h Host, authority: &Authority<'_>) -> Result<&'h Po
         None => host.first_http_port(),
     };
     port.ok_or_else(|| {
-        let what = authority.port.map_or("HTTP port".to_owned(), |number| format!("port {number}"));
+        let what = authority
+            .port
+            .map_or("HTTP port".to_owned(), |number| format!("port {number}"));
         Cause::NoRoute(format!("{} has no {what}", host.told.fqdn).into())
     })
 }
@@ -100,7 +108,10 @@ pub fn find_route<'h>(
     random: u64,
 ) -> Option<Route<'h>> {
     let Some(routes) = host.told.routes.as_ref().filter(|_| port.routed) else {
-        return Some(Route { destination: port.plain.destinations.first()?, told: None });
+        return Some(Route {
+            destination: port.plain.destinations.first()?,
+            told: None,
+        });
     };
     let head = RequestHead {
         method: parts.method.as_str(),
@@ -114,5 +125,8 @@ pub fn find_route<'h>(
     let rule = routes.rules.get(index)?;
     let drawn = choose_destination(rule, random);
     let destination = port.rules.get(index)?.destinations.get(drawn)?;
-    Some(Route { destination, told: Some((rule, rule.route.get(drawn)?)) })
+    Some(Route {
+        destination,
+        told: Some((rule, rule.route.get(drawn)?)),
+    })
 }

@@ -27,7 +27,10 @@ pub fn open(
     if downstream.tunnelled {
         return Err(Cause::BadRequest("a tunnel inside a tunnel is not served"));
     }
-    let inner = Downstream { tunnelled: true, ..*downstream };
+    let inner = Downstream {
+        tunnelled: true,
+        ..*downstream
+    };
     tokio::spawn(run(Arc::clone(proxy), inner, Arc::clone(host), port.number, upgrade));
     Ok(())
 }
@@ -71,7 +74,11 @@ where
 
 /// Passes bytes to an endpoint of the port's own cluster until both sides are done.
 async fn pass<S: AsyncRead + AsyncWrite + Unpin>(port: &Port, mut stream: S) -> std::io::Result<()> {
-    let cluster = port.plain.destinations.first().and_then(|destination| destination.cluster.as_deref());
+    let cluster = port
+        .plain
+        .destinations
+        .first()
+        .and_then(|destination| destination.cluster.as_deref());
     let cluster = cluster.ok_or_else(|| std::io::Error::other("the port has no cluster"))?;
     let (mut endpoint, _active, _permit) = open_endpoint(cluster).await?;
     copy_bidirectional(&mut stream, &mut endpoint).await?;
@@ -83,8 +90,14 @@ async fn open_endpoint(cluster: &Cluster) -> std::io::Result<(TcpStream, ActiveR
         cluster.learned.series.overflow_connections.increment(1);
         std::io::Error::other("the connection limit is reached")
     })?;
-    let mut active = choose(&cluster.learned, &cluster.told, &cluster.members, &[], &mut rand::random::<u64>)
-        .ok_or_else(|| std::io::Error::other("no healthy upstream"))?;
+    let mut active = choose(
+        &cluster.learned,
+        &cluster.told,
+        &cluster.members,
+        &[],
+        &mut rand::random::<u64>,
+    )
+    .ok_or_else(|| std::io::Error::other("no healthy upstream"))?;
     let detection = cluster.told.outlier_detection.as_ref();
     match connect(active.endpoint.address, cluster.told.connection_pool.connect_timeout).await {
         Ok(stream) => {

@@ -18,8 +18,9 @@ pub enum ConnectError {
 
 /// Connects within `timeout`. Dropping the future closes the socket.
 pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, ConnectError> {
-    let stream =
-        tokio::time::timeout(timeout, TcpStream::connect(address)).await.map_err(|_| ConnectError::TimedOut(timeout))??;
+    let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+        .await
+        .map_err(|_| ConnectError::TimedOut(timeout))??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

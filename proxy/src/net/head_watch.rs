@@ -34,9 +34,20 @@ struct Remembered {
 
 impl<S> HeadWatch<S> {
     pub fn new(stream: S) -> (Self, RawHead) {
-        let remembered = Remembered { bytes: Vec::new(), watching: true };
-        let head = RawHead { remembered: Arc::new(Mutex::new(remembered)) };
-        (Self { stream, head: head.clone() }, head)
+        let remembered = Remembered {
+            bytes: Vec::new(),
+            watching: true,
+        };
+        let head = RawHead {
+            remembered: Arc::new(Mutex::new(remembered)),
+        };
+        (
+            Self {
+                stream,
+                head: head.clone(),
+            },
+            head,
+        )
     }
 }
 
@@ -70,7 +81,11 @@ fn has_content_length(bytes: &[u8]) -> bool {
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
         .skip_while(|line| line.is_empty())
         .take_while(|line| !line.is_empty())
-        .any(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)) && line.get(NAME.len()) == Some(&b':'))
+        .any(|line| {
+            line.get(..NAME.len())
+                .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+                && line.get(NAME.len()) == Some(&b':')
+        })
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
@@ -130,8 +145,12 @@ mod tests {
 
     #[test]
     fn only_a_header_line_of_the_head_counts() {
-        assert!(has_content_length(b"POST / HTTP/1.1\r\nHost: a\r\ncOntent-Length: 5\r\n\r\n"));
-        assert!(!has_content_length(b"POST / HTTP/1.1\r\nHost: a\r\n\r\nContent-Length: 5\r\n"));
+        assert!(has_content_length(
+            b"POST / HTTP/1.1\r\nHost: a\r\ncOntent-Length: 5\r\n\r\n"
+        ));
+        assert!(!has_content_length(
+            b"POST / HTTP/1.1\r\nHost: a\r\n\r\nContent-Length: 5\r\n"
+        ));
         assert!(!has_content_length(b"POST / HTTP/1.1\r\nX-Content-Length: 5\r\n\r\n"));
         assert!(!has_content_length(b""));
     }
@@ -142,7 +161,10 @@ mod tests {
         let (mut watch, head) = HeadWatch::new(server);
         let mut buffer = [0; 1024];
         for _ in 0..2 {
-            client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n").await.unwrap();
+            client
+                .write_all(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
+                .await
+                .unwrap();
             let _ = watch.read(&mut buffer).await.unwrap();
             assert!(head.is_ambiguous(true));
             client.write_all(b"a\r\nContent-Length: 1\r\n").await.unwrap();

@@ -19,7 +19,11 @@ const ROUTE: &str = "inbound";
 pub fn application(registry: &Registry, telemetry: &Telemetry, address: SocketAddr) -> Arc<Host> {
     let port = address.port();
     let told = Arc::new(model::Cluster {
-        key: ClusterKey { host: NAME.to_owned(), port, subset: String::new() },
+        key: ClusterKey {
+            host: NAME.to_owned(),
+            port,
+            subset: String::new(),
+        },
         labels: Vec::new(),
         protocol: Protocol::Detect,
         connection_pool: ConnectionPool::default(),
@@ -40,15 +44,30 @@ pub fn application(registry: &Registry, telemetry: &Telemetry, address: SocketAd
     let members = learned.reconcile(Arc::clone(&told), &[endpoint]);
     let series = telemetry.request_series(Direction::Inbound, ROUTE, "", "");
     let cluster = Arc::new(Cluster { told, members, learned });
-    let plain = Rule { destinations: vec![Destination { cluster: Some(cluster), series: Arc::clone(&series) }] };
+    let plain = Rule {
+        destinations: vec![Destination {
+            cluster: Some(cluster),
+            series: Arc::clone(&series),
+        }],
+    };
     let host = model::Host {
         fqdn: NAME.to_owned(),
         namespace: String::new(),
-        ports: vec![Port { number: port, name: String::new(), protocol: Protocol::Detect }],
+        ports: vec![Port {
+            number: port,
+            name: String::new(),
+            protocol: Protocol::Detect,
+        }],
         routes: None,
         clusters: Vec::new(),
         addresses: Vec::new(),
     };
-    let ports = vec![CompiledPort { number: port, protocol: Protocol::Detect, routed: false, rules: Vec::new(), plain }];
+    let ports = vec![CompiledPort {
+        number: port,
+        protocol: Protocol::Detect,
+        routed: false,
+        rules: Vec::new(),
+        plain,
+    }];
     Arc::new(Host::new(Arc::new(host), ports, series, Instant::now()))
 }

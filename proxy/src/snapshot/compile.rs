@@ -61,7 +61,13 @@ pub struct Cluster {
 
 impl Host {
     pub(super) fn new(told: Arc<model::Host>, ports: Vec<Port>, unrouted: Arc<RequestSeries>, epoch: Instant) -> Self {
-        Self { told, ports, used: AtomicU64::new(epoch.elapsed().as_secs()), epoch, unrouted }
+        Self {
+            told,
+            ports,
+            used: AtomicU64::new(epoch.elapsed().as_secs()),
+            epoch,
+            unrouted,
+        }
     }
 
     pub fn port(&self, number: u16) -> Option<&Port> {
@@ -81,7 +87,10 @@ impl Host {
     }
 
     pub fn idle_seconds(&self) -> u64 {
-        self.epoch.elapsed().as_secs().saturating_sub(self.used.load(Ordering::Relaxed))
+        self.epoch
+            .elapsed()
+            .as_secs()
+            .saturating_sub(self.used.load(Ordering::Relaxed))
     }
 }
 
@@ -113,12 +122,17 @@ impl Compiler {
         clusters: &HashMap<ClusterKey, Arc<Cluster>>,
         previous: Option<&Host>,
     ) -> Arc<Host> {
-        let context = Resolve { compiler: self, told, clusters };
+        let context = Resolve {
+            compiler: self,
+            told,
+            clusters,
+        };
         let ports = told.ports.iter().map(|port| context.port(port)).collect();
         let unrouted = self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, "");
         let host = Host::new(Arc::clone(told), ports, unrouted, self.epoch);
         if let Some(previous) = previous {
-            host.used.store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
+            host.used
+                .store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         Arc::new(host)
     }
@@ -133,16 +147,26 @@ struct Resolve<'a> {
 impl Resolve<'_> {
     fn port(&self, port: &model::Port) -> Port {
         let rules = self.told.routes.as_ref().map_or(&[][..], |routes| &routes.rules);
-        let key = ClusterKey { host: self.told.fqdn.clone(), port: port.number, subset: String::new() };
+        let key = ClusterKey {
+            host: self.told.fqdn.clone(),
+            port: port.number,
+            subset: String::new(),
+        };
         let concerns = |rule: &model::HttpRule| {
-            rule.matches.is_empty() || rule.matches.iter().any(|item| item.port.is_none_or(|wanted| wanted == port.number))
+            rule.matches.is_empty()
+                || rule
+                    .matches
+                    .iter()
+                    .any(|item| item.port.is_none_or(|wanted| wanted == port.number))
         };
         Port {
             number: port.number,
             protocol: port.protocol,
             routed: rules.iter().any(concerns),
             rules: rules.iter().map(|rule| self.rule(rule, port.number)).collect(),
-            plain: Rule { destinations: vec![self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))] },
+            plain: Rule {
+                destinations: vec![self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))],
+            },
         }
     }
 
@@ -151,16 +175,26 @@ impl Resolve<'_> {
             let key = self.resolve(wanted, port);
             self.destination(&rule.label, &wanted.host, &wanted.subset, key)
         };
-        Rule { destinations: rule.route.iter().map(destination).collect() }
+        Rule {
+            destinations: rule.route.iter().map(destination).collect(),
+        }
     }
 
     /// A destination without a port means the host's sole port, else the port that the client asked for.
     fn resolve(&self, wanted: &model::WeightedDestination, asked: u16) -> Option<ClusterKey> {
-        let key = |port| ClusterKey { host: wanted.host.clone(), port, subset: wanted.subset.clone() };
+        let key = |port| ClusterKey {
+            host: wanted.host.clone(),
+            port,
+            subset: wanted.subset.clone(),
+        };
         if let Some(port) = wanted.port {
             return Some(key(port));
         }
-        let mut ports = self.clusters.keys().filter(|k| k.host == wanted.host && k.subset == wanted.subset).map(|k| k.port);
+        let mut ports = self
+            .clusters
+            .keys()
+            .filter(|k| k.host == wanted.host && k.subset == wanted.subset)
+            .map(|k| k.port);
         let first = ports.next()?;
         Some(key(if ports.next().is_none() { first } else { asked }))
     }
@@ -168,7 +202,10 @@ impl Resolve<'_> {
     fn destination(&self, route: &str, host: &str, subset: &str, key: Option<ClusterKey>) -> Destination {
         Destination {
             cluster: key.and_then(|key| self.clusters.get(&key).cloned()),
-            series: self.compiler.telemetry.request_series(Direction::Outbound, route, host, subset),
+            series: self
+                .compiler
+                .telemetry
+                .request_series(Direction::Outbound, route, host, subset),
         }
     }
 }

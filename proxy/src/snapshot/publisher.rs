@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tsunagi_proto::model::{self, ClusterKey, EndpointSet};
 
+use super::Update;
 use super::compile::{Cluster, Compiler, Host};
 use super::reader::{Shared, Snapshot};
-use super::Update;
 use crate::telemetry::Telemetry;
 use crate::upstream::Registry;
 
@@ -26,7 +26,11 @@ pub struct Publisher {
 impl Publisher {
     pub fn new(registry: Arc<Registry>, telemetry: Telemetry, shared: Arc<Shared>) -> Self {
         Self {
-            compiler: Compiler { registry, telemetry, epoch: Instant::now() },
+            compiler: Compiler {
+                registry,
+                telemetry,
+                epoch: Instant::now(),
+            },
             shared,
             hosts: HashMap::new(),
             told: HashMap::new(),
@@ -57,7 +61,12 @@ impl Publisher {
                 }
             }
         }
-        stale.extend(self.told.values().filter(|host| reaches(host, &moved)).map(|host| host.fqdn.clone()));
+        stale.extend(
+            self.told
+                .values()
+                .filter(|host| reaches(host, &moved))
+                .map(|host| host.fqdn.clone()),
+        );
         self.compile(&stale, &moved);
         if update.workload.is_some() {
             self.workload = update.workload;
@@ -68,7 +77,11 @@ impl Publisher {
     /// Names that nobody has called for `seconds`; the caller gives up their subscription.
     pub fn idle_hosts(&self, seconds: u64) -> Vec<String> {
         let idle = |host: &Arc<Host>| host.idle_seconds() >= seconds;
-        self.hosts.iter().filter(|(_, host)| host.as_ref().is_some_and(idle)).map(|(fqdn, _)| fqdn.clone()).collect()
+        self.hosts
+            .iter()
+            .filter(|(_, host)| host.as_ref().is_some_and(idle))
+            .map(|(fqdn, _)| fqdn.clone())
+            .collect()
     }
 
     /// Forgets names that are no longer subscribed to: asked for again, they are fetched again.
@@ -98,7 +111,9 @@ impl Publisher {
             if let Some(told) = self.told.get(fqdn) {
                 let previous = self.hosts.get(fqdn).and_then(|host| host.as_deref());
                 let reachable = told.clusters.iter().filter_map(|cluster| {
-                    self.clusters.get(&cluster.key).map(|compiled| (cluster.key.clone(), Arc::clone(compiled)))
+                    self.clusters
+                        .get(&cluster.key)
+                        .map(|compiled| (cluster.key.clone(), Arc::clone(compiled)))
                 });
                 let host = self.compiler.host(told, &reachable.collect(), previous);
                 self.hosts.insert(fqdn.clone(), Some(host));
@@ -108,8 +123,11 @@ impl Publisher {
     }
 
     fn drop_unused_clusters(&mut self) {
-        let used: HashSet<&ClusterKey> =
-            self.told.values().flat_map(|host| host.clusters.iter().map(|cluster| &cluster.key)).collect();
+        let used: HashSet<&ClusterKey> = self
+            .told
+            .values()
+            .flat_map(|host| host.clusters.iter().map(|cluster| &cluster.key))
+            .collect();
         self.clusters.retain(|key, cluster| {
             let keep = used.contains(key);
             if !keep {
@@ -121,8 +139,17 @@ impl Publisher {
 
     fn publish(&mut self, version: String) {
         let previous = self.shared.current();
-        let version = if version.is_empty() { previous.version.clone() } else { version };
-        self.shared.publish(Snapshot::new(self.hosts.clone(), self.workload.clone(), &self.shared.namespace, version));
+        let version = if version.is_empty() {
+            previous.version.clone()
+        } else {
+            version
+        };
+        self.shared.publish(Snapshot::new(
+            self.hosts.clone(),
+            self.workload.clone(),
+            &self.shared.namespace,
+            version,
+        ));
     }
 }
 

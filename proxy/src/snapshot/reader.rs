@@ -52,7 +52,10 @@ impl Snapshot {
         namespace: &str,
         version: String,
     ) -> Self {
-        let domain = workload.as_ref().map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain).to_owned();
+        let domain = workload
+            .as_ref()
+            .map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain)
+            .to_owned();
         let mut all = HashMap::with_capacity(hosts.len() * 4);
         for (fqdn, host) in &hosts {
             all.insert(fqdn.clone(), host.clone());
@@ -62,7 +65,12 @@ impl Snapshot {
                 all.insert(alias, Some(Arc::clone(host)));
             }
         }
-        Self { names: all, hosts, workload, version }
+        Self {
+            names: all,
+            hosts,
+            workload,
+            version,
+        }
     }
 
     /// `name` is lower-case and has no port.
@@ -70,17 +78,29 @@ impl Snapshot {
         if let Some(Some(host)) = self.names.get(name) {
             return Lookup::Found(Arc::clone(host));
         }
-        let domain = self.workload.as_ref().map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain);
+        let domain = self
+            .workload
+            .as_ref()
+            .map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain);
         let candidates = names::candidates(name, namespace, domain);
-        let unknown: Vec<_> = candidates.into_iter().filter(|name| !self.hosts.contains_key(name)).collect();
-        if unknown.is_empty() { Lookup::Absent } else { Lookup::Unknown(unknown) }
+        let unknown: Vec<_> = candidates
+            .into_iter()
+            .filter(|name| !self.hosts.contains_key(name))
+            .collect();
+        if unknown.is_empty() {
+            Lookup::Absent
+        } else {
+            Lookup::Unknown(unknown)
+        }
     }
 }
 
 /// The short names by which a Kubernetes service is called from `namespace`.
 fn aliases(fqdn: &str, namespace: &str, domain: &str) -> Vec<String> {
     let service = fqdn.strip_suffix(domain).and_then(|rest| rest.strip_suffix(".svc."));
-    let Some((name, of)) = service.and_then(|service| service.split_once('.')) else { return Vec::new() };
+    let Some((name, of)) = service.and_then(|service| service.split_once('.')) else {
+        return Vec::new();
+    };
     let mut aliases = vec![format!("{name}.{of}"), format!("{name}.{of}.svc")];
     if of == namespace {
         aliases.push(name.to_owned());
@@ -146,7 +166,10 @@ mod tests {
     #[test]
     fn a_service_is_called_by_its_short_name_only_in_its_own_namespace() {
         let fqdn = "user.shop.svc.cluster.local";
-        assert_eq!(aliases(fqdn, "shop", "cluster.local"), ["user.shop", "user.shop.svc", "user"]);
+        assert_eq!(
+            aliases(fqdn, "shop", "cluster.local"),
+            ["user.shop", "user.shop.svc", "user"]
+        );
         assert_eq!(aliases(fqdn, "web", "cluster.local"), ["user.shop", "user.shop.svc"]);
         assert!(aliases("api.example.com", "shop", "cluster.local").is_empty());
     }

@@ -32,7 +32,11 @@ pub fn choose(
 ) -> Option<ActiveRequest> {
     if is_panic(policy, members) {
         let total = members.list.len() + members.unhealthy.len();
-        let member = members.list.iter().chain(&members.unhealthy).nth(below(random(), total))?;
+        let member = members
+            .list
+            .iter()
+            .chain(&members.unhealthy)
+            .nth(below(random(), total))?;
         return Some(member.endpoint.begin());
     }
     // A claim fails when another request became the probe in between; that endpoint is then not available.
@@ -53,11 +57,18 @@ pub fn choose(
 
 /// Too few are healthy: health is ignored (`minHealthPercent`).
 fn is_panic(policy: &model::Cluster, members: &Members) -> bool {
-    let threshold = policy.outlier_detection.as_ref().map_or(0, |detection| detection.min_health_percent) as usize;
+    let threshold = policy
+        .outlier_detection
+        .as_ref()
+        .map_or(0, |detection| detection.min_health_percent) as usize;
     if threshold == 0 {
         return false;
     }
-    let healthy = members.list.iter().filter(|member| member.endpoint.health.is_healthy()).count();
+    let healthy = members
+        .list
+        .iter()
+        .filter(|member| member.endpoint.health.is_healthy())
+        .count();
     healthy * 100 < threshold * (members.list.len() + members.unhealthy.len())
 }
 
@@ -111,7 +122,11 @@ fn take_turn<'m>(turn: usize, members: &'m Members, usable: &impl Fn(&Member) ->
     if count == members.list.len() {
         return members.list.get(turn % count.max(1));
     }
-    members.list.iter().filter(|member| usable(member)).nth(turn % count.max(1))
+    members
+        .list
+        .iter()
+        .filter(|member| usable(member))
+        .nth(turn % count.max(1))
 }
 
 fn draw_by<'m>(

@@ -1,3 +1,5 @@
+//! Endpoint choice, on seeded randomness.
+
 use std::collections::HashMap;
 
 use rand::rngs::StdRng;
@@ -27,22 +29,34 @@ fn shares(algorithm: LoadBalancer, weights: &[u32], requests: usize) -> HashMap<
 
 #[test]
 fn round_robin_takes_turns_exactly() {
-    assert_eq!(shares(RoundRobin, &[1, 1, 1], 300), HashMap::from([(1, 100), (2, 100), (3, 100)]));
+    assert_eq!(
+        shares(RoundRobin, &[1, 1, 1], 300),
+        HashMap::from([(1, 100), (2, 100), (3, 100)])
+    );
 }
 
 #[test]
 fn weighted_round_robin_gives_each_exactly_its_weight() {
-    assert_eq!(shares(RoundRobin, &[5, 3, 2], 1000), HashMap::from([(1, 500), (2, 300), (3, 200)]));
+    assert_eq!(
+        shares(RoundRobin, &[5, 3, 2], 1000),
+        HashMap::from([(1, 500), (2, 300), (3, 200)])
+    );
 }
 
 #[test]
 fn random_and_idle_least_request_follow_the_weights_within_bounds() {
     // Six standard deviations of a binomial with 30,000 draws are at most 520.
     for algorithm in [Random, LeastRequest] {
-        for (weights, expected) in [([1, 1, 1], [10_000, 10_000, 10_000]), ([4, 1, 1], [20_000, 5_000, 5_000])] {
+        for (weights, expected) in [
+            ([1, 1, 1], [10_000, 10_000, 10_000]),
+            ([4, 1, 1], [20_000, 5_000, 5_000]),
+        ] {
             let shares = shares(algorithm, &weights, 30_000);
             for (port, expected) in (1..).zip(expected) {
-                assert!(shares[&port].abs_diff(expected) < 520, "{algorithm:?} {weights:?}: {shares:?}");
+                assert!(
+                    shares[&port].abs_diff(expected) < 520,
+                    "{algorithm:?} {weights:?}: {shares:?}"
+                );
             }
         }
     }
@@ -54,7 +68,13 @@ fn least_request_prefers_the_endpoint_with_fewer_requests_in_flight() {
     let (cluster, members) = cluster(&policy, &[1, 1]);
     let _busy: Vec<_> = (0..10).map(|_| members.list[0].endpoint.begin()).collect();
     let mut random = seeded();
-    let mut chosen = || choose(&cluster, &policy, &members, &[], &mut random).unwrap().endpoint.address.port();
+    let mut chosen = || {
+        choose(&cluster, &policy, &members, &[], &mut random)
+            .unwrap()
+            .endpoint
+            .address
+            .port()
+    };
     // Only when both draws hit the busy one, a quarter of the time, does it get the request: 6 sigma of 10,000 is 260.
     let busy = (0..10_000).filter(|_| chosen() == 1).count();
     assert!(busy.abs_diff(2_500) < 260, "{busy}");

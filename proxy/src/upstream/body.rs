@@ -64,11 +64,17 @@ impl RequestBody {
             broken: false,
             bytes: 0,
         };
-        Self { shared: Some(Arc::new(Mutex::new(shared))), attempt: 0, position: 0 }
+        Self {
+            shared: Some(Arc::new(Mutex::new(shared))),
+            attempt: 0,
+            position: 0,
+        }
     }
 
     fn shared(&self) -> Option<MutexGuard<'_, Shared>> {
-        self.shared.as_ref().map(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner))
+        self.shared
+            .as_ref()
+            .map(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn is_absent(&self) -> bool {
@@ -77,7 +83,11 @@ impl RequestBody {
 
     /// The same body, to watch it; it must not be sent.
     pub fn watch(&self) -> Self {
-        Self { shared: self.shared.clone(), attempt: self.attempt, position: self.position }
+        Self {
+            shared: self.shared.clone(),
+            attempt: self.attempt,
+            position: self.position,
+        }
     }
 
     /// Is all of it still there for another attempt?
@@ -87,14 +97,20 @@ impl RequestBody {
 
     /// The body for one more attempt, from its start; earlier attempts read no more. `None`: it is gone.
     pub fn again(&self) -> Option<Self> {
-        let Some(mut shared) = self.shared() else { return Some(Self::empty()) };
+        let Some(mut shared) = self.shared() else {
+            return Some(Self::empty());
+        };
         if !shared.is_repeatable() {
             return None;
         }
         shared.attempt += 1;
         let attempt = shared.attempt;
         drop(shared);
-        Some(Self { shared: self.shared.clone(), attempt, position: 0 })
+        Some(Self {
+            shared: self.shared.clone(),
+            attempt,
+            position: 0,
+        })
     }
 
     /// Everything was handed to the connection.
@@ -139,7 +155,9 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let Some(shared) = &this.shared else { return Poll::Ready(None) };
+        let Some(shared) = &this.shared else {
+            return Poll::Ready(None);
+        };
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         if shared.attempt != this.attempt {
             return Poll::Ready(Some(Err("another attempt took over".into())));
@@ -166,15 +184,20 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.shared().is_none_or(|shared| self.position >= shared.kept.len() && shared.incoming.is_end_stream())
+        self.shared()
+            .is_none_or(|shared| self.position >= shared.kept.len() && shared.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(shared) = self.shared() else { return SizeHint::with_exact(0) };
-        let kept = shared.kept[self.position.min(shared.kept.len())..].iter().map(|kept| match kept {
-            Kept::Data(data) => data.len() as u64,
-            Kept::Trailers(_) => 0,
-        });
+        let Some(shared) = self.shared() else {
+            return SizeHint::with_exact(0);
+        };
+        let kept = shared.kept[self.position.min(shared.kept.len())..]
+            .iter()
+            .map(|kept| match kept {
+                Kept::Data(data) => data.len() as u64,
+                Kept::Trailers(_) => 0,
+            });
         let kept: u64 = kept.sum();
         let rest = shared.incoming.size_hint();
         let mut hint = SizeHint::new();

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
 use tsunagi_proto::model;
+use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::balance::SmoothWeights;
 use super::queue::ConnectionQueue;
@@ -84,17 +84,25 @@ impl Cluster {
         let pool = &policy.connection_pool;
         self.requests.set_maximum(pool.max_requests);
         self.retries.set_maximum(pool.max_retries);
-        self.connections.set_maximum(pool.max_connections, pool.max_pending_requests);
+        self.connections
+            .set_maximum(pool.max_connections, pool.max_pending_requests);
 
         let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut previous = std::mem::take(&mut state.endpoints);
         let mut members = Members::default();
         for endpoint in told {
-            let Some(address) = endpoint.socket_address(self.key.port) else { continue };
+            let Some(address) = endpoint.socket_address(self.key.port) else {
+                continue;
+            };
             let id = (endpoint.id.clone(), address);
-            let learned = previous.remove(&id).unwrap_or_else(|| Endpoint::new(id.0.clone(), address, self.workers));
+            let learned = previous
+                .remove(&id)
+                .unwrap_or_else(|| Endpoint::new(id.0.clone(), address, self.workers));
             state.endpoints.insert(id, Arc::clone(&learned));
-            let member = Member { endpoint: learned, weight: endpoint.weight };
+            let member = Member {
+                endpoint: learned,
+                weight: endpoint.weight,
+            };
             match endpoint.health {
                 ToldHealth::Healthy => {
                     member.endpoint.restore();
@@ -138,7 +146,11 @@ impl Cluster {
     pub fn sweep(&self, now: Instant) {
         let (policy, members, due) = {
             let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let interval = state.policy.outlier_detection.as_ref().map(|detection| detection.interval);
+            let interval = state
+                .policy
+                .outlier_detection
+                .as_ref()
+                .map(|detection| detection.interval);
             let due = interval.is_some_and(|interval| now.saturating_duration_since(state.last_sweep) >= interval);
             if due {
                 state.last_sweep = now;
@@ -156,18 +168,35 @@ impl Cluster {
 
     pub(super) fn clear_gauges(&self) {
         let series = &self.series;
-        let gauges = [&series.ejected_endpoints, &series.endpoints_healthy, &series.connections];
-        gauges.into_iter().chain([&series.active_requests, &series.pending_requests]).for_each(|gauge| gauge.set(0.0));
+        let gauges = [
+            &series.ejected_endpoints,
+            &series.endpoints_healthy,
+            &series.connections,
+        ];
+        gauges
+            .into_iter()
+            .chain([&series.active_requests, &series.pending_requests])
+            .for_each(|gauge| gauge.set(0.0));
     }
 
     pub(super) fn add_to_gauges(&self) {
         let (_, members) = self.told();
-        let ejected = members.list.iter().filter(|member| member.endpoint.health.is_ejected()).count();
+        let ejected = members
+            .list
+            .iter()
+            .filter(|member| member.endpoint.health.is_ejected())
+            .count();
         self.series.ejected_endpoints.increment(ejected as f64);
-        self.series.endpoints_healthy.increment((members.list.len() - ejected) as f64);
+        self.series
+            .endpoints_healthy
+            .increment((members.list.len() - ejected) as f64);
         self.series.connections.increment(f64::from(self.connections.open()));
-        self.series.active_requests.increment(f64::from(self.requests.current()));
-        self.series.pending_requests.increment(f64::from(self.connections.pending()));
+        self.series
+            .active_requests
+            .increment(f64::from(self.requests.current()));
+        self.series
+            .pending_requests
+            .increment(f64::from(self.connections.pending()));
     }
 
     pub fn open_connections(&self) -> u32 {

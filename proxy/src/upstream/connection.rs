@@ -53,7 +53,10 @@ pub(super) struct OpenConnection {
 impl OpenConnection {
     pub fn new(endpoint: &Arc<Endpoint>, permit: ConnectionPermit) -> Self {
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint: Arc::clone(endpoint), _permit: permit }
+        Self {
+            endpoint: Arc::clone(endpoint),
+            _permit: permit,
+        }
     }
 }
 

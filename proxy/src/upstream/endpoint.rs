@@ -63,7 +63,9 @@ impl Endpoint {
     }
 
     pub(super) fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
-        self.shards[worker % self.shards.len()].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[worker % self.shards.len()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -114,7 +116,10 @@ impl Endpoint {
     /// As `begin`; `probe`: the request decides whether the endpoint returns.
     pub(super) fn begin_claimed(self: &Arc<Self>, probe: bool) -> ActiveRequest {
         self.active.fetch_add(1, Ordering::Relaxed);
-        ActiveRequest { endpoint: Arc::clone(self), probe }
+        ActiveRequest {
+            endpoint: Arc::clone(self),
+            probe,
+        }
     }
 }
 

@@ -39,8 +39,15 @@ impl Idle {
     }
 
     fn lease(self, policy: &model::Cluster) -> Http1Lease {
-        let keep = self.connection.count_request(policy.connection_pool.max_requests_per_connection);
-        Http1Lease { sender: self.sender, connection: self.connection, reused: true, keep }
+        let keep = self
+            .connection
+            .count_request(policy.connection_pool.max_requests_per_connection);
+        Http1Lease {
+            sender: self.sender,
+            connection: self.connection,
+            reused: true,
+            keep,
+        }
     }
 }
 
@@ -59,7 +66,11 @@ pub(super) fn take_idle(endpoint: &Endpoint, policy: &model::Cluster, worker: us
 pub(super) fn evict(endpoint: &Endpoint) -> bool {
     (0..endpoint.workers()).any(|worker| {
         let mut shard = endpoint.shard(worker);
-        let idle = if shard.idle.is_empty() { None } else { Some(shard.idle.remove(0)) };
+        let idle = if shard.idle.is_empty() {
+            None
+        } else {
+            Some(shard.idle.remove(0))
+        };
         drop(shard);
         idle.is_some()
     })
@@ -88,7 +99,12 @@ pub(super) async fn open(
     });
     let connection = Connection::new(cluster, endpoint, worker);
     let keep = connection.count_request(policy.connection_pool.max_requests_per_connection);
-    Ok(Lease::Http1(Http1Lease { sender, connection, reused: false, keep }))
+    Ok(Lease::Http1(Http1Lease {
+        sender,
+        connection,
+        reused: false,
+        keep,
+    }))
 }
 
 impl Http1Lease {
@@ -101,7 +117,14 @@ impl Http1Lease {
         let lease = if cluster.connections.has_waiters() {
             let policy_limit = cluster.told().0.connection_pool.max_requests_per_connection;
             let keep = self.connection.count_request(policy_limit);
-            match ConnectionQueue::offer(&cluster, Lease::Http1(Self { reused: true, keep, ..self })) {
+            match ConnectionQueue::offer(
+                &cluster,
+                Lease::Http1(Self {
+                    reused: true,
+                    keep,
+                    ..self
+                }),
+            ) {
                 Some(Lease::Http1(lease)) => lease,
                 _ => return,
             }
@@ -109,7 +132,11 @@ impl Http1Lease {
             self
         };
         let connection = Arc::clone(&lease.connection);
-        let idle = Idle { sender: lease.sender, connection: lease.connection, since: Instant::now() };
+        let idle = Idle {
+            sender: lease.sender,
+            connection: lease.connection,
+            since: Instant::now(),
+        };
         connection.endpoint.shard(connection.worker).idle.push(idle);
         // Someone may have begun to wait, or the endpoint may have left, since we looked.
         if cluster.connections.has_waiters() {
@@ -117,7 +144,11 @@ impl Http1Lease {
             if let Some(lease) = take_idle(&connection.endpoint, &policy, connection.worker)
                 && let Some(Lease::Http1(unclaimed)) = ConnectionQueue::offer(&cluster, lease)
             {
-                let idle = Idle { sender: unclaimed.sender, connection: unclaimed.connection, since: Instant::now() };
+                let idle = Idle {
+                    sender: unclaimed.sender,
+                    connection: unclaimed.connection,
+                    since: Instant::now(),
+                };
                 connection.endpoint.shard(connection.worker).idle.push(idle);
             }
         } else if connection.endpoint.is_retired() {

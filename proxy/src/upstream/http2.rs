@@ -66,9 +66,14 @@ impl Http2 {
         }
         let maximum = u32::try_from(self.max_streams.load(Ordering::Acquire)).unwrap_or(u32::MAX);
         self.streams
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |streams| (streams < maximum).then_some(streams + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |streams| {
+                (streams < maximum).then_some(streams + 1)
+            })
             .ok()?;
-        if !self.connection.count_request(policy.connection_pool.max_requests_per_connection) {
+        if !self
+            .connection
+            .count_request(policy.connection_pool.max_requests_per_connection)
+        {
             self.full.store(true, Ordering::Release);
         }
         Some(Lease::Http2(Http2Lease {
@@ -88,7 +93,8 @@ impl Multiplexed {
     pub fn sweep(&mut self, idle_timeout: Duration, now: Instant) {
         self.ready.retain(|http2| {
             let used_at = *http2.used_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = http2.streams.load(Ordering::Acquire) == 0 && now.saturating_duration_since(used_at) >= idle_timeout;
+            let idle =
+                http2.streams.load(Ordering::Acquire) == 0 && now.saturating_duration_since(used_at) >= idle_timeout;
             !idle && !http2.is_over()
         });
     }
@@ -108,7 +114,11 @@ pub(super) fn find(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) 
     if let Some(lease) = shard.multiplexed.lease(policy) {
         return Found::Ready(lease);
     }
-    shard.multiplexed.opening.as_ref().map_or(Found::Nothing, |opening| Found::Opening(Arc::clone(opening)))
+    shard
+        .multiplexed
+        .opening
+        .as_ref()
+        .map_or(Found::Nothing, |opening| Found::Opening(Arc::clone(opening)))
 }
 
 pub(super) fn take_ready(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Option<Lease> {
@@ -119,8 +129,11 @@ pub(super) fn take_ready(endpoint: &Endpoint, policy: &model::Cluster, worker: u
 pub(super) fn evict(endpoint: &Endpoint) -> bool {
     (0..endpoint.workers()).any(|worker| {
         let mut shard = endpoint.shard(worker);
-        let position =
-            shard.multiplexed.ready.iter().position(|http2| http2.streams.load(Ordering::Acquire) == 0);
+        let position = shard
+            .multiplexed
+            .ready
+            .iter()
+            .position(|http2| http2.streams.load(Ordering::Acquire) == 0);
         let evicted = position.map(|index| shard.multiplexed.ready.swap_remove(index));
         drop(shard);
         evicted.is_some()
@@ -159,7 +172,9 @@ pub(super) fn start_opening(
     let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
     let started = Arc::clone(&opening);
     tokio::spawn(async move {
-        let outcome = open(&cluster, &endpoint, &policy, worker, permit).await.map_err(Arc::new);
+        let outcome = open(&cluster, &endpoint, &policy, worker, permit)
+            .await
+            .map_err(Arc::new);
         endpoint.shard(worker).multiplexed.opening = None;
         let _ = started.outcome.set(outcome);
         started.done.notify_waiters();
@@ -215,7 +230,9 @@ async fn open(
 /// Streams for those who wait at the connection limit.
 fn offer_streams(cluster: &Arc<Cluster>, endpoint: &Endpoint, policy: &model::Cluster, worker: usize) {
     while cluster.connections.has_waiters() {
-        let Some(lease) = take_ready(endpoint, policy, worker) else { return };
+        let Some(lease) = take_ready(endpoint, policy, worker) else {
+            return;
+        };
         if ConnectionQueue::offer(cluster, lease).is_some() {
             return;
         }
@@ -237,7 +254,12 @@ impl Http2Lease {
         let connection = &http2.connection;
         if !connection.is_wanted() {
             http2.full.store(true, Ordering::Release);
-            connection.endpoint.shard(connection.worker).multiplexed.ready.retain(|ready| !ready.is_over());
+            connection
+                .endpoint
+                .shard(connection.worker)
+                .multiplexed
+                .ready
+                .retain(|ready| !ready.is_over());
         } else if connection.cluster.connections.has_waiters() {
             let policy = connection.cluster.told().0;
             offer_streams(&connection.cluster, &connection.endpoint, &policy, connection.worker);

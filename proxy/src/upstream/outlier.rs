@@ -92,7 +92,10 @@ impl Health {
     /// Claims the endpoint for one request: `Some(true)` makes that request the probe, `None` means that another
     /// request was faster.
     pub fn claim(&self) -> Option<bool> {
-        match self.state.compare_exchange(PROBE_READY, PROBING, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .state
+            .compare_exchange(PROBE_READY, PROBING, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => Some(true),
             Err(HEALTHY) => Some(false),
             Err(_) => None,
@@ -101,7 +104,9 @@ impl Health {
 
     /// The probe ended without a verdict: the next request probes.
     pub fn abandon_probe(&self) {
-        let _ = self.state.compare_exchange(PROBING, PROBE_READY, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .state
+            .compare_exchange(PROBING, PROBE_READY, Ordering::AcqRel, Ordering::Acquire);
     }
 
     pub fn clear(&self) {
@@ -119,7 +124,11 @@ impl Health {
     }
 
     fn reset_counters(&self) {
-        for counter in [&self.consecutive_5xx, &self.consecutive_gateway_errors, &self.consecutive_local_origin] {
+        for counter in [
+            &self.consecutive_5xx,
+            &self.consecutive_gateway_errors,
+            &self.consecutive_local_origin,
+        ] {
             // A plain load keeps the cache line shared while all is well.
             if counter.load(Ordering::Relaxed) != 0 {
                 counter.store(0, Ordering::Relaxed);
@@ -145,7 +154,13 @@ impl ActiveRequest {
             health.history().returned_at = Some(Instant::now());
             tracing::info!(cluster = cluster.name, endpoint = %self.endpoint.address, "the probe succeeded, endpoint returned");
         } else if probe {
-            eject(cluster, detection, &self.endpoint, cause.unwrap_or(EjectionCause::Consecutive5xx), Instant::now());
+            eject(
+                cluster,
+                detection,
+                &self.endpoint,
+                cause.unwrap_or(EjectionCause::Consecutive5xx),
+                Instant::now(),
+            );
         } else if let Some(cause) = cause
             && health.is_healthy()
         {
@@ -172,8 +187,11 @@ fn count(health: &Health, detection: &OutlierDetection, outcome: Outcome) -> Opt
             return None;
         }
         _ if detection.split_local_origin_errors => {
-            return reaches(&health.consecutive_local_origin, detection.consecutive_local_origin_failures)
-                .then_some(EjectionCause::ConsecutiveLocalOrigin);
+            return reaches(
+                &health.consecutive_local_origin,
+                detection.consecutive_local_origin_failures,
+            )
+            .then_some(EjectionCause::ConsecutiveLocalOrigin);
         }
         Outcome::ConnectFailure | Outcome::Reset => 503,
         Outcome::Timeout => 504,
@@ -217,7 +235,11 @@ fn consider(cluster: &Cluster, detection: &OutlierDetection, endpoint: &Endpoint
 
 fn can_spare(members: &Members, max_ejection_percent: u32) -> bool {
     let total = members.list.len();
-    let ejected = members.list.iter().filter(|member| member.endpoint.health.is_ejected()).count();
+    let ejected = members
+        .list
+        .iter()
+        .filter(|member| member.endpoint.health.is_ejected())
+        .count();
     let allowed = ejected == 0 || (ejected + 1) * 100 <= total * max_ejection_percent as usize;
     allowed && total - ejected > 1
 }
@@ -238,7 +260,10 @@ fn eject(cluster: &Cluster, detection: &OutlierDetection, endpoint: &Endpoint, c
 }
 
 fn ejection_time(detection: &OutlierDetection, multiplier: u32) -> Duration {
-    detection.base_ejection_time.saturating_mul(multiplier).min(detection.max_ejection_time)
+    detection
+        .base_ejection_time
+        .saturating_mul(multiplier)
+        .min(detection.max_ejection_time)
 }
 
 /// Once an interval: endpoints whose time is over wait for their probe, and the ejection time of healthy ones shrinks.
@@ -248,7 +273,9 @@ pub(super) fn sweep(detection: &OutlierDetection, members: &Members, cluster: &s
         let mut history = health.history();
         match health.state.load(Ordering::Acquire) {
             EJECTED => {
-                let since = history.ejected_at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+                let since = history
+                    .ejected_at
+                    .map_or(Duration::MAX, |at| now.saturating_duration_since(at));
                 if since >= ejection_time(detection, history.multiplier) {
                     health.state.store(PROBE_READY, Ordering::Release);
                     tracing::info!(cluster, endpoint = %endpoint.address, "ejection time is over, awaiting a probe");

@@ -1,3 +1,5 @@
+//! Outlier detection, event by event, with the clock passed in.
+
 use std::sync::Arc;
 
 use tsunagi_proto::model::{self, LoadBalancer};
@@ -30,7 +32,11 @@ impl Pool {
     fn new(detection: OutlierDetection, endpoints: usize) -> Self {
         let policy = policy(LoadBalancer::RoundRobin, Some(detection));
         let (cluster, members) = cluster(&policy, &vec![1; endpoints]);
-        Self { policy, cluster, members }
+        Self {
+            policy,
+            cluster,
+            members,
+        }
     }
 
     fn member(&self, index: usize) -> &Member {
@@ -52,7 +58,12 @@ impl Pool {
 
     fn sweep_after(&self, seconds: u64) {
         let now = Instant::now() + Duration::from_secs(seconds);
-        sweep(self.policy.outlier_detection.as_ref().unwrap(), &self.members, "test", now);
+        sweep(
+            self.policy.outlier_detection.as_ref().unwrap(),
+            &self.members,
+            "test",
+            now,
+        );
     }
 
     fn choose(&self) -> Option<ActiveRequest> {
@@ -97,7 +108,11 @@ fn connect_failures_resets_and_timeouts_count_as_errors_unless_split() {
 
 #[test]
 fn a_non_gateway_error_resets_the_gateway_counter_but_not_the_other() {
-    let both = OutlierDetection { consecutive_5xx: Some(4), consecutive_gateway_errors: Some(2), ..detection() };
+    let both = OutlierDetection {
+        consecutive_5xx: Some(4),
+        consecutive_gateway_errors: Some(2),
+        ..detection()
+    };
     let pool = Pool::new(both, 2);
     for status in [503, 500, 503] {
         pool.report(0, Outcome::Status(status));
@@ -114,9 +129,18 @@ fn one_of_a_small_pool_may_be_ejected_a_second_only_within_the_percentage_and_ne
     pool.fail(1, 5);
     assert_eq!((pool.state(0), pool.state(1)), ("ejected", "healthy"));
 
-    let pool = Pool::new(OutlierDetection { max_ejection_percent: 100, ..detection() }, 3);
+    let pool = Pool::new(
+        OutlierDetection {
+            max_ejection_percent: 100,
+            ..detection()
+        },
+        3,
+    );
     (0..3).for_each(|index| pool.fail(index, 5));
-    assert_eq!((pool.state(0), pool.state(1), pool.state(2)), ("ejected", "ejected", "healthy"));
+    assert_eq!(
+        (pool.state(0), pool.state(1), pool.state(2)),
+        ("ejected", "ejected", "healthy")
+    );
 
     let pool = Pool::new(detection(), 1);
     pool.fail(0, 50);
@@ -133,9 +157,16 @@ fn an_endpoint_returns_with_one_probe_and_only_its_success_brings_it_back() {
     assert_eq!(pool.state(0), "awaiting probe");
 
     let chosen: Vec<_> = (0..20).map(|_| pool.choose().unwrap()).collect();
-    let mut probes: Vec<_> = chosen.into_iter().filter(|active| active.endpoint.address.port() == 1).collect();
+    let mut probes: Vec<_> = chosen
+        .into_iter()
+        .filter(|active| active.endpoint.address.port() == 1)
+        .collect();
     assert_eq!((probes.len(), pool.state(0)), (1, "probing"));
-    probes[0].observe(&pool.cluster, pool.policy.outlier_detection.as_ref(), Outcome::Status(200));
+    probes[0].observe(
+        &pool.cluster,
+        pool.policy.outlier_detection.as_ref(),
+        Outcome::Status(200),
+    );
     assert_eq!(pool.state(0), "healthy");
 }
 
@@ -144,10 +175,19 @@ fn a_failed_probe_ejects_for_longer_and_an_abandoned_one_is_made_again() {
     let pool = Pool::new(detection(), 2);
     pool.fail(0, 5);
     pool.sweep_after(31);
-    let probe = || (0..2).map(|_| pool.choose().unwrap()).find(|active| active.endpoint.address.port() == 1).unwrap();
+    let probe = || {
+        (0..2)
+            .map(|_| pool.choose().unwrap())
+            .find(|active| active.endpoint.address.port() == 1)
+            .unwrap()
+    };
     drop(probe());
     assert_eq!(pool.state(0), "awaiting probe");
-    probe().observe(&pool.cluster, pool.policy.outlier_detection.as_ref(), Outcome::Status(503));
+    probe().observe(
+        &pool.cluster,
+        pool.policy.outlier_detection.as_ref(),
+        Outcome::Status(503),
+    );
     assert_eq!(pool.state(0), "ejected");
     pool.sweep_after(31);
     assert_eq!(pool.state(0), "ejected");
@@ -157,7 +197,10 @@ fn a_failed_probe_ejects_for_longer_and_an_abandoned_one_is_made_again() {
 
 #[test]
 fn the_ejection_time_grows_to_its_maximum_and_shrinks_while_healthy() {
-    let long = OutlierDetection { max_ejection_time: Duration::from_secs(60), ..detection() };
+    let long = OutlierDetection {
+        max_ejection_time: Duration::from_secs(60),
+        ..detection()
+    };
     assert_eq!(ejection_time(&long, 1), Duration::from_secs(30));
     assert_eq!(ejection_time(&long, 3), Duration::from_secs(60));
 
@@ -179,12 +222,18 @@ fn a_push_neither_clears_an_ejection_nor_the_counters_on_the_way_to_one() {
     let members = pool.cluster.reconcile(Arc::clone(&pool.policy), &told);
     assert_eq!(members.list[0].endpoint.health_name(), "ejected");
     assert!(Arc::ptr_eq(&members.list[1].endpoint, &pool.member(1).endpoint));
-    assert_eq!(members.list[1].endpoint.health.consecutive_5xx.load(Ordering::Relaxed), 4);
+    assert_eq!(
+        members.list[1].endpoint.health.consecutive_5xx.load(Ordering::Relaxed),
+        4
+    );
 }
 
 #[test]
 fn below_the_minimum_of_healthy_endpoints_health_is_ignored() {
-    let panic = OutlierDetection { min_health_percent: 60, ..detection() };
+    let panic = OutlierDetection {
+        min_health_percent: 60,
+        ..detection()
+    };
     let pool = Pool::new(panic, 2);
     pool.fail(0, 5);
     assert_eq!(pool.choose().unwrap().endpoint.address.port(), 1);

@@ -29,8 +29,19 @@ pub async fn acquire(
     http2: bool,
     worker: usize,
 ) -> Result<Lease, AcquireError> {
-    let pool = Pool { cluster, endpoint, policy, members, http2, worker };
-    if http2 { pool.acquire_http2().await } else { pool.acquire_http1().await }
+    let pool = Pool {
+        cluster,
+        endpoint,
+        policy,
+        members,
+        http2,
+        worker,
+    };
+    if http2 {
+        pool.acquire_http2().await
+    } else {
+        pool.acquire_http1().await
+    }
 }
 
 struct Pool<'a> {
@@ -106,7 +117,9 @@ impl Pool<'_> {
             return None;
         }
         let others = self.members.list.iter().map(|member| &member.endpoint);
-        others.filter(|other| other.health.is_healthy()).find_map(|other| self.take_any(other))
+        others
+            .filter(|other| other.health.is_healthy())
+            .find_map(|other| self.take_any(other))
     }
 
     fn take_any(&self, endpoint: &Endpoint) -> Option<Lease> {
@@ -122,8 +135,16 @@ impl Pool<'_> {
     /// Closes one unused connection; its permit goes to the first who waits. Endpoints that get no requests come first.
     fn make_room(&self) {
         let evict = |endpoint: &Endpoint| http1::evict(endpoint) || http2::evict(endpoint);
-        let endpoints = || self.members.list.iter().chain(&self.members.unhealthy).map(|member| &member.endpoint);
-        let _ = endpoints().filter(|endpoint| !endpoint.health.is_available()).any(|endpoint| evict(endpoint))
+        let endpoints = || {
+            self.members
+                .list
+                .iter()
+                .chain(&self.members.unhealthy)
+                .map(|member| &member.endpoint)
+        };
+        let _ = endpoints()
+            .filter(|endpoint| !endpoint.health.is_available())
+            .any(|endpoint| evict(endpoint))
             || endpoints().any(|endpoint| evict(endpoint));
     }
 }

@@ -97,14 +97,23 @@ impl ConnectionQueue {
 
     /// `None` at the limit, or while others wait.
     pub fn try_open(cluster: &Arc<Cluster>) -> Option<ConnectionPermit> {
-        if cluster.connections.has_waiters() { None } else { Self::take(cluster) }
+        if cluster.connections.has_waiters() {
+            None
+        } else {
+            Self::take(cluster)
+        }
     }
 
     fn take(cluster: &Arc<Cluster>) -> Option<ConnectionPermit> {
         let queue = &cluster.connections;
         let maximum = queue.maximum.load(SeqCst);
-        queue.open.fetch_update(SeqCst, SeqCst, |open| (open < maximum).then_some(open + 1)).ok()?;
-        Some(ConnectionPermit { cluster: Arc::clone(cluster) })
+        queue
+            .open
+            .fetch_update(SeqCst, SeqCst, |open| (open < maximum).then_some(open + 1))
+            .ok()?;
+        Some(ConnectionPermit {
+            cluster: Arc::clone(cluster),
+        })
     }
 
     /// Takes a place in the queue; `None`: the queue is full.
@@ -117,7 +126,12 @@ impl ConnectionQueue {
         queue.waiting.fetch_add(1, SeqCst);
         // A connection may have closed since the caller looked.
         Self::grant_open(cluster);
-        Some(Waiting { cluster: Arc::clone(cluster), id, receiver, _pending: pending })
+        Some(Waiting {
+            cluster: Arc::clone(cluster),
+            id,
+            receiver,
+            _pending: pending,
+        })
     }
 
     fn next_waiter(&self) -> Option<Waiter> {
@@ -130,7 +144,9 @@ impl ConnectionQueue {
     pub fn grant_open(cluster: &Arc<Cluster>) {
         while cluster.connections.has_waiters() {
             let Some(permit) = Self::take(cluster) else { return };
-            let Err(unclaimed) = Self::hand_over(cluster, Grant::Open(permit)) else { continue };
+            let Err(unclaimed) = Self::hand_over(cluster, Grant::Open(permit)) else {
+                continue;
+            };
             // Nobody waits any more; giving the permit back looks once more, so nobody is missed.
             drop(unclaimed);
             return;
@@ -178,7 +194,9 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let queue = &self.cluster.connections;
         let mut waiters = queue.waiters();
-        let Some(index) = waiters.iter().position(|waiter| waiter.id == self.id) else { return };
+        let Some(index) = waiters.iter().position(|waiter| waiter.id == self.id) else {
+            return;
+        };
         let waiter = waiters.remove(index);
         queue.waiting.fetch_sub(1, SeqCst);
         drop(waiters);

@@ -18,7 +18,11 @@ pub struct Registry {
 
 impl Registry {
     pub fn new(telemetry: Telemetry, workers: usize) -> Arc<Self> {
-        Arc::new(Self { clusters: DashMap::with_shard_amount(2), telemetry, workers })
+        Arc::new(Self {
+            clusters: DashMap::with_shard_amount(2),
+            telemetry,
+            workers,
+        })
     }
 
     /// The cluster of this key, with all that is known about it; made on first use. It lives as long as a snapshot, a

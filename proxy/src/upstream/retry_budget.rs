@@ -18,7 +18,10 @@ pub struct RetryBudget {
 
 impl RetryBudget {
     pub fn new(maximum: Option<u32>) -> Self {
-        Self { retries: Limit::new(u32::MAX), maximum: AtomicU32::new(maximum.unwrap_or(UNSET)) }
+        Self {
+            retries: Limit::new(u32::MAX),
+            maximum: AtomicU32::new(maximum.unwrap_or(UNSET)),
+        }
     }
 
     pub fn set_maximum(&self, maximum: Option<u32>) {

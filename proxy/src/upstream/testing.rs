@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tsunagi_proto::model::{
-    Cluster as Told, ClusterKey, ConnectionPool, Endpoint as ToldEndpoint, Health, LoadBalancer, OutlierDetection, Protocol,
+    Cluster as Told, ClusterKey, ConnectionPool, Endpoint as ToldEndpoint, Health, LoadBalancer, OutlierDetection,
+    Protocol,
 };
 
 use super::{Cluster, Members};
@@ -12,7 +13,11 @@ use crate::telemetry::Telemetry;
 
 pub(super) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<OutlierDetection>) -> Arc<Told> {
     Arc::new(Told {
-        key: ClusterKey { host: "user".into(), port: 80, subset: String::new() },
+        key: ClusterKey {
+            host: "user".into(),
+            port: 80,
+            subset: String::new(),
+        },
         labels: Vec::new(),
         protocol: Protocol::Http1,
         connection_pool: ConnectionPool::default(),
@@ -38,7 +43,11 @@ pub(super) fn endpoint(port: u16, weight: u32) -> Arc<ToldEndpoint> {
 pub(super) fn cluster(policy: &Arc<Told>, weights: &[u32]) -> (Arc<Cluster>, Arc<Members>) {
     let series = Telemetry::new("test").cluster_series("user", "");
     let cluster = Cluster::new(Arc::clone(policy), series, 1);
-    let told: Vec<_> = weights.iter().zip(1..).map(|(weight, port)| endpoint(port, *weight)).collect();
+    let told: Vec<_> = weights
+        .iter()
+        .zip(1..)
+        .map(|(weight, port)| endpoint(port, *weight))
+        .collect();
     let members = cluster.reconcile(Arc::clone(policy), &told);
     (cluster, members)
 }

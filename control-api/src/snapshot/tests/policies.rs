@@ -1,0 +1,152 @@
+//! DestinationRules: whose is in force, how rules are merged, what a subset inherits.
+
+use super::*;
+
+const HOST: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: user-service}
+spec: {clusterIP: None, ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: r}
+spec:
+  hosts: [user-service]
+  http: [{route: [{destination: {host: user-service, subset: v1}}]}]
+---
+";
+
+fn destination_rule(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  host: {USER}\n  {spec}\n---\n"
+    )
+}
+
+fn limit(value: u32) -> String {
+    format!("trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {value}}}}}}}\n  subsets: [{{name: v1}}]")
+}
+
+fn limit_for(world: &World, client: &str) -> u32 {
+    let host = host_for(world, USER, client);
+    cluster(&host, "user-service", "v1").connection_pool.map(|pool| pool.max_connections).unwrap_or_default()
+}
+
+#[test]
+fn the_clients_namespace_goes_before_the_services_and_that_before_the_root() {
+    let root = destination_rule("istio-system", "root", &limit(1));
+    let service = destination_rule("default", "service", &limit(2));
+    let client = destination_rule("shop", "client", &limit(3));
+    let limits = |text: String| {
+        let world = world(&text);
+        assert_eq!((world.problems(), world.warnings()), (Vec::<Problem>::new(), Vec::<String>::new()), "{text}");
+        ["default", "shop", "other", "istio-system"].map(|client| limit_for(&world, client))
+    };
+    assert_eq!(limits(format!("{HOST}{root}")), [1, 1, 1, 1]);
+    assert_eq!(limits(format!("{HOST}{root}{service}")), [2, 2, 2, 2]);
+    assert_eq!(limits(format!("{HOST}{root}{service}{client}")), [2, 3, 2, 2]);
+    assert_eq!(limits(format!("{HOST}{root}{client}")), [1, 3, 1, 1]);
+}
+
+#[test]
+fn only_namespaces_with_a_rule_of_their_own_get_a_resource_of_their_own() {
+    let service = destination_rule("default", "service", &limit(2));
+    let same = destination_rule("same", "client", &limit(2));
+    let shop = destination_rule("shop", "client", &limit(3));
+    let world = world(&format!("{HOST}{service}{same}{shop}"));
+    let of = |client: &str| world.host(USER, client).unwrap();
+    assert!(Arc::ptr_eq(&of("default"), &of("other")));
+    assert!(Arc::ptr_eq(&of("default"), &of("same")));
+    assert_ne!(of("default").version, of("shop").version);
+}
+
+#[test]
+fn a_clients_rule_hides_the_subsets_of_the_owner() {
+    let owner = destination_rule("default", "owner", &limit(2));
+    let client = destination_rule("shop", "client", "subsets: [{name: v9}]");
+    let world = world(&format!("{HOST}{owner}{client}"));
+    assert_eq!(cluster_names(&host_for(&world, USER, "default")), ["80||user-service", "80|v1|user-service"]);
+    assert_eq!(cluster_names(&host_for(&world, USER, "shop")), ["80||user-service"]);
+    let warnings = world.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("no subset v1 (it has v9, by DestinationRule/shop/client)"), "{warnings:?}");
+    assert!(warnings[0].ends_with("503 NC for clients of namespace shop"), "{warnings:?}");
+}
+
+#[test]
+fn a_subset_inherits_block_by_block() {
+    let spec = "trafficPolicy:
+    connectionPool: {tcp: {maxConnections: 1}, http: {maxRetries: 7}}
+    loadBalancer: {simple: RANDOM}
+    outlierDetection: {consecutive5xxErrors: 2}
+  subsets:
+  - name: v1
+    trafficPolicy:
+      connectionPool: {http: {http2MaxRequests: 9}}
+      outlierDetection: {}";
+    let world = world(&format!("{HOST}{}", destination_rule("default", "d", spec)));
+    let host = host(&world, USER);
+    let v1 = cluster(&host, "user-service", "v1");
+    let pool = v1.connection_pool.unwrap();
+    assert_eq!((pool.max_connections, pool.max_retries, pool.max_requests), (0, 0, 9));
+    assert_eq!(v1.load_balancer(), mesh::LoadBalancer::Random);
+    assert_eq!(v1.outlier_detection.unwrap().consecutive_5xx, 5);
+    let plain = cluster(&host, "user-service", "");
+    assert_eq!(plain.connection_pool.unwrap().max_connections, 1);
+    assert_eq!(plain.outlier_detection.unwrap().consecutive_5xx, 2);
+    assert!(plain.labels.is_empty());
+}
+
+#[test]
+fn rules_of_one_host_and_namespace_are_merged_the_oldest_first() {
+    let aged = |name: &str, day: u32, spec: &str| {
+        destination_rule("default", name, spec)
+            .replace("namespace: default", &format!("namespace: default, creationTimestamp: '2026-01-0{day}T00:00:00Z'"))
+    };
+    let text = format!(
+        "{HOST}{}{}{}",
+        aged("a", 3, "trafficPolicy: {connectionPool: {tcp: {maxConnections: 3}}}\n  subsets: [{name: v1, labels: {v: late}}, {name: v3}]"),
+        aged("b", 1, "subsets: [{name: v1, labels: {v: early}}]"),
+        aged("c", 2, "trafficPolicy: {connectionPool: {tcp: {maxConnections: 2}}}"),
+    );
+    let world = world(&text);
+    let host = host(&world, USER);
+    let v1 = cluster(&host, "user-service", "v1");
+    assert_eq!(v1.labels[0].value, "early");
+    assert_eq!(v1.connection_pool.unwrap().max_connections, 2);
+    assert_eq!(
+        world.warnings(),
+        [
+            "DestinationRule/default/a: spec.trafficPolicy: hidden by the one of DestinationRule/default/c",
+            "DestinationRule/default/a: subset v1: hidden by the one of an older rule",
+        ]
+    );
+}
+
+#[test]
+fn a_policy_of_another_host_goes_along_with_the_rule_that_reaches_it() {
+    let text = format!(
+        "{HOST}
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: front}}
+spec:
+  hosts: [front.example.com]
+  http: [{{route: [{{destination: {{host: user-service, subset: v1}}}}]}}]
+---
+{}",
+        destination_rule("shop", "client", &limit(3))
+    );
+    let world = world(&text);
+    let of = |client| host_for(&world, "front.example.com", client);
+    assert_eq!(cluster_names(&of("default")), [""; 0]);
+    assert_eq!(cluster_names(&of("shop")), ["80|v1|user-service"]);
+}
+
+#[test]
+fn a_rule_for_a_host_that_is_not_there_is_a_warning() {
+    let text = destination_rule("default", "d", &limit(1));
+    assert_eq!(world(&text).warnings(), [format!("DestinationRule/default/d: spec.host: no service has the host {USER}")]);
+    assert!(world(&text).host(USER, "default").is_none());
+    assert!(world(&text).host_names().is_empty());
+}
