@@ -1,6 +1,6 @@
 //! DestinationRule: how a host and its subsets are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
@@ -23,9 +23,14 @@ pub struct Subset {
     pub policy: Option<TrafficPolicy>,
 }
 
-const SPEC: Fields =
-    Fields { supported: &["host", "trafficPolicy", "subsets", "exportTo"], later: &["workloadSelector"] };
-const SUBSET: Fields = Fields { supported: &["name", "labels", "trafficPolicy"], later: &[] };
+const SPEC: Fields = Fields {
+    supported: &["host", "trafficPolicy", "subsets", "exportTo"],
+    later: &["workloadSelector"],
+};
+const SUBSET: Fields = Fields {
+    supported: &["name", "labels", "trafficPolicy"],
+    later: &[],
+};
 
 pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule> {
     if !spec.is_message(&SPEC) {
@@ -40,9 +45,10 @@ pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule>
 
 fn subsets(list: &Field<'_>) -> Vec<Subset> {
     let mut subsets: Vec<Subset> = Vec::new();
+    let mut seen = HashSet::new();
     for item in list.items() {
         let Some(subset) = subset(&item) else { continue };
-        if subsets.iter().any(|other| other.name == subset.name) {
+        if !seen.insert(subset.name.clone()) {
             item.refuse_at("name", format!("{} is there twice", shown(&subset.name)));
         }
         subsets.push(subset);
@@ -61,5 +67,9 @@ fn subset(item: &Field<'_>) -> Option<Subset> {
     if !names::is_subset_name(name) {
         field.refuse(format!("{} is not a subset name", shown(name)));
     }
-    Some(Subset { name: name.to_owned(), labels, policy })
+    Some(Subset {
+        name: name.to_owned(),
+        labels,
+        policy,
+    })
 }

@@ -45,7 +45,9 @@ fn nanoseconds(text: &str) -> Option<u128> {
         let number = rest.find(|digit: char| !digit.is_ascii_digit() && digit != '.')?;
         let (figure, after) = rest.split_at(number);
         let (unit, scale) = UNITS.into_iter().find(|(unit, _)| {
-            after.strip_prefix(unit).is_some_and(|next| next.is_empty() || next.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+            after
+                .strip_prefix(unit)
+                .is_some_and(|next| next.is_empty() || next.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
         })?;
         total = total.checked_add(scaled(figure, scale)?)?;
         rest = after.get(unit.len()..)?;
@@ -58,7 +60,11 @@ fn scaled(figure: &str, scale: u128) -> Option<u128> {
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
         return None;
     }
-    let mut total = if whole.is_empty() { 0 } else { whole.parse::<u128>().ok()?.checked_mul(scale)? };
+    let mut total = if whole.is_empty() {
+        0
+    } else {
+        whole.parse::<u128>().ok()?.checked_mul(scale)?
+    };
     let mut place = scale;
     // Digits below a nanosecond change nothing.
     for digit in fraction.bytes().take(20) {
@@ -94,7 +100,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_a_reason() {
-        for text in ["", "5", "s", "1", "1d", "1 s", "1.2.3s", "1s ", "one", ".s", "1sm", "+", "1e3s", "1.5"] {
+        for text in [
+            "", "5", "s", "1", "1d", "1 s", "1.2.3s", "1s ", "one", ".s", "1sm", "+", "1e3s", "1.5",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("-1s").unwrap_err().contains("negative"));

@@ -1,5 +1,7 @@
 //! The `match` of a VirtualService's http rule.
 
+use std::collections::HashSet;
+
 use http::HeaderName;
 
 use super::read::{Field, Fields};
@@ -21,7 +23,10 @@ const MATCH: Fields = Fields {
     ],
     later: &["scheme", "sourceLabels", "sourceNamespace", "statPrefix"],
 };
-const STRING: Fields = Fields { supported: &["exact", "prefix", "regex"], later: &[] };
+const STRING: Fields = Fields {
+    supported: &["exact", "prefix", "regex"],
+    later: &[],
+};
 /// Istio ignores headers of these names, silently.
 const IGNORED_BY_ISTIO: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
@@ -39,14 +44,24 @@ fn read(item: &Field<'_>) -> Option<HttpMatch> {
     let value = |name| item.get(name).and_then(|field| required_string(&field));
     let headers = |name| item.get(name).map(|field| headers(&field)).unwrap_or_default();
     Some(HttpMatch {
-        name: item.get("name").and_then(|field| field.text()).unwrap_or_default().to_owned(),
+        name: item
+            .get("name")
+            .and_then(|field| field.text())
+            .unwrap_or_default()
+            .to_owned(),
         uri: value("uri"),
-        ignore_uri_case: item.get("ignoreUriCase").and_then(|field| field.flag()).unwrap_or(false),
+        ignore_uri_case: item
+            .get("ignoreUriCase")
+            .and_then(|field| field.flag())
+            .unwrap_or(false),
         method: value("method"),
         authority: value("authority"),
         headers: headers("headers"),
         without_headers: headers("withoutHeaders"),
-        query_params: item.get("queryParams").map(|field| query_params(&field)).unwrap_or_default(),
+        query_params: item
+            .get("queryParams")
+            .map(|field| query_params(&field))
+            .unwrap_or_default(),
         port: item.get("port").and_then(|field| field.port()),
     })
 }
@@ -85,7 +100,9 @@ fn string(field: &Field<'_>) -> Option<Option<StringMatch>> {
     if let Some(prefix) = field.get("prefix") {
         return prefix.word().map(|text| Some(StringMatch::Prefix(text.to_owned())));
     }
-    let Some(regex) = field.get("regex") else { return Some(None) };
+    let Some(regex) = field.get("regex") else {
+        return Some(None);
+    };
     let text = regex.text()?;
     match regex_syntax::check(text) {
         Ok(()) => Some(Some(StringMatch::Regex(text.to_owned()))),
@@ -104,15 +121,22 @@ fn at_name(field: &Field<'_>) -> Option<Option<StringMatch>> {
     }
     // Istio's `regex: "*"` is no regex but a way to say presence.
     let any = field.get("regex").is_some_and(|regex| regex.is("*"));
-    if any && field.entries().len() == 1 { Some(None) } else { string(field) }
+    if any && field.entries().len() == 1 {
+        Some(None)
+    } else {
+        string(field)
+    }
 }
 
 fn headers(field: &Field<'_>) -> Vec<(String, Option<StringMatch>)> {
     let mut headers: Vec<(String, Option<StringMatch>)> = Vec::new();
+    let mut seen = HashSet::new();
     for (name, field) in field.entries() {
         let value = at_name(&field);
-        let Some(name) = header_name(name, &field) else { continue };
-        if headers.iter().any(|(other, _)| *other == name) {
+        let Some(name) = header_name(name, &field) else {
+            continue;
+        };
+        if !seen.insert(name.clone()) {
             field.refuse("this header is there twice, in another case");
         }
         if let Some(value) = value {
@@ -130,7 +154,9 @@ fn header_name(name: &str, field: &Field<'_>) -> Option<String> {
     } else if lower.starts_with("@request.auth") {
         field.not_supported_yet("claims of a token");
     } else if IGNORED_BY_ISTIO.contains(&lower.as_str()) {
-        field.refuse(format!("Istio does not match a header of this name: use the field `{lower}`"));
+        field.refuse(format!(
+            "Istio does not match a header of this name: use the field `{lower}`"
+        ));
     } else if HeaderName::from_bytes(lower.as_bytes()).is_err() {
         field.refuse("not a header name");
     } else {

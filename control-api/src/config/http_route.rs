@@ -1,18 +1,41 @@
 //! What a VirtualService's http rule does: weighted destinations, retries, header operations.
 
+use std::collections::HashSet;
+
 use http::{HeaderName, HeaderValue};
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
 use super::{HeaderOperations, Headers, Retries, WeightedDestination, names};
 
-const ROUTE: Fields = Fields { supported: &["destination", "weight", "headers"], later: &[] };
-const DESTINATION: Fields = Fields { supported: &["host", "subset", "port"], later: &[] };
-const PORT: Fields = Fields { supported: &["number"], later: &[] };
-const HEADERS: Fields = Fields { supported: &["request", "response"], later: &[] };
-const OPERATIONS: Fields = Fields { supported: &["set", "add", "remove"], later: &[] };
+const ROUTE: Fields = Fields {
+    supported: &["destination", "weight", "headers"],
+    later: &[],
+};
+const DESTINATION: Fields = Fields {
+    supported: &["host", "subset", "port"],
+    later: &[],
+};
+const PORT: Fields = Fields {
+    supported: &["number"],
+    later: &[],
+};
+const HEADERS: Fields = Fields {
+    supported: &["request", "response"],
+    later: &[],
+};
+const OPERATIONS: Fields = Fields {
+    supported: &["set", "add", "remove"],
+    later: &[],
+};
 const RETRIES: Fields = Fields {
-    supported: &["attempts", "perTryTimeout", "retryOn", "backoff", "retryIgnorePreviousHosts"],
+    supported: &[
+        "attempts",
+        "perTryTimeout",
+        "retryOn",
+        "backoff",
+        "retryIgnorePreviousHosts",
+    ],
     later: &["retryRemoteLocalities"],
 };
 
@@ -72,15 +95,27 @@ fn destination(item: &Field<'_>, namespace: &str) -> Option<WeightedDestination>
         return None;
     }
     let weight = item.get("weight").map_or(Some(0), |field| field.count());
-    let headers = item.get("headers").map(|field| read_headers(&field)).unwrap_or_default();
+    let headers = item
+        .get("headers")
+        .map(|field| read_headers(&field))
+        .unwrap_or_default();
     let destination = item.required("destination")?;
     if !destination.is_message(&DESTINATION) {
         return None;
     }
-    let subset = destination.get("subset").and_then(|field| subset(&field)).unwrap_or_default();
+    let subset = destination
+        .get("subset")
+        .and_then(|field| subset(&field))
+        .unwrap_or_default();
     let port = destination.get("port").and_then(|field| port(&field));
     let host = names::host(&destination.required("host")?, namespace)?;
-    Some(WeightedDestination { host, port, subset, weight: weight?, headers })
+    Some(WeightedDestination {
+        host,
+        port,
+        subset,
+        weight: weight?,
+        headers,
+    })
 }
 
 fn subset(field: &Field<'_>) -> Option<String> {
@@ -92,7 +127,11 @@ fn subset(field: &Field<'_>) -> Option<String> {
 }
 
 fn port(field: &Field<'_>) -> Option<u16> {
-    if field.is_message(&PORT) { field.required("number")?.port() } else { None }
+    if field.is_message(&PORT) {
+        field.required("number")?.port()
+    } else {
+        None
+    }
 }
 
 pub(super) fn read_headers(field: &Field<'_>) -> Headers {
@@ -100,7 +139,10 @@ pub(super) fn read_headers(field: &Field<'_>) -> Headers {
         return Headers::default();
     }
     let operations = |name| field.get(name).map(|field| operations(&field)).unwrap_or_default();
-    Headers { request: operations("request"), response: operations("response") }
+    Headers {
+        request: operations("request"),
+        response: operations("response"),
+    }
 }
 
 fn operations(field: &Field<'_>) -> HeaderOperations {
@@ -109,20 +151,31 @@ fn operations(field: &Field<'_>) -> HeaderOperations {
     }
     let values = |name| field.get(name).map(|field| values(&field)).unwrap_or_default();
     let mut remove: Vec<String> = match field.get("remove") {
-        Some(list) => list.items().iter().filter_map(|item| header_name(item.text()?, item)).collect(),
+        Some(list) => list
+            .items()
+            .iter()
+            .filter_map(|item| header_name(item.text()?, item))
+            .collect(),
         None => Vec::new(),
     };
     remove.sort();
     remove.dedup();
-    HeaderOperations { set: values("set"), add: values("add"), remove }
+    HeaderOperations {
+        set: values("set"),
+        add: values("add"),
+        remove,
+    }
 }
 
 fn values(field: &Field<'_>) -> Vec<(String, String)> {
     let mut values: Vec<(String, String)> = Vec::new();
+    let mut seen = HashSet::new();
     for (name, field) in field.entries() {
         let value = field.text().and_then(|text| header_value(text, &field));
-        let Some(name) = header_name(name, &field) else { continue };
-        if values.iter().any(|(other, _)| *other == name) {
+        let Some(name) = header_name(name, &field) else {
+            continue;
+        };
+        if !seen.insert(name.clone()) {
             field.refuse("this header is there twice, in another case");
         }
         values.extend(value.map(|value| (name, value)));
@@ -160,17 +213,28 @@ fn header_value(text: &str, field: &Field<'_>) -> Option<String> {
 }
 
 pub(super) fn read_retries(field: &Field<'_>) -> Retries {
-    let mut retries =
-        Retries { attempts: 0, per_try_timeout: None, retry_on: Vec::new(), backoff: None, ignore_previous_hosts: None };
+    let mut retries = Retries {
+        attempts: 0,
+        per_try_timeout: None,
+        retry_on: Vec::new(),
+        backoff: None,
+        ignore_previous_hosts: None,
+    };
     if !field.is_message(&RETRIES) {
         return retries;
     }
-    let attempts = field.get("attempts").map_or(Some(0), |field| field.number(0, MOST_ATTEMPTS));
-    let configured = ["perTryTimeout", "retryOn", "backoff"].iter().any(|name| field.get(name).is_some());
+    let attempts = field
+        .get("attempts")
+        .map_or(Some(0), |field| field.number(0, MOST_ATTEMPTS));
+    let configured = ["perTryTimeout", "retryOn", "backoff"]
+        .iter()
+        .any(|name| field.get(name).is_some());
     if attempts == Some(0) && configured {
         field.refuse_at("attempts", "is 0, which turns retries off, but they are configured");
     }
-    retries.attempts = attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or_default();
+    retries.attempts = attempts
+        .and_then(|attempts| u32::try_from(attempts).ok())
+        .unwrap_or_default();
     retries.per_try_timeout = field.get("perTryTimeout").and_then(|field| field.duration());
     retries.backoff = field.get("backoff").and_then(|field| field.duration());
     retries.ignore_previous_hosts = field.get("retryIgnorePreviousHosts").and_then(|field| field.flag());
@@ -189,7 +253,10 @@ fn conditions(field: &Field<'_>) -> Vec<String> {
             field.not_supported_yet(condition);
         } else {
             let known = names::did_you_mean(condition, CONDITIONS.into_iter());
-            field.refuse(format!("{} is neither a retry condition nor a status code{known}", shown(condition)));
+            field.refuse(format!(
+                "{} is neither a retry condition nor a status code{known}",
+                shown(condition)
+            ));
         }
     }
     conditions.sort();

@@ -18,8 +18,13 @@ pub(super) const NETWORKING: &str = "networking.istio.io";
 pub(super) const SECURITY: &str = "security.istio.io";
 
 impl Kind {
-    pub const ALL: [Kind; 5] =
-        [Kind::Service, Kind::VirtualService, Kind::DestinationRule, Kind::ServiceEntry, Kind::WorkloadEntry];
+    pub const ALL: [Kind; 5] = [
+        Kind::Service,
+        Kind::VirtualService,
+        Kind::DestinationRule,
+        Kind::ServiceEntry,
+        Kind::WorkloadEntry,
+    ];
 
     /// By name in any case, plural or short name (`vs`, `dr`, `se`, `we`, `svc`), as people type it.
     pub fn parse(text: &str) -> Option<Kind> {
@@ -140,7 +145,11 @@ mod tests {
 
     #[test]
     fn a_key_shows_kind_namespace_and_name() {
-        let key = Key { kind: Kind::Service, namespace: "shop".into(), name: "user".into() };
+        let key = Key {
+            kind: Kind::Service,
+            namespace: "shop".into(),
+            name: "user".into(),
+        };
         assert_eq!(key.to_string(), "Service/shop/user");
     }
 }

@@ -23,7 +23,9 @@ pub(super) fn is_dns_subdomain(text: &str) -> bool {
 }
 
 fn has_label_shape(text: &str) -> bool {
-    let inner = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let inner = text
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     inner && !text.is_empty() && !text.starts_with('-') && !text.ends_with('-')
 }
 
@@ -33,25 +35,33 @@ pub(super) fn is_subset_name(text: &str) -> bool {
 }
 
 pub(super) fn is_label_value(text: &str) -> bool {
-    let inner = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    let inner = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     let end = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
     inner && text.len() <= LONGEST_LABEL && end(text.as_bytes().first()) && end(text.as_bytes().last())
 }
 
 pub(super) fn is_label_key(text: &str) -> bool {
-    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) = text
+        .split_once('/')
+        .map_or((None, text), |(prefix, name)| (Some(prefix), name));
     prefix.is_none_or(is_dns_subdomain) && !name.is_empty() && is_label_value(name)
 }
 
 /// Shown in a path without brackets.
 pub(super) fn is_plain_key(text: &str) -> bool {
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     plain && !text.is_empty() && text.len() <= 80
 }
 
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
-        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        let inner = label
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         inner && !label.is_empty() && label.len() <= LONGEST_LABEL && !label.starts_with('-') && !label.ends_with('-')
     };
     text.len() <= LONGEST_NAME && text.split('.').all(label)
@@ -86,7 +96,9 @@ pub(super) fn did_you_mean(text: &str, known: impl Iterator<Item = &'static str>
     }
     let folded = |text: &str| text.replace(['_', '-'], "").to_ascii_lowercase();
     let wanted = folded(text);
-    let closest = known.map(|name| (strsim::damerau_levenshtein(&wanted, &folded(name)), name)).min();
+    let closest = known
+        .map(|name| (strsim::damerau_levenshtein(&wanted, &folded(name)), name))
+        .min();
     match closest {
         Some((distance, name)) if distance <= wanted.len() / 4 => format!(", did you mean `{name}`?"),
         _ => String::new(),
@@ -99,7 +111,14 @@ mod tests {
 
     #[test]
     fn names_are_checked_as_kubernetes_does() {
-        for (good, text) in [(true, "user-1"), (false, "User"), (false, "-a"), (false, "a-"), (false, ""), (false, "a.b")] {
+        for (good, text) in [
+            (true, "user-1"),
+            (false, "User"),
+            (false, "-a"),
+            (false, "a-"),
+            (false, ""),
+            (false, "a.b"),
+        ] {
             assert_eq!(is_dns_label(text), good, "{text}");
         }
         assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)));

@@ -53,10 +53,20 @@ mod tests {
             field: "spec.http[0].route".into(),
             reason: "is empty".into(),
         };
-        assert_eq!(problem.to_string(), "a.yaml:7: VirtualService/user: spec.http[0].route: is empty");
+        assert_eq!(
+            problem.to_string(),
+            "a.yaml:7: VirtualService/user: spec.http[0].route: is empty"
+        );
         problem.name.clear();
         problem.field.clear();
         assert_eq!(problem.to_string(), "a.yaml:7: VirtualService/?: is empty");
-        assert_eq!(Problem { reason: "no".into(), ..Problem::default() }.to_string(), "no");
+        assert_eq!(
+            Problem {
+                reason: "no".into(),
+                ..Problem::default()
+            }
+            .to_string(),
+            "no"
+        );
     }
 }

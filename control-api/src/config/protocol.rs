@@ -13,7 +13,11 @@ pub enum Protocol {
 
 /// By the `appProtocol` of a Service's port, else by its name up to the first `-`.
 pub(super) fn of_port(application: Option<&str>, name: &str) -> Protocol {
-    match application.filter(|text| !text.is_empty()).map(str::to_ascii_lowercase).as_deref() {
+    match application
+        .filter(|text| !text.is_empty())
+        .map(str::to_ascii_lowercase)
+        .as_deref()
+    {
         Some("kubernetes.io/h2c") => Protocol::Http2,
         Some("kubernetes.io/ws") => Protocol::Http1,
         Some("kubernetes.io/wss") => Protocol::Tls,

@@ -70,7 +70,12 @@ pub(super) struct Fields {
 
 impl<'a> Field<'a> {
     pub(super) fn root(value: &'a Value, report: &'a Report) -> Field<'a> {
-        Field { value, parent: None, at: At::Root, report }
+        Field {
+            value,
+            parent: None,
+            at: At::Root,
+            report,
+        }
     }
 
     fn path(&self) -> Vec<Step> {
@@ -143,7 +148,12 @@ impl<'a> Field<'a> {
     /// The field of that name, if it is set.
     pub(super) fn get<'s>(&'s self, name: &'s str) -> Option<Field<'s>> {
         let value = self.map()?.get(name).filter(|value| !value.is_null())?;
-        Some(Field { value, parent: Some(self), at: At::Key(name), report: self.report })
+        Some(Field {
+            value,
+            parent: Some(self),
+            at: At::Key(name),
+            report: self.report,
+        })
     }
 
     /// The same; reports that it is missing.
@@ -164,7 +174,12 @@ impl<'a> Field<'a> {
         items
             .iter()
             .enumerate()
-            .map(|(index, value)| Field { value, parent: Some(self), at: At::Index(index), report: self.report })
+            .map(|(index, value)| Field {
+                value,
+                parent: Some(self),
+                at: At::Index(index),
+                report: self.report,
+            })
             .collect()
     }
 
@@ -175,7 +190,17 @@ impl<'a> Field<'a> {
             return Vec::new();
         };
         map.iter()
-            .map(|(key, value)| (key.as_str(), Field { value, parent: Some(self), at: At::Key(key), report: self.report }))
+            .map(|(key, value)| {
+                (
+                    key.as_str(),
+                    Field {
+                        value,
+                        parent: Some(self),
+                        at: At::Key(key),
+                        report: self.report,
+                    },
+                )
+            })
             .collect()
     }
 
@@ -234,11 +259,13 @@ impl<'a> Field<'a> {
 
     /// A count of Istio's, which are 32 bits with a sign.
     pub(super) fn count(&self) -> Option<u32> {
-        self.number(0, i64::from(i32::MAX)).and_then(|number| u32::try_from(number).ok())
+        self.number(0, i64::from(i32::MAX))
+            .and_then(|number| u32::try_from(number).ok())
     }
 
     pub(super) fn port(&self) -> Option<u16> {
-        self.number(1, i64::from(u16::MAX)).and_then(|number| u16::try_from(number).ok())
+        self.number(1, i64::from(u16::MAX))
+            .and_then(|number| u16::try_from(number).ok())
     }
 
     /// Zero is not set, as everywhere in Istio.
@@ -302,7 +329,13 @@ pub(super) fn path_text(path: &[Step]) -> String {
             }
             Step::Key(key) => {
                 let shown = shown(key);
-                text.push_str(&format!("[{}]", shown.strip_prefix('"').and_then(|s| s.strip_suffix('"')).unwrap_or(&shown)));
+                text.push_str(&format!(
+                    "[{}]",
+                    shown
+                        .strip_prefix('"')
+                        .and_then(|s| s.strip_suffix('"'))
+                        .unwrap_or(&shown)
+                ));
             }
         }
     }
@@ -318,12 +351,18 @@ mod tests {
         let report = Report::default();
         read(Field::root(&value, &report));
         let found = report.into_findings();
-        found.iter().map(|finding| format!("{}: {}", path_text(&finding.path), finding.reason)).collect()
+        found
+            .iter()
+            .map(|finding| format!("{}: {}", path_text(&finding.path), finding.reason))
+            .collect()
     }
 
     #[test]
     fn a_field_is_supported_or_known_or_unknown_with_a_suggestion() {
-        const FIELDS: Fields = Fields { supported: &["timeout"], later: &["mirror", "tls"] };
+        const FIELDS: Fields = Fields {
+            supported: &["timeout"],
+            later: &["mirror", "tls"],
+        };
         let value = json!({"timeout": "1s", "mirror": {}, "timeOut": 1, "zebra": 1, "tls": null});
         let found = findings(value, |field| assert!(field.is_message(&FIELDS)));
         assert_eq!(
@@ -361,14 +400,20 @@ mod tests {
 
     #[test]
     fn a_key_with_dots_is_put_in_brackets() {
-        let path = [Step::Key("labels".into()), Step::Key("app.kubernetes.io/name".into()), Step::Index(2)];
+        let path = [
+            Step::Key("labels".into()),
+            Step::Key("app.kubernetes.io/name".into()),
+            Step::Index(2),
+        ];
         assert_eq!(path_text(&path), "labels[app.kubernetes.io/name][2]");
     }
 
     #[test]
     fn findings_are_bounded() {
         let items = Value::Array(vec![json!(1); 1000]);
-        let found = findings(items, |field| field.items().iter().for_each(|item| assert_eq!(item.text(), None)));
+        let found = findings(items, |field| {
+            field.items().iter().for_each(|item| assert_eq!(item.text(), None))
+        });
         assert_eq!(found.len(), MOST_FINDINGS);
     }
 }

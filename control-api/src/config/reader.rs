@@ -15,7 +15,10 @@ use super::{
     workload_entry,
 };
 
-const DOCUMENT: Fields = Fields { supported: &["apiVersion", "kind", "metadata", "spec", "status"], later: &[] };
+const DOCUMENT: Fields = Fields {
+    supported: &["apiVersion", "kind", "metadata", "spec", "status"],
+    later: &[],
+};
 const METADATA: Fields = Fields {
     supported: &[
         "name",
@@ -43,9 +46,21 @@ pub(super) fn document(object: Value, origin: Origin, default_namespace: &str) -
     let report = Report::default();
     let read = read(&Field::root(&object, &report), default_namespace);
     match read {
-        Some(Read { key, labels, created, spec }) if report.is_empty() => {
+        Some(Read {
+            key,
+            labels,
+            created,
+            spec,
+        }) if report.is_empty() => {
             let object = as_stored(object, &key.namespace);
-            Ok(Document { key, object, spec, origin, labels, created })
+            Ok(Document {
+                key,
+                object,
+                spec,
+                origin,
+                labels,
+                created,
+            })
         }
         _ => Err(report.into_findings()),
     }
@@ -63,19 +78,37 @@ fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
         return None;
     }
     let kind = kind(root);
-    let metadata = root.required("metadata").filter(|metadata| metadata.is_message(&METADATA));
-    let default_namespace = if default_namespace.is_empty() { DEFAULT_NAMESPACE } else { default_namespace };
+    let metadata = root
+        .required("metadata")
+        .filter(|metadata| metadata.is_message(&METADATA));
+    let default_namespace = if default_namespace.is_empty() {
+        DEFAULT_NAMESPACE
+    } else {
+        default_namespace
+    };
     let namespace = match &metadata {
         Some(metadata) => namespace(metadata, default_namespace),
         None => default_namespace,
     };
     let name = metadata.as_ref().and_then(|metadata| name(metadata, kind));
-    let labels = metadata.as_ref().and_then(|m| m.get("labels").map(|field| field.labels())).unwrap_or_default();
+    let labels = metadata
+        .as_ref()
+        .and_then(|m| m.get("labels").map(|field| field.labels()))
+        .unwrap_or_default();
     let created = metadata.as_ref().and_then(|m| created(&m.get("creationTimestamp")?));
     let kind = kind?;
     let spec = spec(kind, &root.required("spec")?, namespace, &labels)?;
-    let key = Key { kind, namespace: namespace.to_owned(), name: name?.to_owned() };
-    Some(Read { key, labels, created, spec })
+    let key = Key {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name?.to_owned(),
+    };
+    Some(Read {
+        key,
+        labels,
+        created,
+        spec,
+    })
 }
 
 fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String, String>) -> Option<Spec> {
@@ -102,9 +135,20 @@ fn kind(root: &Field<'_>) -> Option<Kind> {
         return None;
     };
     let version = version?;
-    if !kind.versions().iter().any(|of_kind| version == api_version(kind, of_kind)) {
-        let known: Vec<String> = kind.versions().iter().map(|of_kind| api_version(kind, of_kind)).collect();
-        root.refuse_at("apiVersion", format!("{kind} is not in {}, but in {}", shown(version), known.join(", ")));
+    if !kind
+        .versions()
+        .iter()
+        .any(|of_kind| version == api_version(kind, of_kind))
+    {
+        let known: Vec<String> = kind
+            .versions()
+            .iter()
+            .map(|of_kind| api_version(kind, of_kind))
+            .collect();
+        root.refuse_at(
+            "apiVersion",
+            format!("{kind} is not in {}, but in {}", shown(version), known.join(", ")),
+        );
     }
     Some(kind)
 }
@@ -118,7 +162,9 @@ fn api_version(kind: Kind, version: &str) -> String {
 
 fn namespace<'a>(metadata: &'a Field<'a>, default_namespace: &'a str) -> &'a str {
     // Kubernetes takes an empty namespace for none.
-    let Some(field) = metadata.get("namespace").filter(|field| !field.is("")) else { return default_namespace };
+    let Some(field) = metadata.get("namespace").filter(|field| !field.is("")) else {
+        return default_namespace;
+    };
     let text = field.text().unwrap_or(default_namespace);
     if !names::is_dns_label(text) {
         field.refuse(format!("{} is not a namespace name", shown(text)));
@@ -145,9 +191,15 @@ fn name<'a>(metadata: &'a Field<'a>, kind: Option<Kind>) -> Option<&'a str> {
 fn created(field: &Field<'_>) -> Option<Created> {
     let text = field.word()?;
     match Timestamp::from_str(text) {
-        Ok(time) => Some(Created { seconds: time.seconds, nanoseconds: time.nanos }),
+        Ok(time) => Some(Created {
+            seconds: time.seconds,
+            nanoseconds: time.nanos,
+        }),
         Err(_) => {
-            field.refuse(format!("{} is not a time: write it like 2006-01-02T15:04:05Z", shown(text)));
+            field.refuse(format!(
+                "{} is not a time: write it like 2006-01-02T15:04:05Z",
+                shown(text)
+            ));
             None
         }
     }

@@ -77,9 +77,16 @@ fn class(after: &str) -> Result<&str, String> {
 
 /// After `(`.
 fn group(after: &str) -> Result<&str, String> {
-    let Some(flags) = after.strip_prefix('?') else { return Ok(after) };
+    let Some(flags) = after.strip_prefix('?') else {
+        return Ok(after);
+    };
     let end = flags.find([':', ')', '<', '=', '!', 'P', '#']).unwrap_or(flags.len());
-    match flags.get(..end).unwrap_or_default().chars().find(|flag| !"imsU-".contains(*flag)) {
+    match flags
+        .get(..end)
+        .unwrap_or_default()
+        .chars()
+        .find(|flag| !"imsU-".contains(*flag))
+    {
         Some(flag) => Err(format!("the flag `{}` is not RE2 syntax", flag.escape_debug())),
         None => Ok(flags),
     }
@@ -92,7 +99,11 @@ fn repeat(after: &str) -> Result<&str, String> {
         Ok(count) => count > MOST_REPEATS,
         Err(_) => !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()),
     });
-    if too_many { Err(format!("a repetition must not be above {MOST_REPEATS}")) } else { Ok(after) }
+    if too_many {
+        Err(format!("a repetition must not be above {MOST_REPEATS}"))
+    } else {
+        Ok(after)
+    }
 }
 
 #[cfg(test)]
@@ -101,9 +112,20 @@ mod tests {
 
     #[test]
     fn re2_patterns_are_taken() {
-        for pattern in
-            ["v[12]", ".*", "/user/\\d+", "(?i)abc", "(?P<x>a)", "[[:alpha:]]+", "[]a]", "[^]a]", "a{2,5}", "(?:a|b)", "\\[", "[\\[]"]
-        {
+        for pattern in [
+            "v[12]",
+            ".*",
+            "/user/\\d+",
+            "(?i)abc",
+            "(?P<x>a)",
+            "[[:alpha:]]+",
+            "[]a]",
+            "[^]a]",
+            "a{2,5}",
+            "(?:a|b)",
+            "\\[",
+            "[\\[]",
+        ] {
             assert_eq!(check(pattern), Ok(()), "{pattern}");
         }
     }
@@ -111,8 +133,23 @@ mod tests {
     #[test]
     fn what_re2_reads_differently_or_not_at_all_is_refused() {
         for pattern in [
-            "", "*", "(", "a)(b", "[a&&b]", "[a--b]", "[a[b]]", "(?x)a b", "(?u)a", "\\<a", "a\\b{start}", "a{1001}",
-            "(?=a)", "(a)\\1", "\\Qa\\E", "[a", "a{99999999999}",
+            "",
+            "*",
+            "(",
+            "a)(b",
+            "[a&&b]",
+            "[a--b]",
+            "[a[b]]",
+            "(?x)a b",
+            "(?u)a",
+            "\\<a",
+            "a\\b{start}",
+            "a{1001}",
+            "(?=a)",
+            "(a)\\1",
+            "\\Qa\\E",
+            "[a",
+            "a{99999999999}",
         ] {
             assert!(check(pattern).is_err(), "{pattern}");
         }

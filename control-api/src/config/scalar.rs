@@ -40,7 +40,11 @@ pub(super) fn resolve(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>)
         "null" => value.is_null(),
         _ => false,
     };
-    if fits { Ok(value) } else { Err(format!("{shown_text} does not fit its tag `!!{wanted}`")) }
+    if fits {
+        Ok(value)
+    } else {
+        Err(format!("{shown_text} does not fit its tag `!!{wanted}`"))
+    }
 }
 
 pub(super) fn check_collection_tag(tag: Option<&Tag>, kind: &str) -> Result<(), String> {
@@ -82,12 +86,16 @@ fn integer(text: &str) -> Option<Number> {
 
 fn digits(text: &str, radix: u32) -> Option<Number> {
     let all = !text.is_empty() && text.chars().all(|digit| digit.is_digit(radix));
-    all.then(|| u64::from_str_radix(text, radix).ok()).flatten().map(Number::from)
+    all.then(|| u64::from_str_radix(text, radix).ok())
+        .flatten()
+        .map(Number::from)
 }
 
 fn float(text: &str) -> Option<Number> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).map_or((unsigned, None), |(m, e)| (m, Some(e)));
+    let (mantissa, exponent) = unsigned
+        .split_once(['e', 'E'])
+        .map_or((unsigned, None), |(m, e)| (m, Some(e)));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let exponent_fits = exponent.is_none_or(|exponent| {

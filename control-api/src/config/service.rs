@@ -1,6 +1,6 @@
 //! `v1` Service: the selector and ports that say where a service is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use super::read::{Field, Fields};
@@ -35,7 +35,6 @@ pub enum TargetPort {
     Name(String),
 }
 
-
 const SPEC: Fields = Fields {
     supported: &[
         "selector",
@@ -65,11 +64,17 @@ const SPEC: Fields = Fields {
     ],
 };
 
-const PORT: Fields =
-    Fields { supported: &["name", "port", "targetPort", "protocol", "appProtocol", "nodePort"], later: &[] };
+const PORT: Fields = Fields {
+    supported: &["name", "port", "targetPort", "protocol", "appProtocol", "nodePort"],
+    later: &[],
+};
 
 pub(super) fn read(spec: &Field<'_>) -> Service {
-    let mut service = Service { selector: BTreeMap::new(), ports: Vec::new(), addresses: Vec::new() };
+    let mut service = Service {
+        selector: BTreeMap::new(),
+        ports: Vec::new(),
+        addresses: Vec::new(),
+    };
     if !spec.is_message(&SPEC) {
         return service;
     }
@@ -126,13 +131,16 @@ fn ports(list: &Field<'_>) -> Vec<ServicePort> {
     if items.is_empty() && list.is_list() {
         list.refuse("must not be empty");
     }
-    let mut ports: Vec<ServicePort> = Vec::new();
+    let mut ports: Vec<ServicePort> = Vec::with_capacity(items.len());
+    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
     for item in &items {
-        let Some(port) = port(item, items.len() > 1) else { continue };
-        if ports.iter().any(|other| other.number == port.number) {
+        let Some(port) = port(item, items.len() > 1) else {
+            continue;
+        };
+        if !numbers.insert(port.number) {
             item.refuse_at("port", format!("{} is there twice", port.number));
         }
-        if !port.name.is_empty() && ports.iter().any(|other| other.name == port.name) {
+        if !port.name.is_empty() && !names.insert(port.name.clone()) {
             item.refuse_at("name", format!("{} is there twice", shown(&port.name)));
         }
         ports.push(port);
@@ -162,7 +170,10 @@ fn port(item: &Field<'_>, must_be_named: bool) -> Option<ServicePort> {
     Some(ServicePort {
         name: name.to_owned(),
         number,
-        target: item.get("targetPort").and_then(|field| target(&field)).unwrap_or(TargetPort::Number(number)),
+        target: item
+            .get("targetPort")
+            .and_then(|field| target(&field))
+            .unwrap_or(TargetPort::Number(number)),
         protocol: protocol::of_port(application, name),
     })
 }

@@ -1,6 +1,6 @@
 //! ServiceEntry: a service by name whose endpoints are listed or selected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use super::read::{Field, Fields};
@@ -37,8 +37,14 @@ const SPEC: Fields = Fields {
     ],
     later: &["subjectAltNames"],
 };
-const PORT: Fields = Fields { supported: &["number", "name", "protocol", "targetPort"], later: &[] };
-const SELECTOR: Fields = Fields { supported: &["labels"], later: &[] };
+const PORT: Fields = Fields {
+    supported: &["number", "name", "protocol", "targetPort"],
+    later: &[],
+};
+const SELECTOR: Fields = Fields {
+    supported: &["labels"],
+    later: &[],
+};
 
 pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
     if !spec.is_message(&SPEC) {
@@ -70,14 +76,20 @@ fn hosts(list: &Field<'_>) -> Vec<String> {
 /// Says whether endpoints are part of the mesh, which changes nothing without mutual TLS.
 fn location(spec: &Field<'_>) {
     let Some(field) = spec.get("location") else { return };
-    if let Some(text) = field.text().filter(|text| !["MESH_EXTERNAL", "MESH_INTERNAL"].contains(text)) {
+    if let Some(text) = field
+        .text()
+        .filter(|text| !["MESH_EXTERNAL", "MESH_INTERNAL"].contains(text))
+    {
         field.refuse(format!("{} is neither MESH_EXTERNAL nor MESH_INTERNAL", shown(text)));
     }
 }
 
 fn resolution(spec: &Field<'_>) {
     let Some(field) = spec.get("resolution") else {
-        return spec.refuse_at("resolution", "known but not supported yet: NONE, which is the default; write STATIC");
+        return spec.refuse_at(
+            "resolution",
+            "known but not supported yet: NONE, which is the default; write STATIC",
+        );
     };
     match field.text() {
         None | Some("STATIC") => {}
@@ -105,13 +117,14 @@ fn ports(list: &Field<'_>) -> Vec<ServicePort> {
     if items.is_empty() && list.is_list() {
         list.refuse("must not be empty");
     }
-    let mut ports: Vec<ServicePort> = Vec::new();
+    let mut ports: Vec<ServicePort> = Vec::with_capacity(items.len());
+    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
     for item in &items {
         let Some(port) = port(item) else { continue };
-        if ports.iter().any(|other| other.number == port.number) {
+        if !numbers.insert(port.number) {
             item.refuse_at("number", format!("{} is there twice", port.number));
         }
-        if ports.iter().any(|other| other.name == port.name) {
+        if !port.name.is_empty() && !names.insert(port.name.clone()) {
             item.refuse_at("name", format!("{} is there twice", shown(&port.name)));
         }
         ports.push(port);
@@ -123,7 +136,10 @@ fn port(item: &Field<'_>) -> Option<ServicePort> {
     if !item.is_message(&PORT) {
         return None;
     }
-    let name = item.required("name").and_then(|field| field.word().map(str::to_owned)).unwrap_or_default();
+    let name = item
+        .required("name")
+        .and_then(|field| field.word().map(str::to_owned))
+        .unwrap_or_default();
     if !name.is_empty() && !names::is_subset_name(&name) {
         item.refuse_at("name", format!("{} is not a port name", shown(&name)));
     }
@@ -150,23 +166,33 @@ fn declared(field: &Field<'_>) -> Option<Protocol> {
 
 fn endpoints(spec: &Field<'_>, ports: &[ServicePort]) -> ServiceEndpoints {
     let Some(selector) = spec.get("workloadSelector") else {
-        return ServiceEndpoints::Listed(spec.get("endpoints").map(|list| listed(&list, ports)).unwrap_or_default());
+        return ServiceEndpoints::Listed(
+            spec.get("endpoints")
+                .map(|list| listed(&list, ports))
+                .unwrap_or_default(),
+        );
     };
     if spec.get("endpoints").is_some() {
         selector.refuse("only one of workloadSelector and endpoints may be set");
     }
     let mut labels = BTreeMap::new();
     if selector.is_message(&SELECTOR) {
-        labels = selector.required("labels").map(|field| field.labels()).unwrap_or_default();
+        labels = selector
+            .required("labels")
+            .map(|field| field.labels())
+            .unwrap_or_default();
     }
     ServiceEndpoints::Selected(labels)
 }
 
 fn listed(list: &Field<'_>, ports: &[ServicePort]) -> Vec<WorkloadEntry> {
     let mut entries = Vec::new();
+    let known: HashSet<&str> = ports.iter().map(|port| port.name.as_str()).collect();
     for item in list.items() {
-        let Some(entry) = workload_entry::read(&item, &BTreeMap::new()) else { continue };
-        for name in entry.ports.keys().filter(|name| ports.iter().all(|port| port.name != **name)) {
+        let Some(entry) = workload_entry::read(&item, &BTreeMap::new()) else {
+            continue;
+        };
+        for name in entry.ports.keys().filter(|name| !known.contains(name.as_str())) {
             let Some(of_endpoint) = item.get("ports") else { continue };
             of_endpoint.refuse_at(name, "no port of this ServiceEntry has this name");
         }

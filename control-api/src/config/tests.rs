@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 
 mod kinds;
-mod rules;
 mod robustness;
+mod rules;
 
 /// The configuration of the project's owner, verbatim.
 pub(crate) const ISSUE: &str = "\
@@ -107,20 +107,36 @@ fn one(text: &str) -> Document {
 #[test]
 fn the_owners_configuration_is_taken_as_it_stands() {
     let documents = parsed(ISSUE);
-    let [first, second] = documents.as_slice() else { panic!("{documents:?}") };
+    let [first, second] = documents.as_slice() else {
+        panic!("{documents:?}")
+    };
     assert_eq!(first.key.to_string(), "VirtualService/default/user-service");
     assert_eq!((first.origin.line, second.origin.line), (1, 28));
-    let Spec::VirtualService(rule) = &first.spec else { panic!("{first:?}") };
+    let Spec::VirtualService(rule) = &first.spec else {
+        panic!("{first:?}")
+    };
     let host = "user-service.default.svc.cluster.local";
     assert_eq!(rule.hosts, [host]);
-    assert_eq!(rule.http[0].matches[0].headers, [("version".into(), Some(StringMatch::Exact("v2".into())))]);
-    let split: Vec<_> = rule.http[1].route.iter().map(|to| (to.host.as_str(), to.subset.as_str(), to.weight)).collect();
+    assert_eq!(
+        rule.http[0].matches[0].headers,
+        [("version".into(), Some(StringMatch::Exact("v2".into())))]
+    );
+    let split: Vec<_> = rule.http[1]
+        .route
+        .iter()
+        .map(|to| (to.host.as_str(), to.subset.as_str(), to.weight))
+        .collect();
     assert_eq!(split, [(host, "v1", 90), (host, "v2", 10)]);
 
-    let Spec::DestinationRule(rule) = &second.spec else { panic!("{second:?}") };
+    let Spec::DestinationRule(rule) = &second.spec else {
+        panic!("{second:?}")
+    };
     let policy = rule.policy.clone().unwrap();
     let pool = policy.connection_pool.unwrap();
-    assert_eq!((pool.max_connections, pool.max_pending_requests, pool.max_requests), (100, 50, 100));
+    assert_eq!(
+        (pool.max_connections, pool.max_pending_requests, pool.max_requests),
+        (100, 50, 100)
+    );
     assert_eq!(policy.load_balancer, Some(LoadBalancer::LeastRequest));
     let outlier = policy.outlier_detection.unwrap();
     assert_eq!(
@@ -144,7 +160,10 @@ fn a_stored_document_is_read_back_the_same() {
     for document in parsed(ISSUE) {
         assert_eq!(document.object["metadata"]["namespace"], "default");
         let back = from_stored(&document.object).unwrap();
-        assert_eq!((&back.key, &back.spec, &back.object), (&document.key, &document.spec, &document.object));
+        assert_eq!(
+            (&back.key, &back.spec, &back.object),
+            (&document.key, &document.spec, &document.object)
+        );
     }
     let problem = from_stored(&serde_json::json!({"kind": "Service"})).unwrap_err();
     assert_eq!(problem.to_string(), "Service/?: apiVersion: is required");

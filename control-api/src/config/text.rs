@@ -1,6 +1,7 @@
 //! A text with any number of documents: every document is read, every problem of every document is reported.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -18,24 +19,43 @@ const MOST_PROBLEMS: usize = 1000;
 /// All documents of `text`, or everything that is wrong with it. `file` is what the problems name; documents that say
 /// no namespace are in `default_namespace`.
 pub fn parse(file: &str, text: &str, default_namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
-    let mut reading = Reading { file, default_namespace, documents: Vec::new(), problems: Vec::new() };
+    let mut reading = Reading {
+        file,
+        default_namespace,
+        documents: Vec::new(),
+        problems: Vec::new(),
+    };
     if text.len() > LONGEST_TEXT_BYTES {
         let reason = format!("longer than {} MiB: split it", LONGEST_TEXT_BYTES >> 20);
         reading.problem(1, &Value::Null, String::new(), reason);
         return Err(reading.problems);
     }
-    for tree in yaml::trees(text) {
+    yaml::each_tree(text, |tree| {
         reading.tree(&tree);
-    }
+        if reading.is_full() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
     reading.find_repeats();
     reading.problems.truncate(MOST_PROBLEMS);
-    if reading.problems.is_empty() { Ok(reading.documents) } else { Err(reading.problems) }
+    if reading.problems.is_empty() {
+        Ok(reading.documents)
+    } else {
+        Err(reading.problems)
+    }
 }
 
 /// A document that was accepted before, read back from the store.
 pub fn from_stored(object: &Value) -> Result<Document, Problem> {
     reader::document(object.clone(), Origin::default(), "").map_err(|findings| {
-        let mut reading = Reading { file: "", default_namespace: "", documents: Vec::new(), problems: Vec::new() };
+        let mut reading = Reading {
+            file: "",
+            default_namespace: "",
+            documents: Vec::new(),
+            problems: Vec::new(),
+        };
         for finding in &findings {
             reading.problem(0, object, path_text(&finding.path), finding.reason.clone());
         }
@@ -51,10 +71,18 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MOST_PROBLEMS
+    }
+
     fn tree(&mut self, tree: &yaml::Tree) {
         if !tree.faults.is_empty() {
             // The document is not what its author wrote: its fields would only add noise.
-            let object = tree.root.as_ref().and_then(|root| root.to_value().ok()).unwrap_or_default();
+            let object = tree
+                .root
+                .as_ref()
+                .and_then(|root| root.to_value().ok())
+                .unwrap_or_default();
             for fault in &tree.faults {
                 self.problem(fault.line, &object, String::new(), fault.reason.clone());
             }
@@ -76,7 +104,12 @@ impl Reading<'_> {
         for key in whole.as_object().into_iter().flatten().map(|(key, _)| key) {
             if !["apiVersion", "kind", "metadata"].contains(&key.as_str()) {
                 let line = root.line_of(&[Step::Key(key.clone())]);
-                self.problem(line, &whole, path_text(&[Step::Key(key.clone())]), "unknown field".to_owned());
+                self.problem(
+                    line,
+                    &whole,
+                    path_text(&[Step::Key(key.clone())]),
+                    "unknown field".to_owned(),
+                );
             }
         }
         let items = match items {
@@ -85,6 +118,9 @@ impl Reading<'_> {
             Some(_) => return self.problem(line, &whole, "items".to_owned(), "must be a list".to_owned()),
         };
         for (index, mut item) in items.into_iter().enumerate() {
+            if self.is_full() {
+                return;
+            }
             let path = [Step::Key("items".to_owned()), Step::Index(index)];
             if item.as_object().is_some_and(is_list) {
                 let reason = "a list inside a list is not supported".to_owned();
@@ -98,7 +134,10 @@ impl Reading<'_> {
 
     /// One document at `path` of the tree.
     fn value(&mut self, value: Value, root: &Rc<Node>, path: &[Step], line: u32) {
-        let origin = Origin { file: self.file.to_owned(), line };
+        let origin = Origin {
+            file: self.file.to_owned(),
+            line,
+        };
         // The reader takes the value; the names are for its problems.
         let names = names_of(&value);
         match reader::document(value, origin, self.default_namespace) {
@@ -137,20 +176,34 @@ impl Reading<'_> {
             }
         }
         for (line, object, first) in repeats {
-            self.problem(line, &object, "metadata.name".to_owned(), format!("is there already, on line {first}"));
+            self.problem(
+                line,
+                &object,
+                "metadata.name".to_owned(),
+                format!("is there already, on line {first}"),
+            );
         }
     }
 }
 
 fn is_list(object: &serde_json::Map<String, Value>) -> bool {
-    let listed = object.get("kind").and_then(Value::as_str).and_then(|kind| kind.strip_suffix("List"));
+    let listed = object
+        .get("kind")
+        .and_then(Value::as_str)
+        .and_then(|kind| kind.strip_suffix("List"));
     listed.is_some_and(|kind| kind.is_empty() || Kind::of_document(kind).is_some())
 }
 
 /// Items of a typed list, as an API server sends them, leave out what the list says.
 fn inherit(item: &mut Value, list: &Value) {
-    let kind = list.get("kind").and_then(Value::as_str).and_then(|kind| kind.strip_suffix("List")).unwrap_or_default();
-    let (Some(item), Some(_)) = (item.as_object_mut(), Kind::of_document(kind)) else { return };
+    let kind = list
+        .get("kind")
+        .and_then(Value::as_str)
+        .and_then(|kind| kind.strip_suffix("List"))
+        .unwrap_or_default();
+    let (Some(item), Some(_)) = (item.as_object_mut(), Kind::of_document(kind)) else {
+        return;
+    };
     item.entry("kind").or_insert_with(|| kind.into());
     if let Some(version) = list.get("apiVersion") {
         item.entry("apiVersion").or_insert_with(|| version.clone());
@@ -159,6 +212,10 @@ fn inherit(item: &mut Value, list: &Value) {
 
 /// Only what a problem shows of a document.
 fn names_of(value: &Value) -> Value {
-    let name = value.get("metadata").and_then(|metadata| metadata.get("name")).cloned().unwrap_or_default();
+    let name = value
+        .get("metadata")
+        .and_then(|metadata| metadata.get("name"))
+        .cloned()
+        .unwrap_or_default();
     serde_json::json!({ "kind": value.get("kind").cloned().unwrap_or_default(), "metadata": { "name": name } })
 }

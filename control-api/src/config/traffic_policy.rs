@@ -65,7 +65,10 @@ const POLICY: Fields = Fields {
     supported: &["connectionPool", "loadBalancer", "outlierDetection"],
     later: &["tls", "portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"],
 };
-const POOL: Fields = Fields { supported: &["tcp", "http"], later: &[] };
+const POOL: Fields = Fields {
+    supported: &["tcp", "http"],
+    later: &[],
+};
 const TCP: Fields = Fields {
     supported: &["maxConnections", "connectTimeout", "idleTimeout"],
     later: &["tcpKeepalive", "maxConnectionDuration"],
@@ -145,15 +148,24 @@ fn connection_pool(block: &Field<'_>) -> ConnectionPool {
 }
 
 fn load_balancer(block: &Field<'_>) -> LoadBalancer {
-    let simple = if block.is_message(&BALANCER) { block.get("simple") } else { None };
-    let Some(field) = simple else { return LoadBalancer::LeastRequest };
+    let simple = if block.is_message(&BALANCER) {
+        block.get("simple")
+    } else {
+        None
+    };
+    let Some(field) = simple else {
+        return LoadBalancer::LeastRequest;
+    };
     match field.text() {
         Some("ROUND_ROBIN") => return LoadBalancer::RoundRobin,
         Some("RANDOM") => return LoadBalancer::Random,
         None | Some("LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED") => {}
         Some("PASSTHROUGH") => field.not_supported_yet("PASSTHROUGH"),
         Some(other) => {
-            field.refuse(format!("{} is neither LEAST_REQUEST, ROUND_ROBIN nor RANDOM", shown(other)));
+            field.refuse(format!(
+                "{} is neither LEAST_REQUEST, ROUND_ROBIN nor RANDOM",
+                shown(other)
+            ));
         }
     }
     LoadBalancer::LeastRequest
@@ -167,7 +179,10 @@ fn outlier_detection(block: &Field<'_>) -> OutlierDetection {
         let field = block.get(name).filter(|_| readable)?;
         field.number(0, 100).and_then(|percent| u32::try_from(percent).ok())
     };
-    let split = block.get("splitExternalLocalOriginErrors").and_then(|field| field.flag()).unwrap_or(false);
+    let split = block
+        .get("splitExternalLocalOriginErrors")
+        .and_then(|field| field.flag())
+        .unwrap_or(false);
     let local = count("consecutiveLocalOriginFailures").filter(|count| *count > 0);
     if local.is_some() && !split {
         block.refuse_at(
@@ -185,7 +200,9 @@ fn outlier_detection(block: &Field<'_>) -> OutlierDetection {
         consecutive_local_origin_failures: if split { local.unwrap_or(CONSECUTIVE_ERRORS) } else { 0 },
         interval: time("interval").unwrap_or(INTERVAL),
         base_ejection_time: time("baseEjectionTime").unwrap_or(BASE_EJECTION_TIME),
-        max_ejection_percent: percent("maxEjectionPercent").filter(|p| *p > 0).unwrap_or(MAX_EJECTION_PERCENT),
+        max_ejection_percent: percent("maxEjectionPercent")
+            .filter(|p| *p > 0)
+            .unwrap_or(MAX_EJECTION_PERCENT),
         min_health_percent: percent("minHealthPercent").unwrap_or(0),
     }
 }

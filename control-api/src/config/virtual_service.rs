@@ -1,5 +1,6 @@
 //! VirtualService: the rules by which requests to a host find their destination.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::read::{Field, Fields};
@@ -92,7 +93,10 @@ pub struct Retries {
     pub ignore_previous_hosts: Option<bool>,
 }
 
-const SPEC: Fields = Fields { supported: &["hosts", "gateways", "http", "exportTo"], later: &["tls", "tcp"] };
+const SPEC: Fields = Fields {
+    supported: &["hosts", "gateways", "http", "exportTo"],
+    later: &["tls", "tcp"],
+};
 const RULE: Fields = Fields {
     supported: &["name", "match", "route", "timeout", "retries", "headers"],
     later: &[
@@ -119,8 +123,14 @@ pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<VirtualService> 
     if let Some(gateways) = spec.get("gateways") {
         only_mesh(&gateways);
     }
-    let hosts = spec.required("hosts").map(|field| hosts(&field, namespace)).unwrap_or_default();
-    Some(VirtualService { hosts, http: rules(spec, namespace) })
+    let hosts = spec
+        .required("hosts")
+        .map(|field| hosts(&field, namespace))
+        .unwrap_or_default();
+    Some(VirtualService {
+        hosts,
+        http: rules(spec, namespace),
+    })
 }
 
 /// Rules for sidecars, which are the only ones there are.
@@ -137,13 +147,9 @@ fn hosts(list: &Field<'_>, namespace: &str) -> Vec<String> {
     if items.is_empty() && list.is_list() {
         list.refuse("must not be empty");
     }
-    let mut hosts: Vec<String> = Vec::with_capacity(items.len());
-    for host in items.iter().filter_map(|item| names::host(item, namespace)) {
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    hosts
+    let mut seen = HashSet::with_capacity(items.len());
+    let hosts = items.iter().filter_map(|item| names::host(item, namespace));
+    hosts.filter(|host| seen.insert(host.clone())).collect()
 }
 
 fn rules(spec: &Field<'_>, namespace: &str) -> Vec<HttpRule> {
@@ -165,7 +171,10 @@ fn rule(item: &Field<'_>, namespace: &str) -> Option<HttpRule> {
     if !item.is_message(&RULE) {
         return None;
     }
-    let matches = item.get("match").map(|list| http_match::read_list(&list)).unwrap_or_default();
+    let matches = item
+        .get("match")
+        .map(|list| http_match::read_list(&list))
+        .unwrap_or_default();
     let route = match item.get("route") {
         Some(list) => http_route::read_list(&list, namespace),
         None => {
@@ -176,11 +185,18 @@ fn rule(item: &Field<'_>, namespace: &str) -> Option<HttpRule> {
         }
     };
     Some(HttpRule {
-        name: item.get("name").and_then(|field| field.text()).unwrap_or_default().to_owned(),
+        name: item
+            .get("name")
+            .and_then(|field| field.text())
+            .unwrap_or_default()
+            .to_owned(),
         matches,
         route,
         timeout: item.get("timeout").and_then(|field| field.duration()),
         retries: item.get("retries").map(|field| http_route::read_retries(&field)),
-        headers: item.get("headers").map(|field| http_route::read_headers(&field)).unwrap_or_default(),
+        headers: item
+            .get("headers")
+            .map(|field| http_route::read_headers(&field))
+            .unwrap_or_default(),
     })
 }

@@ -33,7 +33,12 @@ pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Optio
     if !spec.is_message(&SPEC) {
         return None;
     }
-    let text = |name| spec.get(name).and_then(|field| field.text()).unwrap_or_default().to_owned();
+    let text = |name| {
+        spec.get(name)
+            .and_then(|field| field.text())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut entry = WorkloadEntry {
         address: IpAddr::from([0, 0, 0, 0]),
         ports: spec.get("ports").map(|field| ports(&field)).unwrap_or_default(),
@@ -42,13 +47,17 @@ pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Optio
         weight: spec.get("weight").and_then(|field| weight(&field)).unwrap_or_default(),
         service_account: text("serviceAccount"),
     };
-    entry.labels.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    entry
+        .labels
+        .extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     entry.address = address(&spec.required("address")?)?;
     Some(entry)
 }
 
 fn weight(field: &Field<'_>) -> Option<u32> {
-    field.number(0, i64::from(u32::MAX)).and_then(|number| u32::try_from(number).ok())
+    field
+        .number(0, i64::from(u32::MAX))
+        .and_then(|number| u32::try_from(number).ok())
 }
 
 fn ports(field: &Field<'_>) -> BTreeMap<String, u16> {

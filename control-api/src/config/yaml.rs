@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag};
@@ -17,6 +18,8 @@ const DEEPEST: usize = 100;
 /// Nodes and scalar bytes that the aliases of one document may expand to.
 const EXPANDED_NODES: usize = 100_000;
 const EXPANDED_BYTES: usize = 4 << 20;
+/// Nodes of one document: some hundred megabytes of memory.
+const MOST_NODES: usize = 1_000_000;
 /// After this many faults a text is not worth reading on.
 const MOST_FAULTS: usize = 100;
 
@@ -63,8 +66,8 @@ pub(super) enum Step {
     Index(usize),
 }
 
-/// The documents of `text`, empty ones left out.
-pub(super) fn trees(text: &str) -> Vec<Tree> {
+/// Hands on the documents of `text` one by one, empty ones left out, until `take` breaks.
+pub(super) fn each_tree(text: &str, mut take: impl FnMut(Tree) -> ControlFlow<()>) {
     let mut options = Options::default();
     options.set_emit_comments(false);
     options.flow_nesting_limit = DEEPEST;
@@ -77,18 +80,21 @@ pub(super) fn trees(text: &str) -> Vec<Tree> {
     while let Some(event) = parser.next_event() {
         let fault = match event {
             Ok((event, span)) => builder.take(event, span).err(),
-            Err(error) => {
-                Some(Fault { line: line_number(error.marker().line()), reason: format!("not YAML: {}", error.info()) })
-            }
+            Err(error) => Some(Fault {
+                line: line_number(error.marker().line()),
+                reason: format!("not YAML: {}", error.info()),
+            }),
         };
-        let Some(fault) = fault else { continue };
-        builder.abandon(fault);
-        faults += 1;
-        if faults == MOST_FAULTS || !matches!(parser.proceed_next_document(), Ok(true)) {
-            break;
+        let mut ended = false;
+        if let Some(fault) = fault {
+            builder.abandon(fault);
+            faults += 1;
+            ended = faults == MOST_FAULTS || !matches!(parser.proceed_next_document(), Ok(true));
+        }
+        if builder.tree.take().is_some_and(|tree| take(tree).is_break()) || ended {
+            return;
         }
     }
-    builder.trees
 }
 
 fn line_number(line: usize) -> u32 {
@@ -97,13 +103,25 @@ fn line_number(line: usize) -> u32 {
 
 /// A collection that is still open.
 enum Frame {
-    Sequence { line: u32, anchor: usize, items: Vec<Rc<Node>> },
-    Mapping { line: u32, anchor: usize, entries: Vec<Entry>, key: Option<(String, u32, bool)> },
+    Sequence {
+        line: u32,
+        anchor: usize,
+        items: Vec<Rc<Node>>,
+    },
+    Mapping {
+        line: u32,
+        anchor: usize,
+        entries: Vec<Entry>,
+        key: Option<(String, u32, bool)>,
+    },
 }
 
 #[derive(Default)]
 struct Builder {
-    trees: Vec<Tree>,
+    /// Finished and not handed on yet.
+    tree: Option<Tree>,
+    /// Of the document under way.
+    nodes: usize,
     open: Vec<Frame>,
     anchors: HashMap<usize, Rc<Node>>,
     faults: Vec<Fault>,
@@ -117,11 +135,20 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag.as_deref(), line),
             Event::SequenceStart(_, anchor, tag) => {
                 scalar::check_collection_tag(tag.as_deref(), "seq").map_err(refused)?;
-                self.open(Frame::Sequence { line, anchor, items: Vec::new() })
+                self.open(Frame::Sequence {
+                    line,
+                    anchor,
+                    items: Vec::new(),
+                })
             }
             Event::MappingStart(_, anchor, tag) => {
                 scalar::check_collection_tag(tag.as_deref(), "map").map_err(refused)?;
-                self.open(Frame::Mapping { line, anchor, entries: Vec::new(), key: None })
+                self.open(Frame::Mapping {
+                    line,
+                    anchor,
+                    entries: Vec::new(),
+                    key: None,
+                })
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => {
@@ -129,9 +156,17 @@ impl Builder {
                     return Err(refused("an alias inside its own anchor".to_owned()));
                 };
                 let depth = target.depth;
-                self.place(Node { line, depth, content: Content::Alias(target) }, 0)
+                self.place(
+                    Node {
+                        line,
+                        depth,
+                        content: Content::Alias(target),
+                    },
+                    0,
+                )
             }
-            Event::DocumentEnd => {
+            Event::DocumentStart(..) => {
+                self.nodes = 0;
                 self.anchors.clear();
                 self.open.clear();
                 Ok(())
@@ -153,18 +188,35 @@ impl Builder {
             *key = Some((text.clone().into_owned(), line, merge));
             if anchor != 0 {
                 let value = Value::String(text.into_owned());
-                self.anchors.insert(anchor, Rc::new(Node { line, depth: 1, content: Content::Scalar(value) }));
+                self.anchors.insert(
+                    anchor,
+                    Rc::new(Node {
+                        line,
+                        depth: 1,
+                        content: Content::Scalar(value),
+                    }),
+                );
             }
             return Ok(());
         }
         let value = scalar::resolve(text, style, tag).map_err(|reason| Fault { line, reason })?;
-        self.place(Node { line, depth: 1, content: Content::Scalar(value) }, anchor)
+        self.place(
+            Node {
+                line,
+                depth: 1,
+                content: Content::Scalar(value),
+            },
+            anchor,
+        )
     }
 
     fn open(&mut self, frame: Frame) -> Result<(), Fault> {
         if let Some(Frame::Mapping { key: None, .. }) = self.open.last() {
             let (Frame::Sequence { line, .. } | Frame::Mapping { line, .. }) = frame;
-            return Err(Fault { line, reason: "a key must be text".to_owned() });
+            return Err(Fault {
+                line,
+                reason: "a key must be text".to_owned(),
+            });
         }
         self.open.push(frame);
         Ok(())
@@ -176,22 +228,37 @@ impl Builder {
                 let below = items.iter().map(|item| item.depth).max();
                 (line, anchor, Content::Sequence(items), below)
             }
-            Some(Frame::Mapping { line, anchor, entries, .. }) => {
+            Some(Frame::Mapping {
+                line, anchor, entries, ..
+            }) => {
                 self.find_duplicates(&entries);
                 let below = entries.iter().map(|entry| entry.value.depth).max();
                 (line, anchor, Content::Mapping(entries), below)
             }
             None => return Ok(()),
         };
-        self.place(Node { line, depth: 1 + below.unwrap_or(0), content }, anchor)
+        self.place(
+            Node {
+                line,
+                depth: 1 + below.unwrap_or(0),
+                content,
+            },
+            anchor,
+        )
     }
 
     fn find_duplicates(&mut self, entries: &[Entry]) {
         let mut seen = HashMap::with_capacity(entries.len());
         for entry in entries {
             if let Some(first) = seen.insert(entry.key.as_str(), entry.line) {
-                let reason = format!("the key {} is there already, on line {first}", scalar::shown(&entry.key));
-                self.faults.push(Fault { line: entry.line, reason });
+                let reason = format!(
+                    "the key {} is there already, on line {first}",
+                    scalar::shown(&entry.key)
+                );
+                self.faults.push(Fault {
+                    line: entry.line,
+                    reason,
+                });
             }
         }
     }
@@ -199,7 +266,17 @@ impl Builder {
     /// Puts a finished node where it belongs.
     fn place(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
         if node.depth > DEEPEST {
-            return Err(Fault { line: node.line, reason: format!("nested more than {DEEPEST} deep") });
+            return Err(Fault {
+                line: node.line,
+                reason: format!("nested more than {DEEPEST} deep"),
+            });
+        }
+        self.nodes += 1;
+        if self.nodes > MOST_NODES {
+            return Err(Fault {
+                line: node.line,
+                reason: format!("a document of more than {MOST_NODES} values: split it"),
+            });
         }
         let node = Rc::new(node);
         if anchor != 0 {
@@ -210,16 +287,30 @@ impl Builder {
                 let faults = std::mem::take(&mut self.faults);
                 let empty = matches!(node.content, Content::Scalar(Value::Null));
                 if !empty || !faults.is_empty() {
-                    self.trees.push(Tree { line: node.line, root: Some(node), faults });
+                    self.tree = Some(Tree {
+                        line: node.line,
+                        root: Some(node),
+                        faults,
+                    });
                 }
             }
             Some(Frame::Sequence { items, .. }) => items.push(node),
             Some(Frame::Mapping { entries, key, .. }) => match key.take() {
-                Some((key, line, merge)) => entries.push(Entry { key, line, value: node, merge }),
+                Some((key, line, merge)) => entries.push(Entry {
+                    key,
+                    line,
+                    value: node,
+                    merge,
+                }),
                 // An alias as a key.
                 None => match &node.target().content {
                     Content::Scalar(Value::String(text)) => *key = Some((text.clone(), node.line, false)),
-                    _ => return Err(Fault { line: node.line, reason: "a key must be text".to_owned() }),
+                    _ => {
+                        return Err(Fault {
+                            line: node.line,
+                            reason: "a key must be text".to_owned(),
+                        });
+                    }
                 },
             },
         }
@@ -233,7 +324,11 @@ impl Builder {
         let line = fault.line;
         let mut faults = std::mem::take(&mut self.faults);
         faults.push(fault);
-        self.trees.push(Tree { line, root: None, faults });
+        self.tree = Some(Tree {
+            line,
+            root: None,
+            faults,
+        });
     }
 }
 
@@ -254,21 +349,32 @@ impl Budget {
 impl Node {
     /// Without line numbers, aliases and merges; refused when the aliases expand to too much.
     pub(super) fn to_value(&self) -> Result<Value, Fault> {
-        let mut budget = Budget { nodes: EXPANDED_NODES, bytes: EXPANDED_BYTES };
-        self.expand(&mut budget, false)
-            .ok_or_else(|| Fault { line: self.line, reason: "its aliases expand to too much".to_owned() })
+        let mut budget = Budget {
+            nodes: EXPANDED_NODES,
+            bytes: EXPANDED_BYTES,
+        };
+        self.expand(&mut budget, false).ok_or_else(|| Fault {
+            line: self.line,
+            reason: "its aliases expand to too much".to_owned(),
+        })
     }
 
     fn expand(&self, budget: &mut Budget, aliased: bool) -> Option<Value> {
         if aliased {
-            budget.spend(if let Content::Scalar(Value::String(text)) = &self.content { text.len() } else { 0 })?;
+            budget.spend(if let Content::Scalar(Value::String(text)) = &self.content {
+                text.len()
+            } else {
+                0
+            })?;
         }
         match &self.content {
             Content::Scalar(value) => Some(value.clone()),
             Content::Alias(target) => target.expand(budget, true),
-            Content::Sequence(items) => {
-                items.iter().map(|item| item.expand(budget, aliased)).collect::<Option<_>>().map(Value::Array)
-            }
+            Content::Sequence(items) => items
+                .iter()
+                .map(|item| item.expand(budget, aliased))
+                .collect::<Option<_>>()
+                .map(Value::Array),
             Content::Mapping(entries) => {
                 let mut map = Map::new();
                 for entry in entries.iter().filter(|entry| !entry.merge) {
@@ -335,14 +441,24 @@ impl Node {
     }
 
     fn entry(&self, key: &str, merges_left: usize) -> Option<&Entry> {
-        let Content::Mapping(entries) = &self.target().content else { return None };
-        entries.iter().find(|entry| !entry.merge && entry.key == key).or_else(|| {
-            let left = merges_left.checked_sub(1)?;
-            entries.iter().filter(|entry| entry.merge).find_map(|entry| match &entry.value.target().content {
-                Content::Sequence(several) => several.iter().take(DEEPEST).find_map(|item| item.entry(key, left)),
-                _ => entry.value.entry(key, left),
+        let Content::Mapping(entries) = &self.target().content else {
+            return None;
+        };
+        entries
+            .iter()
+            .find(|entry| !entry.merge && entry.key == key)
+            .or_else(|| {
+                let left = merges_left.checked_sub(1)?;
+                entries
+                    .iter()
+                    .filter(|entry| entry.merge)
+                    .find_map(|entry| match &entry.value.target().content {
+                        Content::Sequence(several) => {
+                            several.iter().take(DEEPEST).find_map(|item| item.entry(key, left))
+                        }
+                        _ => entry.value.entry(key, left),
+                    })
             })
-        })
     }
 }
 

@@ -3,12 +3,24 @@
 use super::*;
 use serde_json::json;
 
+fn trees(text: &str) -> Vec<Tree> {
+    let mut trees = Vec::new();
+    each_tree(text, |tree| {
+        trees.push(tree);
+        ControlFlow::Continue(())
+    });
+    trees
+}
+
 fn value(text: &str) -> Value {
     let mut trees = trees(text);
     assert_eq!(trees.len(), 1, "{text}");
     let tree = trees.remove(0);
     assert!(tree.faults.is_empty(), "{}", tree.faults[0].reason);
-    tree.root.unwrap().to_value().unwrap_or_else(|fault| panic!("{}", fault.reason))
+    tree.root
+        .unwrap()
+        .to_value()
+        .unwrap_or_else(|fault| panic!("{}", fault.reason))
 }
 
 fn fault(text: &str) -> (u32, String) {
@@ -23,7 +35,10 @@ fn fault(text: &str) -> (u32, String) {
 }
 
 fn path(steps: &[&str]) -> Vec<Step> {
-    steps.iter().map(|step| step.parse().map_or(Step::Key((*step).to_owned()), Step::Index)).collect()
+    steps
+        .iter()
+        .map(|step| step.parse().map_or(Step::Key((*step).to_owned()), Step::Index))
+        .collect()
 }
 
 #[test]
@@ -69,7 +84,8 @@ fn json_is_read_too_with_tabs() {
 
 #[test]
 fn an_alias_stands_for_its_anchor_and_a_merge_gives_way() {
-    let text = "base: &base {a: 1, b: 2}\nother: &other {b: 3, c: 4}\none: *base\ntwo:\n  <<: [*base, *other]\n  a: 9\n";
+    let text =
+        "base: &base {a: 1, b: 2}\nother: &other {b: 3, c: 4}\none: *base\ntwo:\n  <<: [*base, *other]\n  a: 9\n";
     let read = value(text);
     assert_eq!(read["one"], json!({"a": 1, "b": 2}));
     assert_eq!(read["two"], json!({"a": 9, "b": 2, "c": 4}));
@@ -80,7 +96,10 @@ fn an_alias_stands_for_its_anchor_and_a_merge_gives_way() {
 
 #[test]
 fn a_duplicate_key_is_refused_on_its_line() {
-    assert_eq!(fault("a:\n  b: 1\n  c: 2\n  b: 3\n"), (4, "the key \"b\" is there already, on line 2".into()));
+    assert_eq!(
+        fault("a:\n  b: 1\n  c: 2\n  b: 3\n"),
+        (4, "the key \"b\" is there already, on line 2".into())
+    );
 }
 
 #[test]
@@ -113,13 +132,22 @@ fn an_alias_bomb_is_refused_without_growing() {
     assert!(fault(&text).1.contains("expand to too much"));
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), ["*a"; 1000].join(","));
     assert!(fault(&long).1.contains("expand to too much"));
-    let merged = format!("a: &a {{k: {}}}\nb: [{}]\n", "x".repeat(100_000), ["{<<: *a}"; 1000].join(","));
+    let merged = format!(
+        "a: &a {{k: {}}}\nb: [{}]\n",
+        "x".repeat(100_000),
+        ["{<<: *a}"; 1000].join(",")
+    );
     assert!(fault(&merged).1.contains("expand to too much"));
 }
 
 #[test]
 fn deep_nesting_is_refused_however_it_is_written() {
-    for text in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), "a:\n ".repeat(1)] {
+    for text in [
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        "- ".repeat(100_000),
+        "a:\n ".repeat(1),
+    ] {
         trees(&text);
     }
     assert!(!trees(&"[".repeat(1000)).remove(0).faults.is_empty());
@@ -132,4 +160,29 @@ fn deep_nesting_is_refused_however_it_is_written() {
 fn an_alias_inside_its_own_anchor_is_refused() {
     assert!(fault("a: &a [*a]\n").1.contains("anchor"));
     assert!(fault("a: *nobody\n").1.contains("anchor"));
+}
+
+#[test]
+fn a_document_of_too_many_values_is_refused() {
+    assert!(
+        fault(&format!("[{}]", "a,".repeat(MOST_NODES + 1)))
+            .1
+            .contains("more than 1000000 values")
+    );
+    let several = format!("[{}]\n---\n", "a,".repeat(MOST_NODES / 2)).repeat(3);
+    assert!(trees(&several).iter().all(|tree| tree.faults.is_empty()));
+}
+
+#[test]
+fn reading_stops_when_nobody_wants_more() {
+    let mut taken = 0;
+    each_tree("a: 1\n---\nb: 2\n---\nc: 3\n", |_| {
+        taken += 1;
+        if taken == 2 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    assert_eq!(taken, 2);
 }

@@ -78,10 +78,16 @@ pub(super) fn fqdns(document: &Document) -> Vec<String> {
     let namespace = &document.key.namespace;
     let qualified = |name: &str| resolve_in_rule(name, namespace, DEFAULT_CLUSTER_DOMAIN);
     match &document.spec {
-        Spec::Service(_) => vec![format!("{}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}", document.key.name)],
+        Spec::Service(_) => vec![format!(
+            "{}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}",
+            document.key.name
+        )],
         Spec::ServiceEntry(entry) => {
-            let mut names: Vec<String> =
-                entry.hosts.iter().flat_map(|host| [host.clone(), qualified(host)]).collect();
+            let mut names: Vec<String> = entry
+                .hosts
+                .iter()
+                .flat_map(|host| [host.clone(), qualified(host)])
+                .collect();
             names.sort();
             names.dedup();
             names
@@ -91,8 +97,14 @@ pub(super) fn fqdns(document: &Document) -> Vec<String> {
 }
 
 fn destinations(document: &Document) -> BTreeSet<&str> {
-    let Spec::VirtualService(rule) = &document.spec else { return BTreeSet::new() };
-    rule.http.iter().flat_map(|http| &http.route).map(|to| to.host.as_str()).collect()
+    let Spec::VirtualService(rule) = &document.spec else {
+        return BTreeSet::new();
+    };
+    rule.http
+        .iter()
+        .flat_map(|http| &http.route)
+        .map(|to| to.host.as_str())
+        .collect()
 }
 
 impl Catalog {
@@ -148,7 +160,9 @@ impl Catalog {
             }
             Spec::WorkloadEntry(entry) => {
                 for label in &entry.labels {
-                    let Some(services) = self.selectors.get(&labelled(&document.key.namespace, label)) else { continue };
+                    let Some(services) = self.selectors.get(&labelled(&document.key.namespace, label)) else {
+                        continue;
+                    };
                     for service in services.iter().filter(|service| selects(service, &entry.labels)) {
                         touched.endpoints.extend(fqdns(service));
                     }
@@ -186,10 +200,18 @@ impl Catalog {
 
     /// WorkloadEntries of the namespace that have all these labels, by key.
     pub(super) fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<Arc<Document>> {
-        let having = |label| self.workloads.get(&labelled(namespace, label)).map(|list| list.as_slice()).unwrap_or(&[]);
+        let having = |label| {
+            self.workloads
+                .get(&labelled(namespace, label))
+                .map(|list| list.as_slice())
+                .unwrap_or(&[])
+        };
         let fewest = selector.iter().map(having).min_by_key(|list| list.len()).unwrap_or(&[]);
-        let mut found: Vec<Arc<Document>> =
-            fewest.iter().filter(|document| has_labels(document, selector)).cloned().collect();
+        let mut found: Vec<Arc<Document>> = fewest
+            .iter()
+            .filter(|document| has_labels(document, selector))
+            .cloned()
+            .collect();
         found.sort_by(|one, other| one.key.cmp(&other.key));
         found
     }
@@ -200,6 +222,8 @@ fn selects(service: &Document, labels: &BTreeMap<String, String>) -> bool {
 }
 
 fn has_labels(document: &Document, selector: &BTreeMap<String, String>) -> bool {
-    let Spec::WorkloadEntry(entry) = &document.spec else { return false };
+    let Spec::WorkloadEntry(entry) = &document.spec else {
+        return false;
+    };
     selector.iter().all(|(key, value)| entry.labels.get(key) == Some(value))
 }

@@ -39,13 +39,26 @@ pub(super) fn protocol(protocol: Protocol) -> mesh::Protocol {
 }
 
 pub(super) fn labels(labels: &BTreeMap<String, String>) -> Vec<mesh::Label> {
-    labels.iter().map(|(key, value)| mesh::Label { key: key.clone(), value: value.clone() }).collect()
+    labels
+        .iter()
+        .map(|(key, value)| mesh::Label {
+            key: key.clone(),
+            value: value.clone(),
+        })
+        .collect()
 }
 
 impl<'a> Clusters<'a> {
     pub(super) fn new(catalog: &'a Catalog, client: Option<&'a str>, ports: Vec<u16>) -> Self {
         let (found, hosts) = (BTreeMap::new(), BTreeMap::new());
-        Clusters { catalog, client, ports, found, hosts, warnings: Vec::new() }
+        Clusters {
+            catalog,
+            client,
+            ports,
+            found,
+            hosts,
+            warnings: Vec::new(),
+        }
     }
 
     fn meet(&mut self, fqdn: &str) -> Option<&(Service, Policy)> {
@@ -69,7 +82,10 @@ impl<'a> Clusters<'a> {
     pub(super) fn add_rule(&mut self, document: &str, index: usize, rule: &HttpRule) {
         for (number, to) in routes::reachable(rule) {
             if let Err(warning) = self.add_destination(to) {
-                let clients = self.client.map(|ns| format!(" for clients of namespace {ns}")).unwrap_or_default();
+                let clients = self
+                    .client
+                    .map(|ns| format!(" for clients of namespace {ns}"))
+                    .unwrap_or_default();
                 self.warnings.push(format!(
                     "{document}: spec.http[{index}].route[{number}].destination: {warning}: such requests get 503 NC{clients}"
                 ));
@@ -86,10 +102,18 @@ impl<'a> Clusters<'a> {
             Some(port) => vec![port],
             None => ports,
         };
-        let has: Vec<u16> = wanted.iter().copied().filter(|port| service.ports.contains_key(port)).collect();
+        let has: Vec<u16> = wanted
+            .iter()
+            .copied()
+            .filter(|port| service.ports.contains_key(port))
+            .collect();
         if has.is_empty() {
             let known: Vec<String> = service.ports.keys().map(u16::to_string).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
             return Err(match to.port {
                 Some(port) => format!("{} has no port {port} (it has {known})", to.host),
                 None => format!("{} has several ports (it has {known}) and none is given", to.host),
@@ -99,8 +123,15 @@ impl<'a> Clusters<'a> {
             let known = policy.subset_names().join(", ");
             let known = if known.is_empty() { "none".to_owned() } else { known };
             let places: Vec<String> = policy.documents.iter().map(|rule| rule.key.to_string()).collect();
-            let place = if places.is_empty() { "no DestinationRule".to_owned() } else { places.join(", ") };
-            return Err(format!("{} has no subset {} (it has {known}, by {place})", to.host, to.subset));
+            let place = if places.is_empty() {
+                "no DestinationRule".to_owned()
+            } else {
+                places.join(", ")
+            };
+            return Err(format!(
+                "{} has no subset {} (it has {known}, by {place})",
+                to.host, to.subset
+            ));
         }
         for port in has {
             self.add(&to.host, port, &to.subset);

@@ -59,7 +59,10 @@ pub(super) fn between(previous: &[Arc<Document>], next: &[Arc<Document>]) -> Dif
             (Some(one), Some(other)) => one.key.cmp(&other.key),
         };
         let same = order == Ordering::Equal
-            && old.peek().zip(new.peek()).is_some_and(|(one, other)| has_one_meaning(one, other));
+            && old
+                .peek()
+                .zip(new.peek())
+                .is_some_and(|(one, other)| has_one_meaning(one, other));
         let removed = if order.is_le() { old.next() } else { None };
         let added = if order.is_ge() { new.next() } else { None };
         // A document that means the same is taken over too: what points at the old one stays right.
@@ -80,7 +83,9 @@ mod tests {
     use crate::config::parse;
 
     fn service(name: &str, port: u16) -> Arc<Document> {
-        let text = format!("{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{ports: [{{port: {port}}}]}}}}");
+        let text = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{ports: [{{port: {port}}}]}}}}"
+        );
         Arc::new(parse("", &text, "").unwrap().remove(0))
     }
 

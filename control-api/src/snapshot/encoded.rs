@@ -33,6 +33,11 @@ pub(super) fn encode(kind: Kind) -> Bytes {
 impl Encoded {
     pub(super) fn whole(name: String, kind: Kind) -> Encoded {
         let bytes = encode(kind);
-        Encoded { name, version: names::version_of(&bytes), bytes, change: None }
+        Encoded {
+            name,
+            version: names::version_of(&bytes),
+            bytes,
+            change: None,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The Endpoints resource of one FQDN: whole, and as a change since the version before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,9 +10,7 @@ use tsunagi_proto::{model, names};
 use super::catalog::{Catalog, selector};
 use super::encoded::encode;
 use super::{Encoded, EncodedChange, clusters, judge, service};
-use crate::config::{
-    Document, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry,
-};
+use crate::config::{Document, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry};
 
 /// What is told of one host's endpoints.
 #[derive(Debug)]
@@ -44,7 +42,12 @@ pub(super) fn build(
         return Some(Arc::clone(previous));
     }
     let checksum = model::endpoints_checksum(&set);
-    let whole = mesh::Endpoints { fqdn: fqdn.to_owned(), upserts: set.clone(), checksum, ..mesh::Endpoints::default() };
+    let whole = mesh::Endpoints {
+        fqdn: fqdn.to_owned(),
+        upserts: set.clone(),
+        checksum,
+        ..mesh::Endpoints::default()
+    };
     let mut encoded = Encoded::whole(names::endpoints(fqdn), Kind::Endpoints(whole.clone()));
     encoded.change = previous.and_then(|previous| change(previous, &set, &encoded, &whole));
     Some(Arc::new(EndpointsEntry {
@@ -75,17 +78,27 @@ fn change(
         base_checksum: previous.checksum,
         change: true,
         upserts: set.iter().filter(|endpoint| !same(endpoint)).cloned().collect(),
-        removals: previous.set.iter().map(|old| &old.id).filter(|id| of(set, id).is_none()).cloned().collect(),
+        removals: previous
+            .set
+            .iter()
+            .map(|old| &old.id)
+            .filter(|id| of(set, id).is_none())
+            .cloned()
+            .collect(),
         checksum: whole.checksum,
     };
     let bytes = encode(Kind::Endpoints(message));
-    (bytes.len() < encoded.bytes.len())
-        .then(|| EncodedChange { base_version: previous.encoded.version.clone(), bytes })
+    (bytes.len() < encoded.bytes.len()).then(|| EncodedChange {
+        base_version: previous.encoded.version.clone(),
+        bytes,
+    })
 }
 
 #[derive(Default)]
 struct Found {
     endpoints: BTreeMap<String, mesh::Endpoint>,
+    /// How often an id was asked for.
+    uses: HashMap<String, u32>,
     warnings: Vec<String>,
 }
 
@@ -112,7 +125,10 @@ impl Found {
         let mut ports = Vec::new();
         for port in service::ports(service) {
             match port_of(entry, port) {
-                Some(number) => ports.push(mesh::EndpointPort { service_port: port.number.into(), port: number.into() }),
+                Some(number) => ports.push(mesh::EndpointPort {
+                    service_port: port.number.into(),
+                    port: number.into(),
+                }),
                 None => self.warnings.push(format!(
                     "{}: spec.ports: has neither {:?} nor the target port of {}, port {}: it gets no requests there",
                     owner.key, port.name, service.key, port.number
@@ -120,7 +136,9 @@ impl Found {
             }
         }
         ports.sort_by_key(|port| port.service_port);
-        let Some(first) = ports.first().and_then(|port| u16::try_from(port.port).ok()) else { return };
+        let Some(first) = ports.first().and_then(|port| u16::try_from(port.port).ok()) else {
+            return;
+        };
         let id = self.free_id(format!("{}/{}", owner.key, SocketAddr::new(entry.address, first)));
         let endpoint = mesh::Endpoint {
             id: id.clone(),
@@ -137,14 +155,10 @@ impl Found {
     }
 
     /// One address may be listed twice, with other labels.
-    fn free_id(&self, id: String) -> String {
-        let mut numbered = id.clone();
-        let mut number = 2;
-        while self.endpoints.contains_key(&numbered) {
-            numbered = format!("{id}#{number}");
-            number += 1;
-        }
-        numbered
+    fn free_id(&mut self, id: String) -> String {
+        let uses = self.uses.entry(id.clone()).or_default();
+        *uses += 1;
+        if *uses == 1 { id } else { format!("{id}#{uses}") }
     }
 }
 

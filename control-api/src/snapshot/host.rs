@@ -54,13 +54,25 @@ pub(super) fn build(catalog: &Catalog, fqdn: &str, previous: Option<&HostEntry>)
     // One that was refused is judged again.
     let previous = previous.filter(|previous| previous.problems.is_empty());
     let mut entry = HostEntry::default();
-    entry.warnings.extend(service.iter().flat_map(|service| service.warnings.iter().cloned()));
+    entry
+        .warnings
+        .extend(service.iter().flat_map(|service| service.warnings.iter().cloned()));
     entry.warnings.extend(rule_warnings(&rules, service.is_some(), fqdn));
     let ports = ports(catalog, service.as_ref(), in_force.as_ref().map(|(_, rule)| *rule));
-    let facts = Facts { fqdn, service, rule: in_force, ports };
+    let facts = Facts {
+        fqdn,
+        service,
+        rule: in_force,
+        ports,
+    };
     let destinations = destinations(catalog, &facts);
 
-    let everyone = entry.add(catalog, &facts, None, previous.and_then(|previous| previous.everyone.as_ref()));
+    let everyone = entry.add(
+        catalog,
+        &facts,
+        None,
+        previous.and_then(|previous| previous.everyone.as_ref()),
+    );
     let clients: BTreeSet<String> = destinations
         .iter()
         .flat_map(|(host, namespace)| policy::special_clients(catalog, host, namespace))
@@ -72,7 +84,12 @@ pub(super) fn build(catalog: &Catalog, fqdn: &str, previous: Option<&HostEntry>)
             entry.special.insert(client, special);
         }
     }
-    entry.reaches = destinations.into_keys().chain([fqdn.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect();
+    entry.reaches = destinations
+        .into_keys()
+        .chain([fqdn.to_owned()])
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     entry.everyone = Some(everyone);
     entry.warnings.sort();
     entry.warnings.dedup();
@@ -84,21 +101,35 @@ pub(super) fn build(catalog: &Catalog, fqdn: &str, previous: Option<&HostEntry>)
 /// DestinationRules for a host that is not there.
 fn orphan(catalog: &Catalog, fqdn: &str) -> Option<HostEntry> {
     let rules = catalog.destination_rules(fqdn);
-    let warnings: Vec<String> =
-        rules.iter().map(|rule| format!("{}: spec.host: no service has the host {fqdn}", rule.key)).collect();
-    (!warnings.is_empty()).then(|| HostEntry { warnings, ..HostEntry::default() })
+    let warnings: Vec<String> = rules
+        .iter()
+        .map(|rule| format!("{}: spec.host: no service has the host {fqdn}", rule.key))
+        .collect();
+    (!warnings.is_empty()).then(|| HostEntry {
+        warnings,
+        ..HostEntry::default()
+    })
 }
 
 fn rule_warnings(rules: &[Arc<Document>], has_service: bool, fqdn: &str) -> Vec<String> {
-    let Some((first, hidden)) = rules.split_first() else { return Vec::new() };
+    let Some((first, hidden)) = rules.split_first() else {
+        return Vec::new();
+    };
     let mut warnings: Vec<String> = hidden
         .iter()
-        .map(|rule| format!("{}: spec.hosts: {} is older and in force for {fqdn}: this one is not", rule.key, first.key))
+        .map(|rule| {
+            format!(
+                "{}: spec.hosts: {} is older and in force for {fqdn}: this one is not",
+                rule.key, first.key
+            )
+        })
         .collect();
     if !has_service {
         warnings.push(format!("{}: spec.hosts: no service has the host {fqdn}", first.key));
     }
-    let Spec::VirtualService(rule) = &first.spec else { return warnings };
+    let Spec::VirtualService(rule) = &first.spec else {
+        return warnings;
+    };
     if let Some(all) = rule.http.iter().position(routes::catches_all) {
         for (index, _) in rule.http.iter().enumerate().skip(all + 1) {
             let reason = format!("spec.http[{index}]: hidden by spec.http[{all}], which matches every request");
@@ -113,8 +144,15 @@ fn ports(catalog: &Catalog, service: Option<&Service>, rule: Option<&VirtualServ
     if let Some(service) = service {
         return service.ports.clone();
     }
-    let mut hosts = rule.into_iter().flat_map(|rule| &rule.http).flat_map(|http| &http.route).map(|to| &to.host);
-    hosts.find_map(|host| Service::find(catalog, host)).map(|service| service.ports).unwrap_or_default()
+    let mut hosts = rule
+        .into_iter()
+        .flat_map(|rule| &rule.http)
+        .flat_map(|http| &http.route)
+        .map(|to| &to.host);
+    hosts
+        .find_map(|host| Service::find(catalog, host))
+        .map(|service| service.ports)
+        .unwrap_or_default()
 }
 
 /// Services that requests can reach, the host's own included, with their namespaces.
@@ -176,14 +214,21 @@ fn message(catalog: &Catalog, facts: &Facts<'_>, client: Option<&str>) -> (mesh:
         name: port.name.clone(),
         protocol: clusters::protocol(port.protocol).into(),
     };
-    let mut addresses: Vec<String> =
-        facts.service.iter().flat_map(|service| &service.addresses).map(ToString::to_string).collect();
+    let mut addresses: Vec<String> = facts
+        .service
+        .iter()
+        .flat_map(|service| &service.addresses)
+        .map(ToString::to_string)
+        .collect();
     addresses.sort();
     let host = mesh::Host {
         fqdn: facts.fqdn.to_owned(),
         namespace,
         ports: facts.ports.iter().map(port).collect(),
-        routes: facts.rule.as_ref().map(|(document, rule)| routes::table(&document.key, rule)),
+        routes: facts
+            .rule
+            .as_ref()
+            .map(|(document, rule)| routes::table(&document.key, rule)),
         clusters,
         addresses,
     };

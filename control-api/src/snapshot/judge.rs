@@ -17,11 +17,17 @@ pub(super) fn endpoints<'a>(
     endpoints: mesh::Endpoints,
     made_by: impl Iterator<Item = &'a Arc<Document>>,
 ) -> Option<Problem> {
-    EndpointSet::whole(endpoints).err().map(|invalid| problem(invalid, made_by))
+    EndpointSet::whole(endpoints)
+        .err()
+        .map(|invalid| problem(invalid, made_by))
 }
 
 fn problem<'a>(invalid: Invalid, mut made_by: impl Iterator<Item = &'a Arc<Document>>) -> Problem {
-    let mut problem = Problem { field: invalid.field, reason: invalid.reason, ..Problem::default() };
+    let mut problem = Problem {
+        field: invalid.field,
+        reason: invalid.reason,
+        ..Problem::default()
+    };
     if let Some(document) = made_by.next() {
         problem.file = document.origin.file.clone();
         problem.line = document.origin.line;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::catalog::Catalog;
-use crate::config::{Document, DestinationRule, Spec, Subset, TrafficPolicy};
+use crate::config::{DestinationRule, Document, Spec, Subset, TrafficPolicy};
 
 /// Rules of this namespace are for clients and services of every namespace.
 pub(super) const ROOT_NAMESPACE: &str = "istio-system";
@@ -33,7 +33,10 @@ fn rule(document: &Document) -> Option<&DestinationRule> {
 pub(super) fn special_clients(catalog: &Catalog, fqdn: &str, service_namespace: &str) -> BTreeSet<String> {
     let rules = catalog.destination_rules(fqdn);
     let namespaces = rules.iter().map(|rule| rule.key.namespace.as_str());
-    namespaces.filter(|ns| *ns != ROOT_NAMESPACE && *ns != service_namespace).map(str::to_owned).collect()
+    namespaces
+        .filter(|ns| *ns != ROOT_NAMESPACE && *ns != service_namespace)
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Policy {
@@ -43,7 +46,11 @@ impl Policy {
         let own = client.filter(|client| *client != ROOT_NAMESPACE);
         let places = own.into_iter().chain([service_namespace, ROOT_NAMESPACE]);
         for namespace in places {
-            let here: Vec<_> = all.iter().filter(|rule| rule.key.namespace == namespace).cloned().collect();
+            let here: Vec<_> = all
+                .iter()
+                .filter(|rule| rule.key.namespace == namespace)
+                .cloned()
+                .collect();
             if !here.is_empty() {
                 return Policy::merged(here);
             }
@@ -59,15 +66,19 @@ impl Policy {
             let Some(rule) = rule(document) else { continue };
             match (&rule.policy, top) {
                 (Some(own), None) => top = Some((own, document)),
-                (Some(_), Some((_, first))) => policy
-                    .warnings
-                    .push(format!("{}: spec.trafficPolicy: hidden by the one of {}", document.key, first.key)),
+                (Some(_), Some((_, first))) => policy.warnings.push(format!(
+                    "{}: spec.trafficPolicy: hidden by the one of {}",
+                    document.key, first.key
+                )),
                 (None, _) => {}
             }
             for subset in &rule.subsets {
                 if policy.subsets.contains_key(&subset.name) {
                     let name = &subset.name;
-                    policy.warnings.push(format!("{}: subset {name}: hidden by the one of an older rule", document.key));
+                    policy.warnings.push(format!(
+                        "{}: subset {name}: hidden by the one of an older rule",
+                        document.key
+                    ));
                 } else {
                     policy.subsets.insert(subset.name.clone(), subset.clone());
                 }

@@ -23,7 +23,11 @@ pub(super) fn table(key: &Key, rule: &VirtualService) -> mesh::RouteTable {
 /// with weight 0 get none.
 pub(super) fn reachable(rule: &HttpRule) -> Vec<(usize, &WeightedDestination)> {
     let several = rule.route.len() > 1;
-    rule.route.iter().enumerate().filter(|(_, to)| !several || to.weight > 0).collect()
+    rule.route
+        .iter()
+        .enumerate()
+        .filter(|(_, to)| !several || to.weight > 0)
+        .collect()
 }
 
 /// Does a rule match every request, as Istio judges it?
@@ -43,7 +47,9 @@ pub(super) fn catches_all(rule: &HttpRule) -> bool {
 
 pub(super) fn duration(duration: Option<Duration>) -> Option<prost_types::Duration> {
     // What does not fit was refused with the document.
-    duration.filter(|duration| !duration.is_zero()).and_then(|duration| duration.try_into().ok())
+    duration
+        .filter(|duration| !duration.is_zero())
+        .and_then(|duration| duration.try_into().ok())
 }
 
 fn http_rule(rule: &HttpRule) -> mesh::HttpRule {
@@ -87,7 +93,13 @@ fn http_match(item: &HttpMatch) -> mesh::HttpMatch {
 }
 
 fn named(items: &[(String, Option<StringMatch>)]) -> Vec<mesh::NamedMatch> {
-    items.iter().map(|(name, value)| mesh::NamedMatch { name: name.clone(), value: value.as_ref().map(string) }).collect()
+    items
+        .iter()
+        .map(|(name, value)| mesh::NamedMatch {
+            name: name.clone(),
+            value: value.as_ref().map(string),
+        })
+        .collect()
 }
 
 fn string(value: &StringMatch) -> mesh::StringMatch {
@@ -102,7 +114,13 @@ fn string(value: &StringMatch) -> mesh::StringMatch {
 
 fn operations(operations: &HeaderOperations) -> Option<mesh::HeaderOperations> {
     let values = |values: &[(String, String)]| {
-        values.iter().map(|(name, value)| mesh::HeaderValue { name: name.clone(), value: value.clone() }).collect()
+        values
+            .iter()
+            .map(|(name, value)| mesh::HeaderValue {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect()
     };
     (*operations != HeaderOperations::default()).then(|| mesh::HeaderOperations {
         remove: operations.remove.clone(),

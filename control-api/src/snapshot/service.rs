@@ -65,7 +65,10 @@ impl Service {
     }
 
     fn claim(&mut self, fqdn: &str, port: &ServicePort, document: &Document, first: Option<&Arc<Document>>) {
-        let claimed = Port { name: port.name.clone(), protocol: port.protocol };
+        let claimed = Port {
+            name: port.name.clone(),
+            protocol: port.protocol,
+        };
         let kept = self.ports.entry(port.number).or_insert_with(|| claimed.clone());
         if *kept != claimed {
             let first = first.map(|first| first.key.to_string()).unwrap_or_default();
@@ -78,6 +81,10 @@ impl Service {
 
     /// The port that a destination means: `wanted`, else the sole one.
     pub(super) fn sole_port(&self) -> Option<u16> {
-        if self.ports.len() == 1 { self.ports.keys().next().copied() } else { None }
+        if self.ports.len() == 1 {
+            self.ports.keys().next().copied()
+        } else {
+            None
+        }
     }
 }

@@ -16,7 +16,9 @@ pub(super) struct Shards<V> {
 
 impl<V> Default for Shards<V> {
     fn default() -> Self {
-        Shards { shards: (0..SHARDS).map(|_| Arc::default()).collect() }
+        Shards {
+            shards: (0..SHARDS).map(|_| Arc::default()).collect(),
+        }
     }
 }
 
@@ -36,7 +38,11 @@ impl<V: Clone> Shards<V> {
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        if let Some(shard) = self.shards.get_mut(shard_of(name)).filter(|shard| shard.contains_key(name)) {
+        if let Some(shard) = self
+            .shards
+            .get_mut(shard_of(name))
+            .filter(|shard| shard.contains_key(name))
+        {
             Arc::make_mut(shard).remove(name);
         }
     }
@@ -83,7 +89,12 @@ mod tests {
         (0..1000).for_each(|n| first.insert(&n.to_string(), n));
         let copy = first.clone();
         first.insert("7", 0);
-        let shared = first.shards.iter().zip(&copy.shards).filter(|(one, other)| Arc::ptr_eq(one, other)).count();
+        let shared = first
+            .shards
+            .iter()
+            .zip(&copy.shards)
+            .filter(|(one, other)| Arc::ptr_eq(one, other))
+            .count();
         assert_eq!(shared, SHARDS - 1);
     }
 }

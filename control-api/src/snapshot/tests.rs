@@ -77,7 +77,11 @@ spec:
 
 fn documents(text: &str) -> Vec<Arc<Document>> {
     let parsed = parse("w.yaml", text, "default");
-    parsed.unwrap_or_else(|problems| panic!("{problems:?}")).into_iter().map(Arc::new).collect()
+    parsed
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
+        .into_iter()
+        .map(Arc::new)
+        .collect()
 }
 
 fn world(text: &str) -> World {
@@ -119,35 +123,71 @@ fn cluster_names(host: &mesh::Host) -> Vec<String> {
 }
 
 fn cluster<'a>(host: &'a mesh::Host, name: &str, subset: &str) -> &'a mesh::Cluster {
-    let found = host.clusters.iter().find(|cluster| cluster.host.starts_with(name) && cluster.subset == subset);
+    let found = host
+        .clusters
+        .iter()
+        .find(|cluster| cluster.host.starts_with(name) && cluster.subset == subset);
     found.unwrap_or_else(|| panic!("no {name} {subset} in {:?}", cluster_names(host)))
 }
 
 #[test]
 fn the_owners_configuration_becomes_a_host_and_its_endpoints() {
     let world = world(&format!("{SERVICE}{RULES}"));
-    assert_eq!((world.problems(), world.warnings()), (Vec::<Problem>::new(), Vec::<String>::new()));
+    assert_eq!(
+        (world.problems(), world.warnings()),
+        (Vec::<Problem>::new(), Vec::<String>::new())
+    );
     let host = host(&world, USER);
     assert_eq!((host.fqdn.as_str(), host.namespace.as_str()), (USER, "default"));
     assert_eq!(host.addresses, ["10.96.0.7"]);
-    assert_eq!(cluster_names(&host), ["80||user-service", "80|v1|user-service", "80|v2|user-service"]);
+    assert_eq!(
+        cluster_names(&host),
+        ["80||user-service", "80|v1|user-service", "80|v2|user-service"]
+    );
     let v1 = cluster(&host, "user-service", "v1");
-    assert_eq!(v1.labels, [mesh::Label { key: "version".into(), value: "v1".into() }]);
+    assert_eq!(
+        v1.labels,
+        [mesh::Label {
+            key: "version".into(),
+            value: "v1".into()
+        }]
+    );
     assert_eq!(v1.protocol(), mesh::Protocol::Http1);
     let pool = v1.connection_pool.unwrap();
-    assert_eq!((pool.max_connections, pool.max_pending_requests, pool.max_requests), (100, 50, 100));
+    assert_eq!(
+        (pool.max_connections, pool.max_pending_requests, pool.max_requests),
+        (100, 50, 100)
+    );
     let outlier = v1.outlier_detection.unwrap();
     assert_eq!((outlier.consecutive_5xx, outlier.max_ejection_percent), (5, 10));
     assert_eq!(outlier.interval.unwrap().seconds, 30);
     let routes = host.routes.clone().unwrap();
-    assert_eq!((routes.namespace.as_str(), routes.name.as_str()), ("default", "user-service"));
-    assert_eq!(routes.http[1].route.iter().map(|to| to.weight).collect::<Vec<_>>(), [90, 10]);
+    assert_eq!(
+        (routes.namespace.as_str(), routes.name.as_str()),
+        ("default", "user-service")
+    );
+    assert_eq!(
+        routes.http[1].route.iter().map(|to| to.weight).collect::<Vec<_>>(),
+        [90, 10]
+    );
     assert!(model::Host::try_from(host).is_ok());
 
     let endpoints = endpoints_of(&world, USER);
     let ids: Vec<_> = endpoints.upserts.iter().map(|endpoint| endpoint.id.as_str()).collect();
-    assert_eq!(ids, ["WorkloadEntry/default/user-v1/127.0.0.1:9001", "WorkloadEntry/default/user-v2/127.0.0.1:9002"]);
-    assert_eq!(endpoints.upserts[1].ports, [mesh::EndpointPort { service_port: 80, port: 9002 }]);
+    assert_eq!(
+        ids,
+        [
+            "WorkloadEntry/default/user-v1/127.0.0.1:9001",
+            "WorkloadEntry/default/user-v2/127.0.0.1:9002"
+        ]
+    );
+    assert_eq!(
+        endpoints.upserts[1].ports,
+        [mesh::EndpointPort {
+            service_port: 80,
+            port: 9002
+        }]
+    );
     assert_eq!((endpoints.upserts[0].weight, endpoints.upserts[1].weight), (1, 2));
     assert!(model::EndpointSet::whole(endpoints).is_ok());
     assert_eq!(*world.reaches(USER, "default"), [USER.to_owned()]);
@@ -175,7 +215,11 @@ spec:
     );
     assert_eq!(world.problems(), []);
     assert_eq!(cluster_names(&host(&world, "users.mesh")), ["80||users", "9000||users"]);
-    let ids: Vec<String> = endpoints_of(&world, "users.mesh").upserts.into_iter().map(|endpoint| endpoint.id).collect();
+    let ids: Vec<String> = endpoints_of(&world, "users.mesh")
+        .upserts
+        .into_iter()
+        .map(|endpoint| endpoint.id)
+        .collect();
     assert_eq!(
         ids,
         [
@@ -194,16 +238,32 @@ spec:
 fn a_proxy_is_told_who_it_is() {
     let workload = world("").workload("shop", "pod-1");
     assert_eq!(workload.name, "workload/shop/pod-1");
-    let Kind::Workload(decoded) = decoded(&workload) else { panic!() };
-    assert_eq!((decoded.namespace.as_str(), decoded.node_id.as_str()), ("shop", "pod-1"));
+    let Kind::Workload(decoded) = decoded(&workload) else {
+        panic!()
+    };
+    assert_eq!(
+        (decoded.namespace.as_str(), decoded.node_id.as_str()),
+        ("shop", "pod-1")
+    );
     assert_eq!(decoded.cluster_domain, "cluster.local");
 }
 
 #[test]
 fn what_a_proxy_would_refuse_is_a_problem() {
-    let host = mesh::Host { fqdn: "a".into(), ports: vec![mesh::Port::default()], ..Default::default() };
+    let host = mesh::Host {
+        fqdn: "a".into(),
+        ports: vec![mesh::Port::default()],
+        ..Default::default()
+    };
     let made_by = documents(RULES);
     let problem = judge::host(host, made_by.iter()).unwrap();
-    assert_eq!((problem.kind.as_str(), problem.field.as_str(), problem.line), ("VirtualService", "ports", 2));
-    assert!(problem.to_string().starts_with("w.yaml:2: VirtualService/user-service: ports: 0 is not a port"));
+    assert_eq!(
+        (problem.kind.as_str(), problem.field.as_str(), problem.line),
+        ("VirtualService", "ports", 2)
+    );
+    assert!(
+        problem
+            .to_string()
+            .starts_with("w.yaml:2: VirtualService/user-service: ports: 0 is not a port")
+    );
 }

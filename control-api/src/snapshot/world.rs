@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN};
-use tsunagi_proto::wire::mesh::{self, resource::Kind};
+use tsunagi_proto::wire::mesh::{Workload, resource};
 
 use super::catalog::{Catalog, Touched};
 use super::endpoints::EndpointsEntry;
 use super::host::HostEntry;
 use super::shards::Shards;
 use super::{Encoded, diff, endpoints, host};
-use crate::config::{Document, Problem};
+use crate::config::{Document, Kind, Problem};
 
 /// Everything that proxies may be told at one revision. A copy is cheap.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +41,12 @@ impl World {
             world.catalog.add(document);
         }
         let mut touched = Touched::default();
+        // In the first world every service that selects a workload is new itself.
+        let workloads_count = previous.is_some_and(|previous| !previous.documents.is_empty());
         for document in difference.removed.iter().chain(&difference.added) {
+            if document.key.kind == Kind::WorkloadEntry && !workloads_count {
+                continue;
+            }
             world.catalog.touch(document, &mut touched);
         }
         world.rebuild(&touched);
@@ -54,7 +59,9 @@ impl World {
             let previous = self.hosts.get(fqdn).cloned();
             let next = host::build(&self.catalog, fqdn, previous.as_deref()).map(Arc::new);
             let told = |entry: &Option<Arc<HostEntry>>| {
-                entry.as_ref().map(|entry| (entry.everyone.clone(), entry.special.clone()))
+                entry
+                    .as_ref()
+                    .map(|entry| (entry.everyone.clone(), entry.special.clone()))
             };
             if told(&previous).unwrap_or_default() != told(&next).unwrap_or_default() {
                 changed.push(names::host(fqdn));
@@ -67,7 +74,8 @@ impl World {
         for fqdn in &touched.endpoints {
             let previous = self.endpoints.get(fqdn).cloned();
             let next = endpoints::build(&self.catalog, fqdn, previous.as_ref());
-            let version = |entry: &Option<Arc<EndpointsEntry>>| entry.as_ref().map(|entry| entry.encoded.version.clone());
+            let version =
+                |entry: &Option<Arc<EndpointsEntry>>| entry.as_ref().map(|entry| entry.encoded.version.clone());
             if version(&previous) != version(&next) {
                 changed.push(names::endpoints(fqdn));
             }
@@ -92,8 +100,10 @@ impl World {
     /// What a proxy would refuse; must be empty for the documents to be stored.
     pub fn problems(&self) -> Vec<Problem> {
         let of_hosts = self.hosts.iter().flat_map(|(_, entry)| &entry.problems);
-        let mut problems: Vec<Problem> =
-            of_hosts.chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.problems)).cloned().collect();
+        let mut problems: Vec<Problem> = of_hosts
+            .chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.problems))
+            .cloned()
+            .collect();
         problems.sort();
         problems.dedup();
         problems
@@ -102,8 +112,10 @@ impl World {
     /// What is valid but will not do what its author meant.
     pub fn warnings(&self) -> Vec<String> {
         let of_hosts = self.hosts.iter().flat_map(|(_, entry)| &entry.warnings);
-        let mut warnings: Vec<String> =
-            of_hosts.chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.warnings)).cloned().collect();
+        let mut warnings: Vec<String> = of_hosts
+            .chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.warnings))
+            .cloned()
+            .collect();
         warnings.sort();
         warnings.dedup();
         warnings
@@ -122,17 +134,23 @@ impl World {
     /// FQDNs of every host that exists and that requests to this one can reach, itself included, sorted: their endpoints
     /// go along with it. Empty: there is no such host.
     pub fn reaches(&self, fqdn: &str, _client_namespace: &str) -> Arc<[String]> {
-        self.hosts.get(fqdn).map(|entry| Arc::clone(&entry.reaches)).unwrap_or_default()
+        self.hosts
+            .get(fqdn)
+            .map(|entry| Arc::clone(&entry.reaches))
+            .unwrap_or_default()
     }
 
     /// What concerns one proxy alone.
     pub fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        let workload = mesh::Workload {
+        let workload = Workload {
             namespace: namespace.to_owned(),
             node_id: node_id.to_owned(),
             cluster_domain: DEFAULT_CLUSTER_DOMAIN.to_owned(),
         };
-        Arc::new(Encoded::whole(names::workload(namespace, node_id), Kind::Workload(workload)))
+        Arc::new(Encoded::whole(
+            names::workload(namespace, node_id),
+            resource::Kind::Workload(workload),
+        ))
     }
 
     /// Names of the resources that differ from the previous world's, for any client; removed ones included.

@@ -60,6 +60,9 @@ struct Announced {
 impl Sink for Announced {
     fn apply(&mut self, update: Update) {
         Sink::apply(&mut self.publisher, update);
+    }
+
+    fn settled(&mut self) {
         self.readiness.config_applied();
     }
 

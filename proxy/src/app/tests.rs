@@ -99,6 +99,7 @@ fn the_first_update_makes_the_proxy_ready_and_shows_on_the_admin_pages() {
         version: "7".to_owned(),
         ..Update::default()
     });
+    sink.settled();
     assert!(parts.readiness.is_configured());
 
     let pages = pages::sources(&parts, &[("outbound", SocketAddr::from(([127, 0, 0, 1], 15001)))]);

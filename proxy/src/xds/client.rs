@@ -23,6 +23,8 @@ use crate::telemetry::{Telemetry, UpdateResult};
 
 /// A session that lasted this long was healthy: the next attempt does not wait long.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// After a start from the remembered config, the control plane has this long to say what changed since.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,8 @@ pub struct Client<S> {
     saver: Saver,
     sink: S,
     telemetry: Telemetry,
+    /// The remembered config is in force, and until then the control plane may still replace it.
+    settles_at: Option<Instant>,
 }
 
 impl<S: Sink> Client<S> {
@@ -82,6 +86,7 @@ impl<S: Sink> Client<S> {
             saver,
             sink,
             telemetry,
+            settles_at: None,
         }
     }
 
@@ -96,7 +101,14 @@ impl<S: Sink> Client<S> {
                 "serving from the remembered config"
             );
             self.put_in_force(update);
+            self.settles_at = Some(Instant::now() + SETTLE_TIME);
         }
+    }
+
+    /// What is in force is what there is to go by.
+    fn settle(&mut self) {
+        self.settles_at = None;
+        self.sink.settled();
     }
 
     async fn until(&mut self, shutdown: impl Future<Output = ()>, mut wants: mpsc::Receiver<String>) {
@@ -109,6 +121,7 @@ impl<S: Sink> Client<S> {
                 event = self.link.event(self.session.has_request()) => self.on_event(event),
                 Some(fqdn) = wants.recv() => self.want(fqdn, &mut wants),
                 () = self.saver.time_to_save() => self.saver.save(&mut self.session),
+                () = reach(self.settles_at) => self.settle(),
                 _ = expiry.tick() => {
                     let expired = self.session.expire(Instant::now());
                     self.forget(&expired);
@@ -142,6 +155,7 @@ impl<S: Sink> Client<S> {
         let outcome = self.session.response(response, Instant::now());
         if let Some(update) = outcome.update {
             self.put_in_force(update);
+            self.settle();
         }
         let result = if outcome.refused {
             UpdateResult::Refused
@@ -153,6 +167,9 @@ impl<S: Sink> Client<S> {
 
     fn on_lost(&mut self, reason: &str, lasted: Duration) {
         self.session.disconnected();
+        if self.settles_at.is_some() {
+            self.settle();
+        }
         self.telemetry.set_control_plane_connected(false);
         if lasted >= HEALTHY_AFTER {
             self.backoff.reset();
@@ -200,6 +217,13 @@ impl<S: Sink> Client<S> {
         {
             self.link.send(request);
         }
+    }
+}
+
+async fn reach(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,9 @@ const IDLE_AFTER: Duration = Duration::from_secs(3600);
 pub trait Sink: Send {
     /// When this returns, the update is in force: only then is it acknowledged.
     fn apply(&mut self, update: Update);
+    /// There is a config to serve by, as new as can be had: from the control plane, or remembered and the control plane does
+    /// not answer. Called at least once then, perhaps more often.
+    fn settled(&mut self) {}
     /// These hosts are no longer subscribed to: neither known nor known not to exist.
     fn forget(&mut self, fqdns: &[String]);
     /// Hosts whose subscription can be given up because nobody calls them; asked once a minute.

@@ -11,7 +11,7 @@ use clap::Args;
 use super::super::CliError;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(in super::super) struct Options {
     /// The pid of the demo
     #[arg(long)]
     parent: u32,
@@ -37,9 +37,7 @@ pub(super) fn become_program(options: &Options) -> CliError {
 #[cfg(target_os = "linux")]
 fn bind() {
     // Only an old or strange kernel refuses; then the demo's own clean-up is all there is.
-    drop(rustix::process::set_parent_process_death_signal(Some(
-        rustix::process::Signal::KILL,
-    )));
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -132,7 +132,9 @@ impl Mesh {
 }
 
 fn sum(page: &str, name: &str, labels: &[&str]) -> f64 {
-    let series = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    let series = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
     let wanted = series.filter(|rest| labels.iter().all(|label| rest.contains(label)));
     let values = wanted.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok());
     values.sum()
@@ -157,7 +159,17 @@ impl Sidecar {
         for listener in ["outbound", "inbound", "admin", "metrics", "health"] {
             command.extend([format!("--{listener}-addr").into(), ANY_PORT.into()]);
         }
-        command.extend(["--node-id", "demo", "--access-log", "on", "--debug-headers", "--state-dir"].map(OsString::from));
+        command.extend(
+            [
+                "--node-id",
+                "demo",
+                "--access-log",
+                "on",
+                "--debug-headers",
+                "--state-dir",
+            ]
+            .map(OsString::from),
+        );
         command.push(processes.folder().join("sidecar-state").into());
         let process = processes.start("sidecar", "sidecar", &command)?;
         let names = ["outbound", "admin", "metrics", "health"];
@@ -187,11 +199,7 @@ impl Sidecar {
 }
 
 impl Endpoint {
-    async fn start(
-        processes: &mut Processes,
-        name: &'static str,
-        version: &'static str,
-    ) -> Result<Self, CliError> {
+    async fn start(processes: &mut Processes, name: &'static str, version: &'static str) -> Result<Self, CliError> {
         let mut command = vec![processes.program().as_os_str().to_owned(), "sample-service".into()];
         command.extend(["--name", name, "--version", version].map(OsString::from));
         let process = processes.start(&format!("endpoint {name}"), name, &command)?;

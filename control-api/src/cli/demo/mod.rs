@@ -104,6 +104,7 @@ async fn perform(
         }
     };
     if !options.exit {
+        screen.line("\nThe mesh stays up until Ctrl-C.")?;
         watched.until_ended(std::future::pending::<Result<(), _>>()).await?;
         screen.line("")?;
     }
@@ -121,7 +122,10 @@ async fn story(processes: &mut Processes, screen: &mut Screen) -> Result<Vec<Str
     let started = Instant::now();
     let mut checks = Checks::default();
     screen.line("tsunagi demo: a mesh on this machine, made of real processes")?;
-    screen.act(1, "A control plane, a sidecar and four endpoints start; the rules come into force")?;
+    screen.act(
+        1,
+        "A control plane, a sidecar and four endpoints start; the rules come into force",
+    )?;
     let mesh = Mesh::start(processes).await?;
     acts::start::play(&mesh, screen, &mut checks).await?;
     screen.act(2, "10,000 requests: 90 % to v1, 10 % to v2")?;

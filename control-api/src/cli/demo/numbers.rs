@@ -46,7 +46,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(count),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         assert_eq!((share(899, 1_000), share(0, 0)), ("89.9 %".to_owned(), "-".to_owned()));
         let times = [412, 12_400, 1_234_000].map(|micros| time(Duration::from_micros(micros)));
         assert_eq!(times, ["0.41 ms", "12 ms", "1.2 s"]);

@@ -174,7 +174,7 @@ async fn watch_over(
     describe: impl FnOnce(io::Result<ExitStatus>) -> String,
 ) {
     tokio::select! {
-        _ = stopped.wait_for(|stopped| *stopped) => {
+        _ = stopped.changed() => {
             // What it keeps is thrown away with the folder: nothing to wait for.
             drop(child.kill().await);
         }

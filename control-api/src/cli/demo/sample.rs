@@ -36,7 +36,7 @@ pub(super) const VERSION_HEADER: &str = "x-sample-version";
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(in super::super) struct Options {
     /// What the endpoint calls itself
     #[arg(long)]
     name: String,
@@ -102,7 +102,9 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
 
 async fn serve(listener: TcpListener, sample: Arc<Sample>) {
     loop {
-        let Some(stream) = accept(&listener).await else { continue };
+        let Some(stream) = accept(&listener).await else {
+            continue;
+        };
         let sample = Arc::clone(&sample);
         tokio::spawn(async move {
             let open = Open::new(&sample);
@@ -115,10 +117,12 @@ async fn serve(listener: TcpListener, sample: Arc<Sample>) {
 
 async fn take_orders(listener: TcpListener, sample: Arc<Sample>) {
     loop {
-        let Some(stream) = accept(&listener).await else { continue };
+        let Some(stream) = accept(&listener).await else {
+            continue;
+        };
         let sample = Arc::clone(&sample);
         tokio::spawn(async move {
-            let order = async |request: Request<Incoming>| order(&sample, &request);
+            let order = |request: Request<Incoming>| std::future::ready(order(&sample, &request));
             serve_connection(stream, order).await;
         });
     }
@@ -135,7 +139,7 @@ async fn accept(listener: &TcpListener) -> Option<TcpStream> {
     }
 }
 
-async fn serve_connection<F>(stream: TcpStream, mut answer: impl FnMut(Request<Incoming>) -> F)
+async fn serve_connection<F>(stream: TcpStream, answer: impl Fn(Request<Incoming>) -> F)
 where
     F: Future<Output = Response<Full<Bytes>>>,
 {
@@ -146,7 +150,11 @@ where
         async { Ok::<_, Infallible>(answered.await) }
     });
     // A client that goes away is not news.
-    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+    drop(
+        http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await,
+    );
 }
 
 /// Dropping the future (the client went away) leaves the request counted as received.
@@ -175,7 +183,10 @@ fn order(sample: &Sample, request: &Request<Incoming>) -> Response<Full<Bytes>> 
         (&Method::POST, "/behaviour") => match Behaviour::parse(request.uri().query().unwrap_or_default()) {
             Ok(behaviour) => {
                 sample.behave(behaviour);
-                reply(StatusCode::OK, format!("{} answers {behaviour} from now on\n", sample.name))
+                reply(
+                    StatusCode::OK,
+                    format!("{} answers {behaviour} from now on\n", sample.name),
+                )
             }
             Err(reason) => reply(StatusCode::BAD_REQUEST, format!("{reason}\n")),
         },
@@ -207,7 +218,10 @@ impl Behaviour {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("status", status)) => {
-                    let status = status.parse::<StatusCode>().ok().filter(|status| status.as_u16() >= 200);
+                    let status = status
+                        .parse::<StatusCode>()
+                        .ok()
+                        .filter(|status| status.as_u16() >= 200);
                     behaviour.status = status.ok_or("status is a number from 200")?;
                 }
                 Some(("delay", delay)) => {

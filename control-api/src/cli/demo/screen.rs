@@ -31,10 +31,15 @@ impl Screen {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let terminal = io::stdout().is_terminal() && !dumb;
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let live = terminal && width() >= LIVE_WIDTH;
+        Self::new(Box::new(io::stdout()), live, terminal && !no_color)
+    }
+
+    pub(super) fn new(output: Box<dyn Write>, live: bool, colour: bool) -> Self {
         Self {
-            output: Box::new(io::stdout()),
-            live: terminal && width() >= LIVE_WIDTH,
-            colour: terminal && !no_color,
+            output,
+            live,
+            colour,
             drawn_lines: 0,
         }
     }
@@ -136,12 +141,7 @@ mod tests {
 
     fn shown(terminal: bool) -> String {
         let written = Written::default();
-        let mut screen = Screen {
-            output: Box::new(written.clone()),
-            live: terminal,
-            colour: terminal,
-            drawn_lines: 0,
-        };
+        let mut screen = Screen::new(Box::new(written.clone()), terminal, terminal);
         let rows = |number: &str| Rows {
             header: &["N"],
             rows: vec![vec![number.to_owned()]],

@@ -162,7 +162,11 @@ impl Tally {
     }
 
     pub(super) fn requests(&self) -> u64 {
-        self.versions.values().map(|latencies| latencies.len() as u64).sum::<u64>() + self.failed()
+        self.versions
+            .values()
+            .map(|latencies| latencies.len() as u64)
+            .sum::<u64>()
+            + self.failed()
     }
 }
 

@@ -13,29 +13,79 @@ fn service_entry(spec: &str) -> String {
 }
 
 fn workload(spec: &str) -> String {
-    format!("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata:\n  name: user-1\n  labels: {{zone: meta, app: user}}\nspec:\n{spec}")
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata:\n  name: user-1\n  labels: {{zone: meta, app: user}}\nspec:\n{spec}"
+    )
 }
 
 fn destination_rule(spec: &str) -> String {
-    format!("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: user\nspec:\n  host: user\n{spec}")
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: user\nspec:\n  host: user\n{spec}"
+    )
 }
 
 #[test]
 fn the_envelope_of_a_document_is_checked() {
-    assert_refused("kind: Service\nmetadata: {name: a}\nspec: {clusterIP: None}\n", 1, "apiVersion", "is required");
-    assert_refused("apiVersion: v1\nmetadata: {name: a}\nspec: {}\n", 1, "kind", "is required");
-    assert_refused("apiVersion: v1\nkind: Service\nspec: {clusterIP: None}\n", 1, "metadata", "is required");
-    assert_refused("apiVersion: v1\nkind: Service\nmetadata: {}\nspec: {clusterIP: None}\n", 3, "metadata.name", "is required");
-    assert_refused("apiVersion: v1\nkind: Service\nmetadata: {name: a}\n", 1, "spec", "is required");
+    assert_refused(
+        "kind: Service\nmetadata: {name: a}\nspec: {clusterIP: None}\n",
+        1,
+        "apiVersion",
+        "is required",
+    );
+    assert_refused(
+        "apiVersion: v1\nmetadata: {name: a}\nspec: {}\n",
+        1,
+        "kind",
+        "is required",
+    );
+    assert_refused(
+        "apiVersion: v1\nkind: Service\nspec: {clusterIP: None}\n",
+        1,
+        "metadata",
+        "is required",
+    );
+    assert_refused(
+        "apiVersion: v1\nkind: Service\nmetadata: {}\nspec: {clusterIP: None}\n",
+        3,
+        "metadata.name",
+        "is required",
+    );
+    assert_refused(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
+        1,
+        "spec",
+        "is required",
+    );
     assert_refused("- a\n", 1, "", "is a list, must be a mapping");
     assert_refused("text\n", 1, "", "must be a mapping");
     let wrong = "apiVersion: networking.istio.io/v2\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a], http: [{route: [{destination: {host: a}}]}]}\n";
-    assert_refused(wrong, 1, "apiVersion", "networking.istio.io/v1, networking.istio.io/v1beta1, networking.istio.io/v1alpha3");
+    assert_refused(
+        wrong,
+        1,
+        "apiVersion",
+        "networking.istio.io/v1, networking.istio.io/v1beta1, networking.istio.io/v1alpha3",
+    );
     let core = "apiVersion: v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a}\n";
     assert_refused(core, 1, "apiVersion", "DestinationRule is not in \"v1\"");
-    assert_refused("apiVersion: v1\nkind: Servce\nmetadata: {name: a}\nspec: {}\n", 2, "kind", "did you mean `Service`?");
-    assert_refused("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {}\n", 2, "kind", "not a kind");
-    for later in ["Sidecar", "Gateway", "PeerAuthentication", "AuthorizationPolicy", "RequestAuthentication"] {
+    assert_refused(
+        "apiVersion: v1\nkind: Servce\nmetadata: {name: a}\nspec: {}\n",
+        2,
+        "kind",
+        "did you mean `Service`?",
+    );
+    assert_refused(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {}\n",
+        2,
+        "kind",
+        "not a kind",
+    );
+    for later in [
+        "Sidecar",
+        "Gateway",
+        "PeerAuthentication",
+        "AuthorizationPolicy",
+        "RequestAuthentication",
+    ] {
         let text = format!("apiVersion: security.istio.io/v1\nkind: {later}\nmetadata: {{name: a}}\nspec: {{}}\n");
         assert_refused(&text, 2, "kind", "known but not supported yet");
     }
@@ -57,16 +107,38 @@ fn metadata_is_checked_and_what_a_server_adds_is_harmless() {
     ) + "status: {loadBalancer: {}}\n";
     let document = one(&text);
     assert_eq!(document.key.namespace, "shop");
-    assert_eq!(document.created, Some(Created { seconds: 1_767_323_045, nanoseconds: 0 }));
+    assert_eq!(
+        document.created,
+        Some(Created {
+            seconds: 1_767_323_045,
+            nanoseconds: 0
+        })
+    );
     assert!(document.object.get("status").is_none() && document.object["metadata"].get("managedFields").is_none());
     assert_eq!(document.object["metadata"]["annotations"]["note"], "x");
 
-    let with = |line: &str| service("  clusterIP: None\n").replace("  name: user\n", &format!("  name: user\n  {line}\n"));
-    assert_refused(&with("nmespace: x"), 5, "metadata.nmespace", "did you mean `namespace`?");
-    assert_refused(&with("namespace: Shop"), 5, "metadata.namespace", "not a namespace name");
+    let with =
+        |line: &str| service("  clusterIP: None\n").replace("  name: user\n", &format!("  name: user\n  {line}\n"));
+    assert_refused(
+        &with("nmespace: x"),
+        5,
+        "metadata.nmespace",
+        "did you mean `namespace`?",
+    );
+    assert_refused(
+        &with("namespace: Shop"),
+        5,
+        "metadata.namespace",
+        "not a namespace name",
+    );
     assert_refused(&with("namespace: 7"), 5, "metadata.namespace", "write \"7\" in quotes");
     assert_refused(&with("labels: {a: 1}"), 5, "metadata.labels.a", "write \"1\" in quotes");
-    assert_refused(&with("creationTimestamp: yesterday"), 5, "metadata.creationTimestamp", "not a time");
+    assert_refused(
+        &with("creationTimestamp: yesterday"),
+        5,
+        "metadata.creationTimestamp",
+        "not a time",
+    );
     assert_eq!(one(&with("creationTimestamp: null")).created, None);
     assert_eq!(one(&with("namespace: ''")).key.namespace, "default");
     let bad_name = service("  clusterIP: None\n").replace("name: user", "name: User_1");
@@ -85,10 +157,16 @@ fn a_service_says_where_a_service_is() {
     let text = service(
         "  selector: {app: user}\n  clusterIP: 10.0.0.7\n  clusterIPs: [10.0.0.7, 'fd00::7']\n  ipFamilies: [IPv4]\n  ipFamilyPolicy: SingleStack\n  sessionAffinity: None\n  internalTrafficPolicy: Cluster\n  type: ClusterIP\n  ports:\n  - {name: http, port: 80, targetPort: 8080, protocol: TCP}\n  - {name: admin, port: 81, targetPort: web, appProtocol: http2}\n  - {name: tcp-x, port: 82, nodePort: 30000}\n",
     );
-    let Spec::Service(service) = one(&text).spec else { panic!() };
+    let Spec::Service(service) = one(&text).spec else {
+        panic!()
+    };
     assert_eq!(service.selector.len(), 1);
     assert_eq!(service.addresses.len(), 2);
-    let ports: Vec<_> = service.ports.iter().map(|port| (port.number, port.target.clone(), port.protocol)).collect();
+    let ports: Vec<_> = service
+        .ports
+        .iter()
+        .map(|port| (port.number, port.target.clone(), port.protocol))
+        .collect();
     assert_eq!(
         ports,
         [
@@ -102,20 +180,80 @@ fn a_service_says_where_a_service_is() {
 #[test]
 fn a_service_is_refused_where_it_is_wrong() {
     let cases: [(&str, u32, &str, &str); 14] = [
-        ("  type: ExternalName\n  clusterIP: None\n", 6, "spec.type", "not supported yet: ExternalName"),
-        ("  type: Odd\n  clusterIP: None\n", 6, "spec.type", "not a type of Service"),
-        ("  clusterIP: None\n  sessionAffinity: ClientIP\n", 7, "spec.sessionAffinity", "not supported yet"),
-        ("  clusterIP: None\n  internalTrafficPolicy: Local\n", 7, "spec.internalTrafficPolicy", "not supported yet"),
+        (
+            "  type: ExternalName\n  clusterIP: None\n",
+            6,
+            "spec.type",
+            "not supported yet: ExternalName",
+        ),
+        (
+            "  type: Odd\n  clusterIP: None\n",
+            6,
+            "spec.type",
+            "not a type of Service",
+        ),
+        (
+            "  clusterIP: None\n  sessionAffinity: ClientIP\n",
+            7,
+            "spec.sessionAffinity",
+            "not supported yet",
+        ),
+        (
+            "  clusterIP: None\n  internalTrafficPolicy: Local\n",
+            7,
+            "spec.internalTrafficPolicy",
+            "not supported yet",
+        ),
         ("  selector: {app: user}\n", 5, "spec.ports", "is required"),
         ("  ports: []\n", 6, "spec.ports", "must not be empty"),
-        ("  ports:\n  - port: 0\n", 7, "spec.ports[0].port", "out of range: 1 to 65535"),
-        ("  ports:\n  - port: '80'\n", 7, "spec.ports[0].port", "must be a whole number"),
-        ("  ports:\n  - name: a\n    port: 80\n  - name: b\n    port: 80\n", 10, "spec.ports[1].port", "twice"),
-        ("  ports:\n  - port: 80\n    protocol: UDP\n", 8, "spec.ports[0].protocol", "not supported yet: UDP"),
-        ("  ports:\n  - port: 80\n    targetport: 8\n", 8, "spec.ports[0].targetport", "did you mean `targetPort`?"),
-        ("  ports:\n  - port: 80\n    targetPort: 70000\n", 8, "spec.ports[0].targetPort", "out of range"),
-        ("  clusterIP: 10.0.0\n  ports: [{port: 80}]\n", 6, "spec.clusterIP", "not an IP address"),
-        ("  clusterIP: None\n  externalName: x\n", 7, "spec.externalName", "not supported yet"),
+        (
+            "  ports:\n  - port: 0\n",
+            7,
+            "spec.ports[0].port",
+            "out of range: 1 to 65535",
+        ),
+        (
+            "  ports:\n  - port: '80'\n",
+            7,
+            "spec.ports[0].port",
+            "must be a whole number",
+        ),
+        (
+            "  ports:\n  - name: a\n    port: 80\n  - name: b\n    port: 80\n",
+            10,
+            "spec.ports[1].port",
+            "twice",
+        ),
+        (
+            "  ports:\n  - port: 80\n    protocol: UDP\n",
+            8,
+            "spec.ports[0].protocol",
+            "not supported yet: UDP",
+        ),
+        (
+            "  ports:\n  - port: 80\n    targetport: 8\n",
+            8,
+            "spec.ports[0].targetport",
+            "did you mean `targetPort`?",
+        ),
+        (
+            "  ports:\n  - port: 80\n    targetPort: 70000\n",
+            8,
+            "spec.ports[0].targetPort",
+            "out of range",
+        ),
+        (
+            "  clusterIP: 10.0.0\n  ports: [{port: 80}]\n",
+            6,
+            "spec.clusterIP",
+            "not an IP address",
+        ),
+        (
+            "  clusterIP: None\n  externalName: x\n",
+            7,
+            "spec.externalName",
+            "not supported yet",
+        ),
     ];
     for (spec, line, field, reason) in cases {
         assert_refused(&service(spec), line, field, reason);
@@ -127,7 +265,12 @@ fn several_ports_need_names_of_their_own() {
     let found = refused(&service("  ports:\n  - port: 80\n  - port: 81\n"));
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].contains("spec.ports[0].name: is required"), "{found:?}");
-    assert_refused(&service("  ports: [{name: a, port: 80}, {name: a, port: 81}]\n"), 6, "spec.ports[1].name", "twice");
+    assert_refused(
+        &service("  ports: [{name: a, port: 80}, {name: a, port: 81}]\n"),
+        6,
+        "spec.ports[1].name",
+        "twice",
+    );
 }
 
 #[test]
@@ -135,47 +278,138 @@ fn a_service_entry_lists_or_selects_its_endpoints() {
     let text = service_entry(
         "  addresses: [10.0.0.9]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  exportTo: ['*']\n  ports:\n  - {number: 80, name: http, protocol: HTTP, targetPort: 8080}\n  - {number: 81, name: grpc}\n  endpoints:\n  - {address: 127.0.0.1, ports: {http: 9001}, labels: {version: v1}, weight: 3, locality: a/b/c, serviceAccount: sa}\n",
     );
-    let Spec::ServiceEntry(entry) = one(&text).spec else { panic!() };
+    let Spec::ServiceEntry(entry) = one(&text).spec else {
+        panic!()
+    };
     assert_eq!(entry.hosts, ["user.mesh"]);
     assert_eq!(entry.ports[0].target, TargetPort::Number(8080));
-    assert_eq!((entry.ports[0].protocol, entry.ports[1].protocol), (Protocol::Http1, Protocol::Http2));
-    let ServiceEndpoints::Listed(endpoints) = entry.endpoints else { panic!() };
-    assert_eq!((endpoints[0].weight, endpoints[0].ports["http"], endpoints[0].labels["version"].as_str()), (3, 9001, "v1"));
+    assert_eq!(
+        (entry.ports[0].protocol, entry.ports[1].protocol),
+        (Protocol::Http1, Protocol::Http2)
+    );
+    let ServiceEndpoints::Listed(endpoints) = entry.endpoints else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            endpoints[0].weight,
+            endpoints[0].ports["http"],
+            endpoints[0].labels["version"].as_str()
+        ),
+        (3, 9001, "v1")
+    );
     let text = service_entry(
         "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n  workloadSelector: {labels: {app: user}}\n",
     );
-    let Spec::ServiceEntry(entry) = one(&text).spec else { panic!() };
-    assert_eq!(entry.endpoints, ServiceEndpoints::Selected([("app".into(), "user".into())].into()));
+    let Spec::ServiceEntry(entry) = one(&text).spec else {
+        panic!()
+    };
+    assert_eq!(
+        entry.endpoints,
+        ServiceEndpoints::Selected([("app".into(), "user".into())].into())
+    );
 }
 
 #[test]
 fn a_service_entry_is_refused_where_it_is_wrong() {
     let good = "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n";
     let cases: [(String, u32, &str, &str); 12] = [
-        ("  ports: [{number: 80, name: http}]\n".into(), 5, "spec.resolution", "write STATIC"),
-        (good.replace("STATIC", "DNS"), 7, "spec.resolution", "not supported yet: DNS"),
-        (good.replace("STATIC", "NONE"), 7, "spec.resolution", "not supported yet: NONE"),
-        (good.replace("STATIC", "static"), 7, "spec.resolution", "not a resolution"),
-        (format!("{good}  addresses: [10.0.0.0/8]\n"), 9, "spec.addresses[0]", "a range of addresses"),
-        (format!("{good}  exportTo: [.]\n"), 9, "spec.exportTo[0]", "not supported yet"),
-        (format!("{good}  subjectAltNames: [a]\n"), 9, "spec.subjectAltNames", "not supported yet"),
-        (format!("{good}  endpoints:\n  - address: db.example.com\n"), 10, "spec.endpoints[0].address", "a host name"),
-        (format!("{good}  endpoints:\n  - address: unix:///x\n"), 10, "spec.endpoints[0].address", "a Unix socket"),
-        (format!("{good}  endpoints:\n  - address: 10.0.0.1\n    ports: {{web: 1}}\n"), 11, "spec.endpoints[0].ports.web", "no port of this ServiceEntry"),
-        (format!("{good}  endpoints: [{{address: 10.0.0.1}}]\n  workloadSelector: {{labels: {{a: b}}}}\n"), 10, "spec.workloadSelector", "only one of"),
-        (good.replace("name: http", "name: http, protocol: UDP"), 8, "spec.ports[0].protocol", "not supported yet: UDP"),
+        (
+            "  ports: [{number: 80, name: http}]\n".into(),
+            5,
+            "spec.resolution",
+            "write STATIC",
+        ),
+        (
+            good.replace("STATIC", "DNS"),
+            7,
+            "spec.resolution",
+            "not supported yet: DNS",
+        ),
+        (
+            good.replace("STATIC", "NONE"),
+            7,
+            "spec.resolution",
+            "not supported yet: NONE",
+        ),
+        (
+            good.replace("STATIC", "static"),
+            7,
+            "spec.resolution",
+            "not a resolution",
+        ),
+        (
+            format!("{good}  addresses: [10.0.0.0/8]\n"),
+            9,
+            "spec.addresses[0]",
+            "a range of addresses",
+        ),
+        (
+            format!("{good}  exportTo: [.]\n"),
+            9,
+            "spec.exportTo[0]",
+            "not supported yet",
+        ),
+        (
+            format!("{good}  subjectAltNames: [a]\n"),
+            9,
+            "spec.subjectAltNames",
+            "not supported yet",
+        ),
+        (
+            format!("{good}  endpoints:\n  - address: db.example.com\n"),
+            10,
+            "spec.endpoints[0].address",
+            "a host name",
+        ),
+        (
+            format!("{good}  endpoints:\n  - address: unix:///x\n"),
+            10,
+            "spec.endpoints[0].address",
+            "a Unix socket",
+        ),
+        (
+            format!("{good}  endpoints:\n  - address: 10.0.0.1\n    ports: {{web: 1}}\n"),
+            11,
+            "spec.endpoints[0].ports.web",
+            "no port of this ServiceEntry",
+        ),
+        (
+            format!("{good}  endpoints: [{{address: 10.0.0.1}}]\n  workloadSelector: {{labels: {{a: b}}}}\n"),
+            10,
+            "spec.workloadSelector",
+            "only one of",
+        ),
+        (
+            good.replace("name: http", "name: http, protocol: UDP"),
+            8,
+            "spec.ports[0].protocol",
+            "not supported yet: UDP",
+        ),
     ];
     for (spec, line, field, reason) in cases {
         assert_refused(&service_entry(&spec), line, field, reason);
     }
-    assert_refused(&service_entry(good).replace("user.mesh", "'*.mesh'"), 6, "spec.hosts[0]", "a wildcard");
+    assert_refused(
+        &service_entry(good).replace("user.mesh", "'*.mesh'"),
+        6,
+        "spec.hosts[0]",
+        "a wildcard",
+    );
 }
 
 #[test]
 fn labels_of_a_workload_entry_come_from_its_spec_and_its_metadata() {
-    let text = workload("  address: 10.0.0.1\n  labels: {zone: spec, version: v1}\n  ports: {http: 8080}\n  weight: 2\n");
-    let Spec::WorkloadEntry(entry) = one(&text).spec else { panic!() };
-    let labels: Vec<_> = entry.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let text =
+        workload("  address: 10.0.0.1\n  labels: {zone: spec, version: v1}\n  ports: {http: 8080}\n  weight: 2\n");
+    let Spec::WorkloadEntry(entry) = one(&text).spec else {
+        panic!()
+    };
+    let labels: Vec<_> = entry
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     assert_eq!(labels, ["app=user", "version=v1", "zone=meta"]);
 }
 
@@ -184,11 +418,31 @@ fn a_workload_entry_is_refused_where_it_is_wrong() {
     let cases = [
         ("  labels: {a: b}\n", 6, "spec.address", "is required"),
         ("  address: 10.0.0.256\n", 7, "spec.address", "not an IP address"),
-        ("  address: 0.0.0.0\n", 7, "spec.address", "not the address of an endpoint"),
-        ("  address: 10.0.0.1\n  network: x\n", 8, "spec.network", "not supported yet"),
+        (
+            "  address: 0.0.0.0\n",
+            7,
+            "spec.address",
+            "not the address of an endpoint",
+        ),
+        (
+            "  address: 10.0.0.1\n  network: x\n",
+            8,
+            "spec.network",
+            "not supported yet",
+        ),
         ("  address: 10.0.0.1\n  weight: -1\n", 8, "spec.weight", "out of range"),
-        ("  address: 10.0.0.1\n  ports:\n    http: 0\n", 9, "spec.ports.http", "out of range"),
-        ("  address: 10.0.0.1\n  labels: {'a b': c}\n", 8, "spec.labels[a b]", "not a label key"),
+        (
+            "  address: 10.0.0.1\n  ports:\n    http: 0\n",
+            9,
+            "spec.ports.http",
+            "out of range",
+        ),
+        (
+            "  address: 10.0.0.1\n  labels: {'a b': c}\n",
+            8,
+            "spec.labels[a b]",
+            "not a label key",
+        ),
     ];
     for (spec, line, field, reason) in cases {
         assert_refused(&workload(spec), line, field, reason);
@@ -196,38 +450,62 @@ fn a_workload_entry_is_refused_where_it_is_wrong() {
 }
 
 fn policy(spec: &str) -> TrafficPolicy {
-    let Spec::DestinationRule(rule) = one(&destination_rule(spec)).spec else { panic!() };
+    let Spec::DestinationRule(rule) = one(&destination_rule(spec)).spec else {
+        panic!()
+    };
     rule.policy.unwrap()
 }
 
 #[test]
 fn istios_defaults_are_filled_into_outlier_detection() {
     let outlier = |fields: &str| {
-        policy(&format!("  trafficPolicy: {{outlierDetection: {{{fields}}}}}\n")).outlier_detection.unwrap()
+        policy(&format!("  trafficPolicy: {{outlierDetection: {{{fields}}}}}\n"))
+            .outlier_detection
+            .unwrap()
     };
     let default = outlier("");
     assert_eq!((default.consecutive_5xx, default.consecutive_gateway_errors), (5, 0));
-    assert_eq!((default.interval.as_secs(), default.base_ejection_time.as_secs()), (10, 30));
+    assert_eq!(
+        (default.interval.as_secs(), default.base_ejection_time.as_secs()),
+        (10, 30)
+    );
     assert_eq!((default.max_ejection_percent, default.min_health_percent), (10, 0));
     assert_eq!(outlier("consecutive5xxErrors: 0").consecutive_5xx, 0);
     assert_eq!(outlier("consecutiveErrors: 7").consecutive_5xx, 7);
     assert_eq!(outlier("consecutiveErrors: 0").consecutive_5xx, 5);
-    assert_eq!(outlier("consecutiveErrors: 7, consecutive5xxErrors: 3").consecutive_5xx, 3);
+    assert_eq!(
+        outlier("consecutiveErrors: 7, consecutive5xxErrors: 3").consecutive_5xx,
+        3
+    );
     let gateway = outlier("consecutiveGatewayErrors: 2");
     assert_eq!((gateway.consecutive_5xx, gateway.consecutive_gateway_errors), (5, 2));
     assert_eq!(outlier("maxEjectionPercent: 0").max_ejection_percent, 10);
-    assert_eq!(outlier("splitExternalLocalOriginErrors: true").consecutive_local_origin_failures, 5);
+    assert_eq!(
+        outlier("splitExternalLocalOriginErrors: true").consecutive_local_origin_failures,
+        5
+    );
     assert_eq!(outlier("interval: 0s").interval.as_secs(), 10);
 }
 
 #[test]
 fn http_idle_timeout_wins_over_tcps() {
     let pool = |fields: &str| {
-        policy(&format!("  trafficPolicy: {{connectionPool: {{{fields}}}}}\n")).connection_pool.unwrap()
+        policy(&format!("  trafficPolicy: {{connectionPool: {{{fields}}}}}\n"))
+            .connection_pool
+            .unwrap()
     };
-    assert_eq!(pool("tcp: {idleTimeout: 1s}").idle_timeout, Some(Duration::from_secs(1)));
-    assert_eq!(pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 2s}").idle_timeout, Some(Duration::from_secs(2)));
-    assert_eq!(pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 0s}").idle_timeout, Some(Duration::from_secs(1)));
+    assert_eq!(
+        pool("tcp: {idleTimeout: 1s}").idle_timeout,
+        Some(Duration::from_secs(1))
+    );
+    assert_eq!(
+        pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 2s}").idle_timeout,
+        Some(Duration::from_secs(2))
+    );
+    assert_eq!(
+        pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 0s}").idle_timeout,
+        Some(Duration::from_secs(1))
+    );
     assert_eq!(pool("tcp: {maxConnections: 0}").max_connections, 0);
 }
 
@@ -248,26 +526,116 @@ fn load_balancers_have_istios_names() {
 #[test]
 fn a_destination_rule_is_refused_where_it_is_wrong() {
     let cases = [
-        ("  workloadSelector: {}\n", 7, "spec.workloadSelector", "not supported yet"),
-        ("  trafficPolicy:\n    tls: {mode: DISABLE}\n", 8, "spec.trafficPolicy.tls", "not supported yet"),
-        ("  trafficPolicy:\n    portLevelSettings: [{}]\n", 8, "spec.trafficPolicy.portLevelSettings", "not supported yet"),
-        ("  trafficPolicy:\n    connectionPool:\n      tcp:\n        maxConnections: -1\n", 10, "spec.trafficPolicy.connectionPool.tcp.maxConnections", "out of range: 0 to 2147483647"),
-        ("  trafficPolicy:\n    connectionPool:\n      http:\n        h2UpgradePolicy: UPGRADE\n", 10, "spec.trafficPolicy.connectionPool.http.h2UpgradePolicy", "not supported yet"),
-        ("  trafficPolicy:\n    connectionPool:\n      tcp: {connectTimeout: 5}\n", 9, "spec.trafficPolicy.connectionPool.tcp.connectTimeout", "must be text"),
-        ("  trafficPolicy:\n    loadBalancer:\n      simple: PASSTHROUGH\n", 9, "spec.trafficPolicy.loadBalancer.simple", "not supported yet"),
-        ("  trafficPolicy:\n    loadBalancer:\n      consistentHash: {}\n", 9, "spec.trafficPolicy.loadBalancer.consistentHash", "not supported yet"),
-        ("  trafficPolicy:\n    loadBalancer:\n      simple: BEST\n", 9, "spec.trafficPolicy.loadBalancer.simple", "LEAST_REQUEST"),
-        ("  trafficPolicy:\n    outlierDetection:\n      maxEjectionPercent: 101\n", 9, "spec.trafficPolicy.outlierDetection.maxEjectionPercent", "0 to 100"),
-        ("  trafficPolicy:\n    outlierDetection:\n      interval: soon\n", 9, "spec.trafficPolicy.outlierDetection.interval", "not a duration"),
-        ("  trafficPolicy:\n    outlierDetection:\n      consecutiveLocalOriginFailures: 3\n", 9, "spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures", "splitExternalLocalOriginErrors"),
-        ("  trafficPolicy:\n    outlierDetection:\n      consecutive5xxError: 3\n", 9, "spec.trafficPolicy.outlierDetection.consecutive5xxError", "did you mean `consecutive5xxErrors`?"),
-        ("  subsets:\n  - labels: {a: b}\n", 8, "spec.subsets[0].name", "is required"),
-        ("  subsets:\n  - name: v 1\n", 8, "spec.subsets[0].name", "not a subset name"),
-        ("  subsets:\n  - name: v1\n  - name: v1\n", 9, "spec.subsets[1].name", "twice"),
-        ("  subsets:\n  - name: v1\n    labels:\n      version: 1\n", 10, "spec.subsets[0].labels.version", "write \"1\" in quotes"),
+        (
+            "  workloadSelector: {}\n",
+            7,
+            "spec.workloadSelector",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    tls: {mode: DISABLE}\n",
+            8,
+            "spec.trafficPolicy.tls",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    portLevelSettings: [{}]\n",
+            8,
+            "spec.trafficPolicy.portLevelSettings",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    connectionPool:\n      tcp:\n        maxConnections: -1\n",
+            10,
+            "spec.trafficPolicy.connectionPool.tcp.maxConnections",
+            "out of range: 0 to 2147483647",
+        ),
+        (
+            "  trafficPolicy:\n    connectionPool:\n      http:\n        h2UpgradePolicy: UPGRADE\n",
+            10,
+            "spec.trafficPolicy.connectionPool.http.h2UpgradePolicy",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    connectionPool:\n      tcp: {connectTimeout: 5}\n",
+            9,
+            "spec.trafficPolicy.connectionPool.tcp.connectTimeout",
+            "must be text",
+        ),
+        (
+            "  trafficPolicy:\n    loadBalancer:\n      simple: PASSTHROUGH\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.simple",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    loadBalancer:\n      consistentHash: {}\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.consistentHash",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    loadBalancer:\n      simple: BEST\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.simple",
+            "LEAST_REQUEST",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      maxEjectionPercent: 101\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.maxEjectionPercent",
+            "0 to 100",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      interval: soon\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.interval",
+            "not a duration",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      consecutiveLocalOriginFailures: 3\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures",
+            "splitExternalLocalOriginErrors",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      consecutive5xxError: 3\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.consecutive5xxError",
+            "did you mean `consecutive5xxErrors`?",
+        ),
+        (
+            "  subsets:\n  - labels: {a: b}\n",
+            8,
+            "spec.subsets[0].name",
+            "is required",
+        ),
+        (
+            "  subsets:\n  - name: v 1\n",
+            8,
+            "spec.subsets[0].name",
+            "not a subset name",
+        ),
+        (
+            "  subsets:\n  - name: v1\n  - name: v1\n",
+            9,
+            "spec.subsets[1].name",
+            "twice",
+        ),
+        (
+            "  subsets:\n  - name: v1\n    labels:\n      version: 1\n",
+            10,
+            "spec.subsets[0].labels.version",
+            "write \"1\" in quotes",
+        ),
     ];
     for (spec, line, field, reason) in cases {
         assert_refused(&destination_rule(spec), line, field, reason);
     }
-    assert_refused(&destination_rule("").replace("host: user", "host: '*.local'"), 6, "spec.host", "a wildcard");
+    assert_refused(
+        &destination_rule("").replace("host: user", "host: '*.local'"),
+        6,
+        "spec.host",
+        "a wildcard",
+    );
 }

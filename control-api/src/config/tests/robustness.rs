@@ -9,7 +9,10 @@ use super::*;
 
 #[test]
 fn every_problem_of_every_document_is_reported() {
-    let text = ISSUE.replace("weight: 90", "weight: -90").replace("interval: 30s", "interval: 30").replace("subset: v2\n      weight: 100", "subsett: v2\n      weight: 100");
+    let text = ISSUE
+        .replace("weight: 90", "weight: -90")
+        .replace("interval: 30s", "interval: 30")
+        .replace("subset: v2\n      weight: 100", "subsett: v2\n      weight: 100");
     let found = refused(&text);
     assert_eq!(
         found,
@@ -23,11 +26,20 @@ fn every_problem_of_every_document_is_reported() {
 
 #[test]
 fn a_broken_document_does_not_hide_the_others_problems() {
-    let text = format!("a: [1\n---\n{}", ISSUE.replace("- user-service\n  http", "- '*'\n  http"));
+    let text = format!(
+        "a: [1\n---\n{}",
+        ISSUE.replace("- user-service\n  http", "- '*'\n  http")
+    );
     let found = refused(&text);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].starts_with("a.yaml:") && found[0].contains("not YAML"), "{found:?}");
-    assert!(found[1].starts_with("a.yaml:9: VirtualService/user-service: spec.hosts[0]: "), "{found:?}");
+    assert!(
+        found[0].starts_with("a.yaml:") && found[0].contains("not YAML"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].starts_with("a.yaml:9: VirtualService/user-service: spec.hosts[0]: "),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -37,20 +49,34 @@ fn lists_are_taken_apart() {
     let found = refused(list);
     assert!(found[0].starts_with("a.yaml:12: Service/b: "), "{found:?}");
     let documents = parsed(&list.replace(", clusterIp: None", ""));
-    let origins: Vec<_> = documents.iter().map(|document| (document.key.name.as_str(), document.origin.line)).collect();
+    let origins: Vec<_> = documents
+        .iter()
+        .map(|document| (document.key.name.as_str(), document.origin.line))
+        .collect();
     assert_eq!(origins, [("a", 5), ("b", 9)]);
     let typed = "apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: {name: a}\n  spec: {clusterIP: None}\n";
     assert_eq!(one(typed).key.to_string(), "Service/default/a");
     assert!(parsed("apiVersion: v1\nkind: List\nitems: []\n").is_empty());
     assert_refused("apiVersion: v1\nkind: List\nitems: x\n", 3, "items", "must be a list");
     assert_refused("apiVersion: v1\nkind: List\nitem: []\n", 3, "item", "unknown field");
-    assert_refused("kind: List\nitems:\n- kind: List\n  items: []\n", 3, "items[0]", "inside a list");
-    assert_refused("apiVersion: v1\nkind: OddList\nmetadata: {name: a}\nspec: {}\n", 2, "kind", "not a kind");
+    assert_refused(
+        "kind: List\nitems:\n- kind: List\n  items: []\n",
+        3,
+        "items[0]",
+        "inside a list",
+    );
+    assert_refused(
+        "apiVersion: v1\nkind: OddList\nmetadata: {name: a}\nspec: {}\n",
+        2,
+        "kind",
+        "not a kind",
+    );
 }
 
 #[test]
 fn json_is_taken_like_yaml() {
-    let json = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"},"spec":{"ports":[{"port":80,"tragetPort":1}]}}"#;
+    let json =
+        r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"},"spec":{"ports":[{"port":80,"tragetPort":1}]}}"#;
     assert_refused(json, 1, "spec.ports[0].tragetPort", "did you mean `targetPort`?");
     assert_eq!(one(&json.replace("tragetPort", "targetPort")).key.name, "a");
     let pretty = serde_json::to_string_pretty(&one(&json.replace("tragetPort", "targetPort")).object).unwrap();
@@ -60,7 +86,12 @@ fn json_is_taken_like_yaml() {
 #[test]
 fn one_key_twice_in_one_text_is_refused() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: None}\n";
-    assert_refused(&format!("{service}---\n{service}"), 6, "metadata.name", "is there already, on line 1");
+    assert_refused(
+        &format!("{service}---\n{service}"),
+        6,
+        "metadata.name",
+        "is there already, on line 1",
+    );
     let elsewhere = service.replace("{name: a}", "{name: a, namespace: b}");
     assert_eq!(parsed(&format!("{service}---\n{elsewhere}")).len(), 2);
 }
@@ -71,8 +102,14 @@ fn duplicate_keys_and_anchors_keep_their_lines() {
     assert_refused(&text, 27, "", "the key \"weight\" is there already, on line 26");
     assert!(refused(&text)[0].starts_with("a.yaml:27: VirtualService/user-service: "));
     let anchored = ISSUE
-        .replace("    - destination:\n        host: user-service\n        subset: v1\n", "    - destination: &to\n        host: user-service\n        subset: v1\n")
-        .replace("    - destination:\n        host: user-service\n        subset: v2\n      weight: 10\n", "    - destination:\n        <<: *to\n        subset: v2\n      weight: 10\n");
+        .replace(
+            "    - destination:\n        host: user-service\n        subset: v1\n",
+            "    - destination: &to\n        host: user-service\n        subset: v1\n",
+        )
+        .replace(
+            "    - destination:\n        host: user-service\n        subset: v2\n      weight: 10\n",
+            "    - destination:\n        <<: *to\n        subset: v2\n      weight: 10\n",
+        );
     assert_ne!(anchored, ISSUE);
     let (plain, anchored) = (parsed(ISSUE), parsed(&anchored));
     assert_eq!(plain[0].spec, anchored[0].spec);
@@ -111,7 +148,10 @@ fn long_values_and_names_make_short_messages() {
 
 #[test]
 fn many_problems_are_cut() {
-    let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{clusterIP: None, ports: [{}]}}\n", "x,".repeat(100_000));
+    let text = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{clusterIP: None, ports: [{}]}}\n",
+        "x,".repeat(100_000)
+    );
     assert!(refused(&text).len() <= 1000);
     let documents = "a: 1\n---\n".repeat(20_000);
     assert_eq!(refused(&documents).len(), 1000);
@@ -160,9 +200,46 @@ spec:
 
 /// Pieces that meet the edges of YAML and of the readers.
 const PIECES: [&str; 40] = [
-    "\n", "\t", "---\n", "...\n", "&a ", "*a", "<<: *a", "!!str ", "!x ", "{", "}", "[", "]", ": ", "- ", "? ", "| ", "> ", "|\n",
-    "'", "\"", "\\", "#", "%YAML 1.2\n", "%", "\u{feff}", "\u{0}", "\u{85}", "é", "\u{1F600}", "-1", "1e999", "0x", "null", "true",
-    "9999999999999999999999", "''", "\r", "kind: List\nitems:\n", "  ",
+    "\n",
+    "\t",
+    "---\n",
+    "...\n",
+    "&a ",
+    "*a",
+    "<<: *a",
+    "!!str ",
+    "!x ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ": ",
+    "- ",
+    "? ",
+    "| ",
+    "> ",
+    "|\n",
+    "'",
+    "\"",
+    "\\",
+    "#",
+    "%YAML 1.2\n",
+    "%",
+    "\u{feff}",
+    "\u{0}",
+    "\u{85}",
+    "é",
+    "\u{1F600}",
+    "-1",
+    "1e999",
+    "0x",
+    "null",
+    "true",
+    "9999999999999999999999",
+    "''",
+    "\r",
+    "kind: List\nitems:\n",
+    "  ",
 ];
 
 fn damage(text: &str, random: &mut StdRng) -> String {
@@ -207,9 +284,14 @@ pub(crate) fn damage_and_read(seed: u64, rounds: usize) -> usize {
             }
             Err(problems) => {
                 assert!(!problems.is_empty(), "{text}");
-                let last = text.lines().count() as u32 + text.matches(['\r', '\u{85}', '\u{2028}', '\u{2029}']).count() as u32 + 1;
+                let last = text.lines().count() as u32
+                    + text.matches(['\r', '\u{85}', '\u{2028}', '\u{2029}']).count() as u32
+                    + 1;
                 for problem in problems {
-                    assert!(!problem.reason.is_empty() && !problem.to_string().contains('\n'), "{problem}\n{text}");
+                    assert!(
+                        !problem.reason.is_empty() && !problem.to_string().contains('\n'),
+                        "{problem}\n{text}"
+                    );
                     assert!((1..=last).contains(&problem.line), "{problem}\n{text}");
                 }
             }

@@ -11,7 +11,9 @@ fn rule(http: &str) -> String {
 
 /// A rule with this `match` item, whose first field is on line 9.
 fn matching(item: &str) -> String {
-    rule(&format!("  - match:\n    - {item}\n    route: [{{destination: {{host: user}}}}]\n"))
+    rule(&format!(
+        "  - match:\n    - {item}\n    route: [{{destination: {{host: user}}}}]\n"
+    ))
 }
 
 /// A rule with a route and this field, on line 9.
@@ -20,7 +22,9 @@ fn with(field: &str) -> String {
 }
 
 fn read(text: &str) -> VirtualService {
-    let Spec::VirtualService(rule) = one(text).spec else { panic!() };
+    let Spec::VirtualService(rule) = one(text).spec else {
+        panic!()
+    };
     rule
 }
 
@@ -30,19 +34,49 @@ fn read_match(item: &str) -> HttpMatch {
 
 #[test]
 fn hosts_are_resolved_in_the_namespace_of_the_rule() {
-    let text = with("name: x").replace("[user]", "[user, User, user.other, user.other.svc.cluster.local., example.com]");
+    let text = with("name: x").replace(
+        "[user]",
+        "[user, User, user.other, user.other.svc.cluster.local., example.com]",
+    );
     let text = text.replace("  name: user\n", "  name: user\n  namespace: shop\n");
     let rule = read(&text);
     assert_eq!(
         rule.hosts,
-        ["user.shop.svc.cluster.local", "user.other", "user.other.svc.cluster.local", "example.com"]
+        [
+            "user.shop.svc.cluster.local",
+            "user.other",
+            "user.other.svc.cluster.local",
+            "example.com"
+        ]
     );
     assert_eq!(rule.http[0].route[0].host, "user.shop.svc.cluster.local");
-    for (host, reason) in [("'*'", "a wildcard"), ("'*.com'", "a wildcard"), ("10.0.0.1", "an IP address"), ("'a:80'", "not a host name"), ("a..b", "not a host name"), ("''", "must not be empty")] {
-        assert_refused(&with("name: x").replace("[user]", &format!("[{host}]")), 6, "spec.hosts[0]", reason);
+    for (host, reason) in [
+        ("'*'", "a wildcard"),
+        ("'*.com'", "a wildcard"),
+        ("10.0.0.1", "an IP address"),
+        ("'a:80'", "not a host name"),
+        ("a..b", "not a host name"),
+        ("''", "must not be empty"),
+    ] {
+        assert_refused(
+            &with("name: x").replace("[user]", &format!("[{host}]")),
+            6,
+            "spec.hosts[0]",
+            reason,
+        );
     }
-    assert_refused(&with("name: x").replace("[user]", "[]"), 6, "spec.hosts", "must not be empty");
-    assert_refused(&with("name: x").replace("  hosts: [user]\n", ""), 5, "spec.hosts", "is required");
+    assert_refused(
+        &with("name: x").replace("[user]", "[]"),
+        6,
+        "spec.hosts",
+        "must not be empty",
+    );
+    assert_refused(
+        &with("name: x").replace("  hosts: [user]\n", ""),
+        5,
+        "spec.hosts",
+        "is required",
+    );
 }
 
 #[test]
@@ -57,17 +91,48 @@ fn only_the_mesh_and_everywhere_are_supported() {
 
 #[test]
 fn known_fields_that_are_not_supported_yet_are_refused_by_name() {
-    for field in ["fault: {}", "mirror: {host: x}", "mirrors: [{}]", "mirrorPercentage: {value: 1}", "corsPolicy: {}", "rewrite: {uri: /}"] {
+    for field in [
+        "fault: {}",
+        "mirror: {host: x}",
+        "mirrors: [{}]",
+        "mirrorPercentage: {value: 1}",
+        "corsPolicy: {}",
+        "rewrite: {uri: /}",
+    ] {
         let name = field.split(':').next().unwrap();
-        assert_refused(&with(field), 9, &format!("spec.http[0].{name}"), "known but not supported yet");
+        assert_refused(
+            &with(field),
+            9,
+            &format!("spec.http[0].{name}"),
+            "known but not supported yet",
+        );
     }
-    for action in ["redirect: {uri: /}", "directResponse: {status: 200}", "delegate: {name: x}"] {
+    for action in [
+        "redirect: {uri: /}",
+        "directResponse: {status: 200}",
+        "delegate: {name: x}",
+    ] {
         let name = action.split(':').next().unwrap();
-        assert_refused(&rule(&format!("  - {action}\n")), 8, &format!("spec.http[0].{name}"), "known but not supported yet");
+        assert_refused(
+            &rule(&format!("  - {action}\n")),
+            8,
+            &format!("spec.http[0].{name}"),
+            "known but not supported yet",
+        );
     }
-    for field in ["scheme: {exact: http}", "sourceLabels: {a: b}", "sourceNamespace: x", "statPrefix: x"] {
+    for field in [
+        "scheme: {exact: http}",
+        "sourceLabels: {a: b}",
+        "sourceNamespace: x",
+        "statPrefix: x",
+    ] {
         let name = field.split(':').next().unwrap();
-        assert_refused(&matching(field), 9, &format!("spec.http[0].match[0].{name}"), "known but not supported yet");
+        assert_refused(
+            &matching(field),
+            9,
+            &format!("spec.http[0].match[0].{name}"),
+            "known but not supported yet",
+        );
     }
     for part in ["tls: [{}]", "tcp: [{}]"] {
         let name = part.split(':').next().unwrap();
@@ -80,19 +145,59 @@ fn known_fields_that_are_not_supported_yet_are_refused_by_name() {
 
 #[test]
 fn an_unknown_field_is_refused_with_a_suggestion() {
-    assert_refused(&with("timout: 1s"), 9, "spec.http[0].timout", "unknown field, did you mean `timeout`?");
-    assert_refused(&with("time_out: 1s"), 9, "spec.http[0].time_out", "did you mean `timeout`?");
-    assert_refused(&matching("header: {}"), 9, "spec.http[0].match[0].header", "did you mean `headers`?");
-    assert_refused(&matching("uri: {exakt: /}"), 9, "spec.http[0].match[0].uri.exakt", "did you mean `exact`?");
+    assert_refused(
+        &with("timout: 1s"),
+        9,
+        "spec.http[0].timout",
+        "unknown field, did you mean `timeout`?",
+    );
+    assert_refused(
+        &with("time_out: 1s"),
+        9,
+        "spec.http[0].time_out",
+        "did you mean `timeout`?",
+    );
+    assert_refused(
+        &matching("header: {}"),
+        9,
+        "spec.http[0].match[0].header",
+        "did you mean `headers`?",
+    );
+    assert_refused(
+        &matching("uri: {exakt: /}"),
+        9,
+        "spec.http[0].match[0].uri.exakt",
+        "did you mean `exact`?",
+    );
 }
 
 #[test]
 fn a_rule_needs_a_destination() {
     assert_refused(&rule("  - name: x\n"), 8, "spec.http[0].route", "is required");
-    assert_refused(&rule("  - name: x\n    route: []\n"), 9, "spec.http[0].route", "must not be empty");
-    assert_refused(&rule("  - route:\n    - weight: 1\n"), 9, "spec.http[0].route[0].destination", "is required");
-    assert_refused(&rule("  - route:\n    - destination: {subset: v1}\n"), 9, "spec.http[0].route[0].destination.host", "is required");
-    assert_refused(&rule("  []\n").replace("http:\n  []", "http: []"), 7, "spec.http", "must not be empty");
+    assert_refused(
+        &rule("  - name: x\n    route: []\n"),
+        9,
+        "spec.http[0].route",
+        "must not be empty",
+    );
+    assert_refused(
+        &rule("  - route:\n    - weight: 1\n"),
+        9,
+        "spec.http[0].route[0].destination",
+        "is required",
+    );
+    assert_refused(
+        &rule("  - route:\n    - destination: {subset: v1}\n"),
+        9,
+        "spec.http[0].route[0].destination.host",
+        "is required",
+    );
+    assert_refused(
+        &rule("  []\n").replace("http:\n  []", "http: []"),
+        7,
+        "spec.http",
+        "must not be empty",
+    );
     assert_refused(&rule("").replace("  http:\n", ""), 5, "spec.http", "is required");
 }
 
@@ -108,21 +213,59 @@ fn weights_are_relative_and_need_not_be_100() {
     assert_eq!(weights(&two("weight: 0", "weight: 3")), [0, 3]);
     assert_eq!(weights(&two("weight: null", "weight: 3")), [0, 3]);
     assert_eq!(weights(&with("name: x")), [0]);
-    assert_refused(&two("weight: 0", "weight: 0"), 8, "spec.http[0].route", "total destination weight = 0");
-    assert_refused(&two("weight: 0", "headers: {}"), 8, "spec.http[0].route", "total destination weight = 0");
-    assert_refused(&two("weight: -1", "weight: 3"), 10, "spec.http[0].route[0].weight", "out of range");
-    assert_refused(&two("weight: 2147483648", "weight: 3"), 10, "spec.http[0].route[0].weight", "out of range");
-    assert_refused(&two("weight: 1.5", "weight: 3"), 10, "spec.http[0].route[0].weight", "whole number");
-    assert_refused(&two("weight: '1'", "weight: 3"), 10, "spec.http[0].route[0].weight", "whole number");
+    assert_refused(
+        &two("weight: 0", "weight: 0"),
+        8,
+        "spec.http[0].route",
+        "total destination weight = 0",
+    );
+    assert_refused(
+        &two("weight: 0", "headers: {}"),
+        8,
+        "spec.http[0].route",
+        "total destination weight = 0",
+    );
+    assert_refused(
+        &two("weight: -1", "weight: 3"),
+        10,
+        "spec.http[0].route[0].weight",
+        "out of range",
+    );
+    assert_refused(
+        &two("weight: 2147483648", "weight: 3"),
+        10,
+        "spec.http[0].route[0].weight",
+        "out of range",
+    );
+    assert_refused(
+        &two("weight: 1.5", "weight: 3"),
+        10,
+        "spec.http[0].route[0].weight",
+        "whole number",
+    );
+    assert_refused(
+        &two("weight: '1'", "weight: 3"),
+        10,
+        "spec.http[0].route[0].weight",
+        "whole number",
+    );
     let many = "    - {destination: {host: a}, weight: 2147483647}\n".repeat(3);
-    assert_refused(&rule(&format!("  - route:\n{many}")), 8, "spec.http[0].route", "total destination weight");
+    assert_refused(
+        &rule(&format!("  - route:\n{many}")),
+        8,
+        "spec.http[0].route",
+        "total destination weight",
+    );
 }
 
 #[test]
 fn a_destination_has_a_host_a_subset_and_a_port() {
     let text = rule("  - route:\n    - destination: {host: a.b, subset: V1, port: {number: 8080}}\n");
     let to = read(&text).http[0].route[0].clone();
-    assert_eq!((to.host.as_str(), to.subset.as_str(), to.port), ("a.b", "V1", Some(8080)));
+    assert_eq!(
+        (to.host.as_str(), to.subset.as_str(), to.port),
+        ("a.b", "V1", Some(8080))
+    );
     for (destination, field, reason) in [
         ("{host: '*.x'}", "host", "a wildcard"),
         ("{host: a, port: 80}", "port", "must be a mapping"),
@@ -137,7 +280,9 @@ fn a_destination_has_a_host_a_subset_and_a_port() {
 
 #[test]
 fn header_matches_have_istios_small_print() {
-    let item = read_match("headers: {X-Any: {}, x-Star: {regex: '*'}, x-empty: {exact: ''}, a: {prefix: v}, b: {regex: 'v[12]'}}");
+    let item = read_match(
+        "headers: {X-Any: {}, x-Star: {regex: '*'}, x-empty: {exact: ''}, a: {prefix: v}, b: {regex: 'v[12]'}}",
+    );
     assert_eq!(
         item.headers,
         [
@@ -159,12 +304,28 @@ fn header_matches_have_istios_small_print() {
         ("headers: {x: {regex: '[a&&b]'}}", "headers.x.regex", "ambiguous"),
         ("headers: {x: v2}", "headers.x", "must be a mapping"),
         ("headers: {'a b': {}}", "headers[a b]", "not a header name"),
-        ("headers: {':method': {exact: GET}}", "headers[:method]", "a pseudo-header"),
-        ("headers: {'@request.auth.claims.x': {exact: y}}", "headers[@request.auth.claims.x]", "claims"),
+        (
+            "headers: {':method': {exact: GET}}",
+            "headers[:method]",
+            "a pseudo-header",
+        ),
+        (
+            "headers: {'@request.auth.claims.x': {exact: y}}",
+            "headers[@request.auth.claims.x]",
+            "claims",
+        ),
         ("headers: {uri: {exact: /}}", "headers.uri", "use the field `uri`"),
         ("headers: {x: {}, X: {}}", "headers.x", "twice"),
-        ("withoutHeaders: {x: {regex: '('}}", "withoutHeaders.x.regex", "unclosed group"),
-        ("queryParams: {x: {exact: true}}", "queryParams.x.exact", "write \"true\" in quotes"),
+        (
+            "withoutHeaders: {x: {regex: '('}}",
+            "withoutHeaders.x.regex",
+            "unclosed group",
+        ),
+        (
+            "queryParams: {x: {exact: true}}",
+            "queryParams.x.exact",
+            "write \"true\" in quotes",
+        ),
     ] {
         assert_refused(&matching(item), 9, &at(field), reason);
     }
@@ -172,10 +333,15 @@ fn header_matches_have_istios_small_print() {
 
 #[test]
 fn the_other_matches_are_read_as_istio_does() {
-    let item = read_match("{name: m, uri: {prefix: /a}, ignoreUriCase: true, method: {exact: GET}, authority: {exact: a.b}, port: 80, queryParams: {b: {exact: ''}, a: {}}, withoutHeaders: {X: {}}, gateways: [mesh]}");
+    let item = read_match(
+        "{name: m, uri: {prefix: /a}, ignoreUriCase: true, method: {exact: GET}, authority: {exact: a.b}, port: 80, queryParams: {b: {exact: ''}, a: {}}, withoutHeaders: {X: {}}, gateways: [mesh]}",
+    );
     assert_eq!(item.uri, Some(StringMatch::Prefix("/a".into())));
     assert_eq!((item.port, item.ignore_uri_case), (Some(80), true));
-    assert_eq!(item.query_params, [("a".into(), None), ("b".into(), Some(StringMatch::Exact("".into())))]);
+    assert_eq!(
+        item.query_params,
+        [("a".into(), None), ("b".into(), Some(StringMatch::Exact("".into())))]
+    );
     assert_eq!(item.without_headers, [("x".into(), None)]);
     assert_eq!(read_match("{}"), HttpMatch::default());
     let at = |inner: &str| format!("spec.http[0].match[0].{inner}");
@@ -195,19 +361,43 @@ fn the_other_matches_are_read_as_istio_does() {
 
 #[test]
 fn header_operations_cannot_break_a_connection() {
-    let headers = read(&with("headers: {request: {set: {X-B: 50%% off, x-a: v}, add: {c: d}, remove: [Z, y]}, response: {remove: [server]}}")).http[0].headers.clone();
-    assert_eq!(headers.request.set, [("x-a".into(), "v".into()), ("x-b".into(), "50% off".into())]);
+    let headers = read(&with(
+        "headers: {request: {set: {X-B: 50%% off, x-a: v}, add: {c: d}, remove: [Z, y]}, response: {remove: [server]}}",
+    ))
+    .http[0]
+        .headers
+        .clone();
+    assert_eq!(
+        headers.request.set,
+        [("x-a".into(), "v".into()), ("x-b".into(), "50% off".into())]
+    );
     assert_eq!(headers.request.remove, ["y", "z"]);
     assert_eq!(headers.response.remove, ["server"]);
     let at = |inner: &str| format!("spec.http[0].headers.{inner}");
     for (operations, field, reason) in [
         ("request: {set: {Host: x}}", "request.set.Host", "not supported yet"),
-        ("request: {set: {':authority': x}}", "request.set[:authority]", "not supported yet"),
-        ("request: {remove: [Connection]}", "request.remove[0]", "frames the message"),
-        ("response: {add: {Transfer-Encoding: x}}", "response.add.Transfer-Encoding", "frames the message"),
+        (
+            "request: {set: {':authority': x}}",
+            "request.set[:authority]",
+            "not supported yet",
+        ),
+        (
+            "request: {remove: [Connection]}",
+            "request.remove[0]",
+            "frames the message",
+        ),
+        (
+            "response: {add: {Transfer-Encoding: x}}",
+            "response.add.Transfer-Encoding",
+            "frames the message",
+        ),
         ("request: {set: {x: '%REQ(a)%'}}", "request.set.x", "formatters"),
         ("request: {set: {x: '100%'}}", "request.set.x", "formatters"),
-        ("request: {set: {x: \"a\\nb\"}}", "request.set.x", "a character that a header cannot have"),
+        (
+            "request: {set: {x: \"a\\nb\"}}",
+            "request.set.x",
+            "a character that a header cannot have",
+        ),
         ("request: {set: {'x y': a}}", "request.set[x y]", "not a header name"),
         ("request: {set: {x: 1}}", "request.set.x", "write \"1\" in quotes"),
         ("request: {set: {x: a, X: b}}", "request.set.x", "twice"),
@@ -227,21 +417,51 @@ fn timeouts_and_retries_are_istios() {
     assert_eq!(read_rule("name: x").retries, None);
     let retries = read_rule("retries: {attempts: 3, perTryTimeout: 2s, retryOn: '5xx, reset ,503,gateway-error,503', backoff: 10ms, retryIgnorePreviousHosts: false}").retries.unwrap();
     assert_eq!(retries.retry_on, ["503", "5xx", "gateway-error", "reset"]);
-    assert_eq!((retries.attempts, retries.per_try_timeout), (3, Some(Duration::from_secs(2))));
-    assert_eq!((retries.backoff, retries.ignore_previous_hosts), (Some(Duration::from_millis(10)), Some(false)));
+    assert_eq!(
+        (retries.attempts, retries.per_try_timeout),
+        (3, Some(Duration::from_secs(2)))
+    );
+    assert_eq!(
+        (retries.backoff, retries.ignore_previous_hosts),
+        (Some(Duration::from_millis(10)), Some(false))
+    );
     for (field, at, reason) in [
         ("timeout: 1", "timeout", "must be text"),
         ("timeout: 5 s", "timeout", "not a duration"),
         ("timeout: -1s", "timeout", "negative"),
         ("timeout: 10us", "timeout", "at least 1ms"),
         ("retries: {attempts: -1}", "retries.attempts", "out of range"),
-        ("retries: {attempts: 0, retryOn: 5xx}", "retries.attempts", "turns retries off"),
+        (
+            "retries: {attempts: 0, retryOn: 5xx}",
+            "retries.attempts",
+            "turns retries off",
+        ),
         ("retries: {perTryTimeout: 1s}", "retries.attempts", "turns retries off"),
-        ("retries: {attempts: 1, retryOn: 5xxx}", "retries.retryOn", "did you mean `5xx`?"),
-        ("retries: {attempts: 1, retryOn: '5xx,,reset'}", "retries.retryOn", "neither a retry condition"),
-        ("retries: {attempts: 1, retryOn: '700'}", "retries.retryOn", "neither a retry condition"),
-        ("retries: {attempts: 1, retryOn: retriable-headers}", "retries.retryOn", "not supported yet"),
-        ("retries: {attempts: 1, retryRemoteLocalities: true}", "retries.retryRemoteLocalities", "not supported yet"),
+        (
+            "retries: {attempts: 1, retryOn: 5xxx}",
+            "retries.retryOn",
+            "did you mean `5xx`?",
+        ),
+        (
+            "retries: {attempts: 1, retryOn: '5xx,,reset'}",
+            "retries.retryOn",
+            "neither a retry condition",
+        ),
+        (
+            "retries: {attempts: 1, retryOn: '700'}",
+            "retries.retryOn",
+            "neither a retry condition",
+        ),
+        (
+            "retries: {attempts: 1, retryOn: retriable-headers}",
+            "retries.retryOn",
+            "not supported yet",
+        ),
+        (
+            "retries: {attempts: 1, retryRemoteLocalities: true}",
+            "retries.retryRemoteLocalities",
+            "not supported yet",
+        ),
     ] {
         assert_refused(&with(field), 9, &format!("spec.http[0].{at}"), reason);
     }
@@ -249,9 +469,32 @@ fn timeouts_and_retries_are_istios() {
 
 #[test]
 fn every_retry_condition_that_is_taken_is_one_that_a_proxy_takes() {
-    for condition in ["5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "refused-stream", "retriable-4xx", "retriable-status-codes", "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable", "418"] {
-        let retries = read(&with(&format!("retries: {{attempts: 1, retryOn: '{condition}'}}"))).http.remove(0).retries.unwrap();
-        let wire = tsunagi_proto::wire::mesh::RetryPolicy { attempts: 1, retry_on: retries.retry_on, ..Default::default() };
+    for condition in [
+        "5xx",
+        "gateway-error",
+        "reset",
+        "reset-before-request",
+        "connect-failure",
+        "refused-stream",
+        "retriable-4xx",
+        "retriable-status-codes",
+        "cancelled",
+        "deadline-exceeded",
+        "internal",
+        "resource-exhausted",
+        "unavailable",
+        "418",
+    ] {
+        let retries = read(&with(&format!("retries: {{attempts: 1, retryOn: '{condition}'}}")))
+            .http
+            .remove(0)
+            .retries
+            .unwrap();
+        let wire = tsunagi_proto::wire::mesh::RetryPolicy {
+            attempts: 1,
+            retry_on: retries.retry_on,
+            ..Default::default()
+        };
         assert!(tsunagi_proto::model::RetryPolicy::try_from(wire).is_ok(), "{condition}");
     }
 }

@@ -29,7 +29,10 @@ fn limit(value: u32) -> String {
 
 fn limit_for(world: &World, client: &str) -> u32 {
     let host = host_for(world, USER, client);
-    cluster(&host, "user-service", "v1").connection_pool.map(|pool| pool.max_connections).unwrap_or_default()
+    cluster(&host, "user-service", "v1")
+        .connection_pool
+        .map(|pool| pool.max_connections)
+        .unwrap_or_default()
 }
 
 #[test]
@@ -39,7 +42,11 @@ fn the_clients_namespace_goes_before_the_services_and_that_before_the_root() {
     let client = destination_rule("shop", "client", &limit(3));
     let limits = |text: String| {
         let world = world(&text);
-        assert_eq!((world.problems(), world.warnings()), (Vec::<Problem>::new(), Vec::<String>::new()), "{text}");
+        assert_eq!(
+            (world.problems(), world.warnings()),
+            (Vec::<Problem>::new(), Vec::<String>::new()),
+            "{text}"
+        );
         ["default", "shop", "other", "istio-system"].map(|client| limit_for(&world, client))
     };
     assert_eq!(limits(format!("{HOST}{root}")), [1, 1, 1, 1]);
@@ -65,12 +72,21 @@ fn a_clients_rule_hides_the_subsets_of_the_owner() {
     let owner = destination_rule("default", "owner", &limit(2));
     let client = destination_rule("shop", "client", "subsets: [{name: v9}]");
     let world = world(&format!("{HOST}{owner}{client}"));
-    assert_eq!(cluster_names(&host_for(&world, USER, "default")), ["80||user-service", "80|v1|user-service"]);
+    assert_eq!(
+        cluster_names(&host_for(&world, USER, "default")),
+        ["80||user-service", "80|v1|user-service"]
+    );
     assert_eq!(cluster_names(&host_for(&world, USER, "shop")), ["80||user-service"]);
     let warnings = world.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("no subset v1 (it has v9, by DestinationRule/shop/client)"), "{warnings:?}");
-    assert!(warnings[0].ends_with("503 NC for clients of namespace shop"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("no subset v1 (it has v9, by DestinationRule/shop/client)"),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[0].ends_with("503 NC for clients of namespace shop"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -100,12 +116,18 @@ fn a_subset_inherits_block_by_block() {
 #[test]
 fn rules_of_one_host_and_namespace_are_merged_the_oldest_first() {
     let aged = |name: &str, day: u32, spec: &str| {
-        destination_rule("default", name, spec)
-            .replace("namespace: default", &format!("namespace: default, creationTimestamp: '2026-01-0{day}T00:00:00Z'"))
+        destination_rule("default", name, spec).replace(
+            "namespace: default",
+            &format!("namespace: default, creationTimestamp: '2026-01-0{day}T00:00:00Z'"),
+        )
     };
     let text = format!(
         "{HOST}{}{}{}",
-        aged("a", 3, "trafficPolicy: {connectionPool: {tcp: {maxConnections: 3}}}\n  subsets: [{name: v1, labels: {v: late}}, {name: v3}]"),
+        aged(
+            "a",
+            3,
+            "trafficPolicy: {connectionPool: {tcp: {maxConnections: 3}}}\n  subsets: [{name: v1, labels: {v: late}}, {name: v3}]"
+        ),
         aged("b", 1, "subsets: [{name: v1, labels: {v: early}}]"),
         aged("c", 2, "trafficPolicy: {connectionPool: {tcp: {maxConnections: 2}}}"),
     );
@@ -146,7 +168,12 @@ spec:
 #[test]
 fn a_rule_for_a_host_that_is_not_there_is_a_warning() {
     let text = destination_rule("default", "d", &limit(1));
-    assert_eq!(world(&text).warnings(), [format!("DestinationRule/default/d: spec.host: no service has the host {USER}")]);
+    assert_eq!(
+        world(&text).warnings(),
+        [format!(
+            "DestinationRule/default/d: spec.host: no service has the host {USER}"
+        )]
+    );
     assert!(world(&text).host(USER, "default").is_none());
     assert!(world(&text).host_names().is_empty());
 }

@@ -32,7 +32,10 @@ fn to(destination: &str) -> String {
 
 fn clusters(destination: &str) -> Vec<String> {
     let world = world(&format!("{TWO}{}", rule("r", "user-service", &to(destination))));
-    cluster_names(&host(&world, USER)).into_iter().filter(|name| !name.ends_with("|user-service")).collect()
+    cluster_names(&host(&world, USER))
+        .into_iter()
+        .filter(|name| !name.ends_with("|user-service"))
+        .collect()
 }
 
 #[test]
@@ -49,23 +52,38 @@ fn a_destination_without_a_port_means_the_sole_one_else_the_clients() {
 fn the_plain_clusters_of_every_port_are_always_there() {
     let world = world(&format!("{TWO}{}", rule("r", "user-service", &to("host: sole"))));
     let host = host(&world, USER);
-    assert_eq!(cluster_names(&host), ["7||sole", "80||user-service", "81||user-service"]);
+    assert_eq!(
+        cluster_names(&host),
+        ["7||sole", "80||user-service", "81||user-service"]
+    );
     assert_eq!(cluster(&host, "sole", "").protocol(), mesh::Protocol::Http2);
-    assert_eq!(*world.reaches(USER, "x"), ["sole.default.svc.cluster.local".to_owned(), USER.to_owned()]);
+    assert_eq!(
+        *world.reaches(USER, "x"),
+        ["sole.default.svc.cluster.local".to_owned(), USER.to_owned()]
+    );
 }
 
 #[test]
 fn a_destination_that_is_not_there_is_a_warning_and_no_cluster() {
     for (destination, warning) in [
-        ("host: nobody", "no service has the host nobody.default.svc.cluster.local: such requests get 503 NC"),
-        ("host: two, subset: v9", "has no subset v9 (it has none, by no DestinationRule)"),
+        (
+            "host: nobody",
+            "no service has the host nobody.default.svc.cluster.local: such requests get 503 NC",
+        ),
+        (
+            "host: two, subset: v9",
+            "has no subset v9 (it has none, by no DestinationRule)",
+        ),
         ("host: two, port: {number: 9}", "has no port 9 (it has 80, 82)"),
     ] {
         let world = world(&format!("{TWO}{}", rule("r", "user-service", &to(destination))));
         assert_eq!(world.problems(), []);
         let warnings = world.warnings();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].starts_with("VirtualService/default/r: spec.http[0].route[0].destination: "), "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("VirtualService/default/r: spec.http[0].route[0].destination: "),
+            "{warnings:?}"
+        );
         assert!(warnings[0].contains(warning), "{warnings:?}");
     }
 }
@@ -73,15 +91,28 @@ fn a_destination_that_is_not_there_is_a_warning_and_no_cluster() {
 #[test]
 fn destinations_that_get_nothing_are_left_out() {
     let weights = |route: &str| {
-        let world = world(&format!("{TWO}{}", rule("r", "user-service", &format!("[{{route: [{route}]}}]"))));
+        let world = world(&format!(
+            "{TWO}{}",
+            rule("r", "user-service", &format!("[{{route: [{route}]}}]"))
+        ));
         assert_eq!(world.problems(), []);
         let host = host(&world, USER);
-        let weights: Vec<u32> = host.routes.as_ref().unwrap().http[0].route.iter().map(|to| to.weight).collect();
+        let weights: Vec<u32> = host.routes.as_ref().unwrap().http[0]
+            .route
+            .iter()
+            .map(|to| to.weight)
+            .collect();
         (weights, cluster_names(&host).len() - 2)
     };
     assert_eq!(weights("{destination: {host: sole}, weight: 0}"), (vec![100], 1));
-    assert_eq!(weights("{destination: {host: sole}, weight: 7}, {destination: {host: two}, weight: 0}"), (vec![100], 1));
-    assert_eq!(weights("{destination: {host: sole}, weight: 7}, {destination: {host: two}, weight: 14}"), (vec![7, 14], 2));
+    assert_eq!(
+        weights("{destination: {host: sole}, weight: 7}, {destination: {host: two}, weight: 0}"),
+        (vec![100], 1)
+    );
+    assert_eq!(
+        weights("{destination: {host: sole}, weight: 7}, {destination: {host: two}, weight: 14}"),
+        (vec![7, 14], 2)
+    );
 }
 
 #[test]
@@ -106,14 +137,29 @@ fn of_two_rules_for_a_host_the_oldest_is_in_force() {
 fn a_rule_behind_one_that_takes_everything_is_a_warning() {
     for (first, hidden) in [
         ("{route: [{destination: {host: sole}}]}", true),
-        ("{match: [{uri: {prefix: /}}], route: [{destination: {host: sole}}]}", true),
-        ("{match: [{method: {exact: GET}}, {uri: {regex: '.*'}}], route: [{destination: {host: sole}}]}", true),
-        ("{match: [{uri: {prefix: /a}}], route: [{destination: {host: sole}}]}", false),
-        ("{match: [{uri: {prefix: /}, headers: {a: {}}}], route: [{destination: {host: sole}}]}", false),
+        (
+            "{match: [{uri: {prefix: /}}], route: [{destination: {host: sole}}]}",
+            true,
+        ),
+        (
+            "{match: [{method: {exact: GET}}, {uri: {regex: '.*'}}], route: [{destination: {host: sole}}]}",
+            true,
+        ),
+        (
+            "{match: [{uri: {prefix: /a}}], route: [{destination: {host: sole}}]}",
+            false,
+        ),
+        (
+            "{match: [{uri: {prefix: /}, headers: {a: {}}}], route: [{destination: {host: sole}}]}",
+            false,
+        ),
     ] {
         let http = format!("[{first}, {{route: [{{destination: {{host: two}}}}]}}]");
         let world = world(&format!("{TWO}{}", rule("r", "user-service", &http)));
-        let warned = world.warnings().iter().any(|warning| warning.contains("spec.http[1]: hidden by spec.http[0]"));
+        let warned = world
+            .warnings()
+            .iter()
+            .any(|warning| warning.contains("spec.http[1]: hidden by spec.http[0]"));
         assert_eq!(warned, hidden, "{first}");
     }
 }
@@ -128,9 +174,15 @@ fn a_host_that_only_a_rule_knows_is_routed_with_the_ports_of_its_destination() {
     assert!(endpoints_of(&world, "front.example.com").upserts.is_empty());
     assert_eq!(
         *world.reaches("front.example.com", "x"),
-        ["front.example.com".to_owned(), "two.default.svc.cluster.local".to_owned()]
+        [
+            "front.example.com".to_owned(),
+            "two.default.svc.cluster.local".to_owned()
+        ]
     );
-    assert_eq!(world.warnings(), ["VirtualService/default/r: spec.hosts: no service has the host front.example.com"]);
+    assert_eq!(
+        world.warnings(),
+        ["VirtualService/default/r: spec.hosts: no service has the host front.example.com"]
+    );
     assert!(model::Host::try_from(host).is_ok());
 }
 
@@ -156,12 +208,31 @@ fn everything_a_rule_can_say_passes_the_judge() {
     headers: {request: {set: {x: '1%%'}, remove: [y]}}
 ";
     let world = world(&format!("{TWO}{}", rule("r", "user-service", http)));
-    assert_eq!((world.problems(), world.warnings()), (Vec::<Problem>::new(), Vec::<String>::new()));
+    assert_eq!(
+        (world.problems(), world.warnings()),
+        (Vec::<Problem>::new(), Vec::<String>::new())
+    );
     let rule = host(&world, USER).routes.unwrap().http.remove(0);
-    assert_eq!(rule.timeout, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
-    assert_eq!(rule.matches[0].headers.iter().map(|header| header.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        rule.timeout,
+        Some(prost_types::Duration {
+            seconds: 1,
+            nanos: 500_000_000
+        })
+    );
+    assert_eq!(
+        rule.matches[0]
+            .headers
+            .iter()
+            .map(|header| header.name.as_str())
+            .collect::<Vec<_>>(),
+        ["a", "b"]
+    );
     let retries = rule.retries.unwrap();
-    assert_eq!((retries.attempts, retries.retry_on, retries.ignore_previous_hosts), (2, vec!["503".into(), "5xx".into()], Some(false)));
+    assert_eq!(
+        (retries.attempts, retries.retry_on, retries.ignore_previous_hosts),
+        (2, vec!["503".into(), "5xx".into()], Some(false))
+    );
     assert_eq!(rule.request_headers.unwrap().set[0].value, "1%");
     assert_eq!(rule.route[0].response_headers.clone().unwrap().add[0].name, "x-a");
 }

@@ -9,7 +9,10 @@ fn told(world: &World) -> BTreeMap<String, (String, Vec<String>)> {
     for fqdn in world.host_names() {
         for client in ["default", "shop", "istio-system", "other"] {
             let host = world.host(&fqdn, client).unwrap();
-            told.insert(format!("{} {client}", host.name), (host.version.clone(), world.reaches(&fqdn, client).to_vec()));
+            told.insert(
+                format!("{} {client}", host.name),
+                (host.version.clone(), world.reaches(&fqdn, client).to_vec()),
+            );
         }
         let endpoints = world.endpoints(&fqdn).unwrap();
         told.insert(endpoints.name.clone(), (endpoints.version.clone(), Vec::new()));
@@ -29,26 +32,62 @@ fn random_document(random: &mut StdRng) -> Arc<Document> {
     let (name, namespace) = (pick(random, &names), pick(random, &spaces));
     let mut some = |from: &[&str]| pick(random, from).to_owned();
     let host = format!("{}.{}.svc.cluster.local", some(&names), some(&spaces));
-    let port = some(&["{name: http, port: 80}", "{name: http, port: 80}, {name: grpc, port: 81}", "{name: x, port: 82, targetPort: web}"]);
+    let port = some(&[
+        "{name: http, port: 80}",
+        "{name: http, port: 80}, {name: grpc, port: 81}",
+        "{name: x, port: 82, targetPort: web}",
+    ]);
     let value = some(&["1", "2", "3"]);
     let day = some(&["1", "2", "3"]);
     let (kind, spec) = match some(&["s", "se", "vs", "vs", "dr", "dr", "we", "we"]).as_str() {
-        "s" => ("Service", format!("{{selector: {{app: {}}}, clusterIP: None, ports: [{port}]}}", some(&names))),
+        "s" => (
+            "Service",
+            format!(
+                "{{selector: {{app: {}}}, clusterIP: None, ports: [{port}]}}",
+                some(&names)
+            ),
+        ),
         "se" => {
-            let target = some(&["endpoints: [{address: 10.1.0.1}]", "workloadSelector: {labels: {app: a, v: '1'}}"]);
+            let target = some(&[
+                "endpoints: [{address: 10.1.0.1}]",
+                "workloadSelector: {labels: {app: a, v: '1'}}",
+            ]);
             let hosts = some(&["e.mesh", "f.mesh", "e.mesh, short"]);
-            ("ServiceEntry", format!("{{hosts: [{hosts}], resolution: STATIC, ports: [{{number: 80, name: http}}], {target}}}"))
+            (
+                "ServiceEntry",
+                format!("{{hosts: [{hosts}], resolution: STATIC, ports: [{{number: 80, name: http}}], {target}}}"),
+            )
         }
         "vs" => {
             let destination = some(&[host.as_str(), "e.mesh", "a"]);
             let own = some(&["a", "b", "f.mesh", "front.example.com"]);
             let weight = some(&["0", "5"]);
-            ("VirtualService", format!("{{hosts: [{own}], http: [{{route: [{{destination: {{host: {destination}, subset: v{value}}}, weight: {weight}}}, {{destination: {{host: c}}, weight: {value}}}]}}]}}"))
+            (
+                "VirtualService",
+                format!(
+                    "{{hosts: [{own}], http: [{{route: [{{destination: {{host: {destination}, subset: v{value}}}, weight: {weight}}}, {{destination: {{host: c}}, weight: {value}}}]}}]}}"
+                ),
+            )
         }
-        "dr" => ("DestinationRule", format!("{{host: {host}, trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {value}}}}}}}, subsets: [{{name: v{value}, labels: {{v: '{value}'}}}}]}}")),
-        _ => ("WorkloadEntry", format!("{{address: 10.0.0.{value}, labels: {{app: {}, v: '{value}'}}, ports: {{web: 9}}}}", some(&names))),
+        "dr" => (
+            "DestinationRule",
+            format!(
+                "{{host: {host}, trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {value}}}}}}}, subsets: [{{name: v{value}, labels: {{v: '{value}'}}}}]}}"
+            ),
+        ),
+        _ => (
+            "WorkloadEntry",
+            format!(
+                "{{address: 10.0.0.{value}, labels: {{app: {}, v: '{value}'}}, ports: {{web: 9}}}}",
+                some(&names)
+            ),
+        ),
     };
-    let version = if kind == "Service" { "v1" } else { "networking.istio.io/v1" };
+    let version = if kind == "Service" {
+        "v1"
+    } else {
+        "networking.istio.io/v1"
+    };
     let text = format!(
         "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}, creationTimestamp: '2026-01-0{day}T00:00:00Z'}}\nspec: {spec}\n"
     );
@@ -80,10 +119,17 @@ fn a_world_made_step_by_step_is_the_world_made_at_once() {
         for (name, (version, _)) in &after {
             let resource = name.split(' ').next().unwrap_or_default().to_owned();
             let differs = before.get(name).map(|(version, _)| version) != Some(version);
-            assert!(!differs || next.changed().contains(&resource), "{name} changed unnoticed in step {step}");
+            assert!(
+                !differs || next.changed().contains(&resource),
+                "{name} changed unnoticed in step {step}"
+            );
         }
         for name in before.keys().filter(|name| !after.contains_key(*name)) {
-            assert!(next.changed().contains(&name.split(' ').next().unwrap_or_default().to_owned()), "{name} went unnoticed");
+            assert!(
+                next.changed()
+                    .contains(&name.split(' ').next().unwrap_or_default().to_owned()),
+                "{name} went unnoticed"
+            );
         }
         hosts = hosts.max(next.host_names().len());
         world = next;
@@ -98,10 +144,17 @@ fn what_did_not_change_is_the_same_allocation() {
     let text = format!("{SERVICE}{RULES}");
     let first = World::build(documents(&text).into_iter(), 1, None);
     // Read again from the text: equal, not the same.
-    let more = format!("{text}apiVersion: v1\nkind: Service\nmetadata: {{name: new}}\nspec: {{ports: [{{port: 80}}]}}\n");
+    let more =
+        format!("{text}apiVersion: v1\nkind: Service\nmetadata: {{name: new}}\nspec: {{ports: [{{port: 80}}]}}\n");
     let second = World::build(documents(&more).into_iter(), 2, Some(&first));
-    assert!(Arc::ptr_eq(&first.host(USER, "x").unwrap(), &second.host(USER, "x").unwrap()));
-    assert!(Arc::ptr_eq(&first.endpoints(USER).unwrap(), &second.endpoints(USER).unwrap()));
+    assert!(Arc::ptr_eq(
+        &first.host(USER, "x").unwrap(),
+        &second.host(USER, "x").unwrap()
+    ));
+    assert!(Arc::ptr_eq(
+        &first.endpoints(USER).unwrap(),
+        &second.endpoints(USER).unwrap()
+    ));
     let new = "new.default.svc.cluster.local";
     assert_eq!(*second.changed(), [format!("host/{new}"), format!("endpoints/{new}")]);
     assert_eq!((first.revision(), second.revision()), (1, 2));
@@ -111,6 +164,11 @@ fn what_did_not_change_is_the_same_allocation() {
 #[test]
 fn a_stored_document_makes_the_same_world_as_its_text() {
     let from_text = documents(&format!("{SERVICE}{RULES}"));
-    let stored = from_text.iter().map(|document| Arc::new(from_stored(&document.object).unwrap()));
-    assert_eq!(told(&World::build(stored, 1, None)), told(&World::build(from_text.iter().cloned(), 1, None)));
+    let stored = from_text
+        .iter()
+        .map(|document| Arc::new(from_stored(&document.object).unwrap()));
+    assert_eq!(
+        told(&World::build(stored, 1, None)),
+        told(&World::build(from_text.iter().cloned(), 1, None))
+    );
 }

@@ -29,6 +29,7 @@ const REST: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_millis(1_200);
 /// The rest, rounded up to the next sweep, and time for the probe on a busy machine.
 const RETURN_LIMIT: Duration = Duration::from_secs(8);
+const HEALTHY_REQUESTS: u64 = 300;
 /// One of three endpoints of nine tenths of the requests; far fewer would mean that it is not back.
 const BACK_REQUESTS: u64 = 1_000;
 const BACK_AT_LEAST: u64 = 100;
@@ -56,7 +57,7 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
     let rows = act.rows;
     screen.table(Rows { header: HEADER, rows })?;
 
-    let seen = format!("{failed} errors in a row ejected it ({cause}); clients saw the endpoint's own 503, no flag of the sidecar's");
+    let seen = format!("{failed} errors in a row ejected it ({cause}); clients saw the endpoint's own 503 (no flag)");
     checks.check(screen, failed == ERRORS && !cause.is_empty(), &seen)?;
     // A machine that was stopped for so long shows the return already.
     let none = resting.reached == 0 || watched >= REST;
@@ -105,8 +106,7 @@ struct Probe {
 impl Act<'_> {
     async fn healthy(&mut self, screen: &mut Screen) -> Result<(), CliError> {
         self.endpoint.behave("").await?;
-        let traffic = self.traffic(300);
-        let step = self.watch(screen, "all is well", traffic, None).await?;
+        let step = self.watch(screen, "all is well", HEALTHY_REQUESTS, None).await?;
         self.end(screen, "all is well", step)
     }
 
@@ -129,10 +129,7 @@ impl Act<'_> {
 
     async fn resting(&mut self, screen: &mut Screen) -> Result<Step, CliError> {
         let name = "ejected";
-        let before = self.endpoint.counts().await?.received;
-        let traffic = self.traffic(u64::MAX);
-        let mut step = self.watch(screen, name, traffic, Some(WATCHED)).await?;
-        step.reached -= before;
+        let step = self.watch(screen, name, u64::MAX, Some(WATCHED)).await?;
         self.end(screen, name, step)?;
         Ok(step)
     }
@@ -159,8 +156,7 @@ impl Act<'_> {
     async fn back(&mut self, screen: &mut Screen) -> Result<Step, CliError> {
         let name = "back";
         self.endpoint.behave("").await?;
-        let traffic = self.traffic(BACK_REQUESTS);
-        let step = self.watch(screen, name, traffic, None).await?;
+        let step = self.watch(screen, name, BACK_REQUESTS, None).await?;
         self.end(screen, name, step)?;
         Ok(step)
     }
@@ -174,21 +170,23 @@ impl Act<'_> {
         })
     }
 
-    /// Shows the traffic until it ends, or is stopped after `limit`.
+    /// Shows traffic until it ends, or is stopped after `limit`.
     async fn watch(
         &self,
         screen: &mut Screen,
         name: &str,
-        mut traffic: Traffic,
+        requests: u64,
         limit: Option<Duration>,
     ) -> Result<Step, CliError> {
+        let before = self.endpoint.counts().await?.received;
         let started = Instant::now();
+        let mut traffic = self.traffic(requests);
         while !traffic.ended_within_a_tick().await && limit.is_none_or(|limit| started.elapsed() < limit) {
-            let reached = self.endpoint.counts().await?.received;
+            let reached = self.endpoint.counts().await?.received - before;
             self.draw(screen, name, Step::new(&traffic.tally(), reached))?;
         }
         let tally = traffic.stop().await;
-        let reached = self.endpoint.counts().await?.received;
+        let reached = self.endpoint.counts().await?.received - before;
         Ok(Step::new(&tally, reached))
     }
 

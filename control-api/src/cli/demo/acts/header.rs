@@ -1,13 +1,7 @@
 //! Act 3: a header decides.
 
 use super::{
-    super::{
-        super::CliError,
-        mesh::Mesh,
-        numbers::count,
-        screen::Screen,
-        traffic::Load,
-    },
+    super::{super::CliError, mesh::Mesh, numbers::count, screen::Screen, traffic::Load},
     CONNECTIONS, Checks, VERSIONS, send,
 };
 

@@ -76,12 +76,26 @@ fn versions(tally: &Tally, expected: &[(&str, u64)]) -> Vec<Vec<String>> {
             _ => time(quantile(&latencies, part)),
         };
         let percent = format!("{percent} %");
-        rows.push(vec![(*version).to_owned(), count(number), share(number, all), percent, at(0.5), at(0.99)]);
+        rows.push(vec![
+            (*version).to_owned(),
+            count(number),
+            share(number, all),
+            percent,
+            at(0.5),
+            at(0.99),
+        ]);
     }
     let broken = (tally.broken > 0).then(|| ("no answer".to_owned(), tally.broken));
     for (failure, number) in tally.failures.clone().into_iter().chain(broken) {
         let [dash, expected] = ["-", "0 %"].map(str::to_owned);
-        rows.push(vec![failure, count(number), share(number, all), expected, dash.clone(), dash]);
+        rows.push(vec![
+            failure,
+            count(number),
+            share(number, all),
+            expected,
+            dash.clone(),
+            dash,
+        ]);
     }
     rows
 }
@@ -89,7 +103,11 @@ fn versions(tally: &Tally, expected: &[(&str, u64)]) -> Vec<Vec<String>> {
 /// The rules to the letter again, after an act that changed them.
 async fn restore(mesh: &Mesh, screen: &mut Screen) -> Result<(), CliError> {
     let (_, elapsed) = mesh.apply(rules::FILE, rules::VERBATIM).await?;
-    let text = format!("{} is in force again as it stands, after {}", rules::FILE, time(elapsed));
+    let text = format!(
+        "{} is in force again as it stands, after {}",
+        rules::FILE,
+        time(elapsed)
+    );
     Ok(screen.note(&text)?)
 }
 
@@ -100,7 +118,9 @@ mod tests {
     #[test]
     fn a_table_shows_each_version_and_every_failure() {
         let mut tally = Tally::default();
-        tally.versions.insert("v1".to_owned(), vec![Duration::from_millis(2); 9]);
+        tally
+            .versions
+            .insert("v1".to_owned(), vec![Duration::from_millis(2); 9]);
         tally.failures.insert("503 UO".to_owned(), 1);
         let rows = versions(&tally, &[("v1", 90), ("v2", 10)]);
         assert_eq!(rows[0], ["v1", "9", "90.0 %", "90 %", "2.00 ms", "2.00 ms"]);
@@ -110,11 +130,15 @@ mod tests {
 
     #[test]
     fn what_was_not_kept_is_remembered() {
-        let mut screen = Screen::stdout();
+        let mut screen = Screen::new(Box::new(io::sink()), false, false);
         let mut checks = Checks::default();
-        checks.check(&mut screen, true, "one").expect("stdout is open");
-        checks.check(&mut screen, false, "two").expect("stdout is open");
+        checks.check(&mut screen, true, "one").expect("a sink takes it");
+        checks.check(&mut screen, false, "two").expect("a sink takes it");
         assert_eq!(checks.unkept, ["two"]);
-        assert!(checks.summary(Duration::from_secs(2)).contains("1 of 2 checks ok, 2.0 s"));
+        assert!(
+            checks
+                .summary(Duration::from_secs(2))
+                .contains("1 of 2 checks ok, 2.0 s")
+        );
     }
 }

@@ -8,7 +8,7 @@ use super::{
     super::{
         super::CliError,
         connection::{Answer, Connection},
-        mesh::Mesh,
+        mesh::{Endpoint, Mesh},
         numbers::{count, time},
         rules,
         screen::{Rows, Screen},
@@ -32,9 +32,11 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
     let rule = rules::destination_rule(&rules::SMALL_LIMITS);
     mesh.apply("the changed DestinationRule", &rule).await?;
     screen.note("For this act the rule says `maxConnections: 2, http1MaxPendingRequests: 1` instead of 100 and 50.")?;
-    screen.note("Ten clients ask v2 at once, which takes 400 ms: 2 are served, 1 waits, and there is room for no more.")?;
-    settle(mesh).await?;
+    screen.note(
+        "Ten clients ask v2 at once, which takes 400 ms: 2 are served, 1 waits, and there is room for no more.",
+    )?;
     let endpoint = mesh.endpoint("v2-a")?;
+    settle(mesh, endpoint).await?;
     endpoint.behave(SLOW).await?;
     let answers = ask_at_once(mesh).await?;
     let most_connections = endpoint.counts().await?.most_connections;
@@ -42,7 +44,9 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
 
     let served: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 200).collect();
     let refused: Vec<&Answer> = answers.iter().filter(|answer| is_overflow(answer)).collect();
-    let others = answers.iter().filter(|answer| answer.status != 200 && !is_overflow(answer));
+    let others = answers
+        .iter()
+        .filter(|answer| answer.status != 200 && !is_overflow(answer));
     let mut rows = vec![
         row("200 by v2", &served, SERVED),
         row("503 UO, x-envoy-overloaded: true", &refused, CLIENTS - SERVED),
@@ -59,18 +63,15 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
         time(slowest(&refused))
     );
     checks.check(screen, told && served.len() == SERVED, &promise)?;
-    let promise = format!("never more than {most_connections} connections to v2 at once");
+    let promise = format!("at most {most_connections} connections to v2 at once, of {CONNECTIONS} allowed");
     checks.check(screen, most_connections == CONNECTIONS, &promise)?;
     restore(mesh, screen).await
 }
 
 /// Lets the connections that earlier acts left go down to the new limit: one over it is closed when its request ends.
-async fn settle(mesh: &Mesh) -> Result<(), CliError> {
+async fn settle(mesh: &Mesh, endpoint: &Endpoint) -> Result<(), CliError> {
     for _ in 0..TRIES {
-        let open = mesh
-            .metric("tsunagi_upstream_connections", &[r#"destination_subset="v2""#])
-            .await?;
-        if open <= CONNECTIONS as f64 {
+        if endpoint.counts().await?.connections <= CONNECTIONS {
             break;
         }
         let mut connection = Connection::open(mesh.sidecar.outbound).await?;

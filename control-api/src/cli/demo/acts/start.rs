@@ -22,7 +22,11 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
     screen.note("One request first: a sidecar is told only about hosts that it is asked for.")?;
     let mut connection = Connection::open(mesh.sidecar.outbound).await?;
     let before = connection.send(request(None)).await?.status;
-    checks.check(screen, before == 200, &format!("without rules the service answers {before}"))?;
+    checks.check(
+        screen,
+        before == 200,
+        &format!("without rules the service answers {before}"),
+    )?;
     let (sidecars, elapsed) = mesh.apply(rules::FILE, rules::VERBATIM).await?;
     let promise = format!(
         "{} applied as it stands: in force on {sidecars} of 1 sidecar after {}",
@@ -34,7 +38,12 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
 
 fn processes(mesh: &Mesh) -> Vec<Vec<String>> {
     let row = |name: &str, pid: u32, listener: &str, address: SocketAddr| {
-        vec![name.to_owned(), pid.to_string(), listener.to_owned(), address.to_string()]
+        vec![
+            name.to_owned(),
+            pid.to_string(),
+            listener.to_owned(),
+            address.to_string(),
+        ]
     };
     let (control_plane, sidecar) = (&mesh.control_plane, &mesh.sidecar);
     let mut rows = vec![

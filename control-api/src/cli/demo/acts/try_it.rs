@@ -9,7 +9,10 @@ pub(in super::super) fn play(mesh: &Mesh, screen: &mut Screen) -> Result<(), Cli
     let tsunagi = format!("{} --server http://{}", command(&mesh.program), mesh.control_plane.http);
     let failing = mesh.endpoint("v1-b")?.control;
     let lines = [
-        ("the split".to_owned(), format!("curl -H 'Host: user-service' http://{outbound}/")),
+        (
+            "the split".to_owned(),
+            format!("curl -H 'Host: user-service' http://{outbound}/"),
+        ),
         (
             "the header's route".to_owned(),
             format!("curl -H 'Host: user-service' -H 'version: v2' http://{outbound}/"),
