@@ -132,7 +132,10 @@ async fn a_child_that_dies_is_named_with_its_log_and_ends_the_demo() {
     assert!(killed.is_ok_and(|status| status.success()));
     assert_eq!(demo.ended().await, 1);
     let said = demo.process.log();
-    assert!(said.contains(&format!("the sidecar (pid {sidecar}) ended by itself")), "{said}");
+    assert!(
+        said.contains(&format!("the sidecar (pid {sidecar}) ended by itself")),
+        "{said}"
+    );
     assert!(said.contains("listening outbound="), "its log is missing: {said}");
     gone(&up.children).await;
     assert!(!up.folder.exists(), "{} is left", up.folder.display());
