@@ -24,7 +24,7 @@ use tonic::service::Routes;
 use crate::{
     api::{self, Api},
     bootstrap::ServeOptions,
-    ingest::{Ingest, StartError},
+    ingest::{Folder, FolderError, Ingest, StartError},
     snapshot::World,
     status::Status,
     store::{Store, StoreError},
@@ -52,6 +52,8 @@ pub enum ServeError {
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     #[error("cannot listen on {flag} {address}: {source}")]
     Bind {
         flag: &'static str,
@@ -90,6 +92,7 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let (ingest, world) = load(&options.data_dir).await?;
     let http = bind("--http-addr", options.http_addr).await?;
     let grpc = bind("--grpc-addr", options.grpc_addr).await?;
+    let folder = follow(options.config_dir.as_deref(), &ingest).await?;
     tell("http", &http);
     tell("grpc", &grpc);
     let stopping = Arc::new(AtomicBool::new(false));
@@ -99,7 +102,7 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         metrics,
         stopping,
     };
-    let plane = Plane::start(api, world, http, grpc);
+    let plane = Plane::start(api, world, (http, grpc), folder);
     plane.run(&mut signals).await
 }
 
@@ -119,6 +122,14 @@ async fn open(data_dir: &Path) -> Result<Store, ServeError> {
         }
     }
     Ok(Store::open(data_dir)?)
+}
+
+/// What is in the folder is in force, or told to be unfit, when this returns.
+async fn follow(config_dir: Option<&Path>, ingest: &Ingest) -> Result<Option<Folder>, FolderError> {
+    match config_dir {
+        Some(path) => Folder::start(path, ingest.clone()).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -152,10 +163,18 @@ struct Plane {
 }
 
 impl Plane {
-    fn start(api: Api, world: watch::Receiver<Arc<World>>, http: TcpListener, grpc: TcpListener) -> Self {
+    fn start(
+        api: Api,
+        world: watch::Receiver<Arc<World>>,
+        (http, grpc): (TcpListener, TcpListener),
+        folder: Option<Folder>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let discovery = xds::service(world, Arc::clone(&api.status));
         let routes = Routes::new(discovery).add_service(api::grpc_service(api.clone()));
+        if let Some(folder) = folder {
+            tokio::spawn(folder.watch(stopped.clone()));
+        }
         let http = tokio::spawn(api::serve_http(http, api::router(api.clone()), stopped.clone()));
         let grpc = tokio::spawn(api::serve_grpc(grpc, routes, stopped));
         Self { api, stop, http, grpc }

@@ -30,6 +30,12 @@ pub struct ServeOptions {
     #[arg(long, env = "TSUNAGI_DATA_DIR", value_name = "DIR", default_value = "./tsunagi-data")]
     pub data_dir: PathBuf,
 
+    /// Folder of YAML and JSON files (*.yaml, *.yml, *.json, also in subfolders) to apply at start and to follow: looked at
+    /// once a second, taken whole or not at all, followed in deletions too. What comes from it is changed in it only:
+    /// the API refuses. At most 16 MiB, 4 MiB a file. Default: none
+    #[arg(long, env = "TSUNAGI_CONFIG_DIR", value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+
     /// What is logged on stderr: error, warn, info, debug or trace, or a filter such as `info,tsunagi::xds=debug`
     #[arg(long, env = "TSUNAGI_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,

@@ -18,6 +18,7 @@ const PUSH_RESOURCES: &str = "tsunagi_push_resources_total";
 const PUSH_ANSWERS: &str = "tsunagi_push_answers_total";
 const PUSH_ANSWER_DURATION: &str = "tsunagi_push_answer_duration_seconds";
 const HTTP_API_REQUESTS: &str = "tsunagi_http_api_requests_total";
+const CONFIG_DIR_SYNCED: &str = "tsunagi_config_dir_synced";
 const BUILD_INFO: &str = "tsunagi_build_info";
 
 /// 1 ms (an fsync on a fast disk) to 10 s.
@@ -88,6 +89,10 @@ fn describe() {
         "Time from sending a discovery response to the proxy's answer."
     );
     describe_counter!(HTTP_API_REQUESTS, "Requests to the HTTP API by method and status code.");
+    describe_gauge!(
+        CONFIG_DIR_SYNCED,
+        "1 while the content of --config-dir is in force, 0 while an older one is because of a problem that the log names."
+    );
     describe_gauge!(BUILD_INFO, "1, with the version of this binary as a label.");
 }
 
@@ -141,6 +146,11 @@ pub fn record_store(revision: u64, resources: &BTreeMap<&'static str, usize>) {
     }
 }
 
+/// Whether what `--config-dir` holds is in force.
+pub fn record_config_dir(synced: bool) {
+    gauge!(CONFIG_DIR_SYNCED).set(f64::from(u8::from(synced)));
+}
+
 /// `method` must come from a bounded set.
 pub fn record_http_api_request(method: &'static str, status: u16) {
     counter!(HTTP_API_REQUESTS, "method" => method, "code" => status.to_string()).increment(1);
@@ -161,6 +171,7 @@ mod tests {
             record_store(4, &BTreeMap::from([("Service", 2)]));
             gauge!(CONNECTED_PROXIES).set(1.0);
             counter!(PUSH_ANSWERS).increment(1);
+            record_config_dir(true);
             record_http_api_request("GET", 200);
         });
         let text = handle.render();
@@ -169,6 +180,7 @@ mod tests {
             TRANSACTION_DURATION,
             REVISION,
             RESOURCES,
+            CONFIG_DIR_SYNCED,
             CONNECTED_PROXIES,
             HTTP_API_REQUESTS,
             PUSH_ANSWERS,

@@ -1,5 +1,5 @@
-//! The command line for people, and the entry of `tsunagi serve`. Called by `main`. Every command but `serve` is a small
-//! client of the HTTP API. Exit codes: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
+//! The command line for people, and the entry of `tsunagi serve`. Called by `main`. Every command but `serve` and
+//! `demo` is a small client of the HTTP API. Exit codes: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
 
 mod apply;
 mod client;
@@ -177,6 +177,7 @@ mod tests {
             "tsunagi delete dr user -n shop",
             "tsunagi delete -f a.yaml",
             "tsunagi proxies -o json",
+            "tsunagi demo --exit",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

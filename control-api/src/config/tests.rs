@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod kinds;
+mod policies;
 mod robustness;
 mod rules;
 

@@ -48,7 +48,10 @@ pub fn parse(file: &str, text: &str, default_namespace: &str) -> Result<Vec<Docu
 }
 
 /// A document that was accepted before, read back from the store.
-#[allow(clippy::result_large_err, reason = "called once a document at start; a problem is made once in a lifetime")]
+#[allow(
+    clippy::result_large_err,
+    reason = "called once a document at start; a problem is made once in a lifetime"
+)]
 pub fn from_stored(object: &Value) -> Result<Document, Problem> {
     reader::document(object.clone(), Origin::default(), "").map_err(|findings| {
         let mut reading = Reading {

@@ -1,15 +1,18 @@
 //! The first half of the push path, one linear function: documents -> admit (build the world that would be) -> store
 //! (durable) -> publish. Writers take turns; readers never wait. Called by `api` with documents that parse; `xds` receives
-//! each published world.
+//! each published world. The config folder is a writer like any other, whose documents are its own.
 //!
 //! A transaction runs whole on a blocking thread: a caller that goes away neither stops it halfway nor loses it.
 
+mod folder;
+mod ownership;
 mod transaction;
 
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::Instant,
 };
 
@@ -26,6 +29,8 @@ use crate::{
     telemetry::{self, Outcome},
 };
 use transaction::{Intent, Plan};
+
+pub use folder::{Folder, FolderError};
 
 /// What is in force: the documents by key and the world made of them. Immutable, replaced whole.
 #[derive(Clone)]
@@ -147,6 +152,8 @@ struct Inner {
     /// Whose turn it is to write, in the order of arrival.
     turn: Arc<Semaphore>,
     clock: Clock,
+    /// Set once there is a config folder: what is its own is written by nobody else.
+    folder: OnceLock<PathBuf>,
 }
 
 impl Ingest {
@@ -179,6 +186,7 @@ impl Ingest {
             world: Mutex::new(Some(sender)),
             turn: Arc::new(Semaphore::new(1)),
             clock,
+            folder: OnceLock::new(),
         };
         Ok((Self(Arc::new(inner)), receiver))
     }
@@ -189,13 +197,26 @@ impl Ingest {
     }
 
     /// Writes all documents or none. Dropping the future before its turn cancels it; after that it runs to its end.
-    pub async fn apply(&self, documents: Vec<Document>, dry_run: bool) -> Result<Applied, Refused> {
+    pub async fn apply(&self, mut documents: Vec<Document>, dry_run: bool) -> Result<Applied, Refused> {
+        for document in &mut documents {
+            ownership::disown(&mut document.object);
+        }
         self.transact(Intent::Put(documents), dry_run).await
     }
 
     /// Deletes what is there of `keys`. Dropping the future before its turn cancels it; after that it runs to its end.
     pub async fn delete(&self, keys: Vec<Key>, dry_run: bool) -> Result<Applied, Refused> {
         self.transact(Intent::Remove(keys), dry_run).await
+    }
+
+    /// Writes the documents of the config folder and deletes those that it no longer holds. Dropping it is as with `apply`.
+    async fn follow_folder(&self, documents: Vec<Document>) -> Result<Applied, Refused> {
+        self.transact(Intent::Folder(documents), false).await
+    }
+
+    /// From now on the documents of the config folder are written by nobody else.
+    fn belongs_to(&self, folder: &Path) {
+        self.0.folder.get_or_init(|| folder.to_owned());
     }
 
     /// No further transaction is taken, and every receiver of worlds sees the end.
@@ -224,7 +245,13 @@ impl Inner {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
         let now = clock::timestamp((self.clock)());
         let base = held.world.revision();
-        let plan = transaction::plan(intent, &held.documents, base, &now)?;
+        let plan = transaction::plan(
+            intent,
+            &held.documents,
+            base,
+            &now,
+            self.folder.get().map(PathBuf::as_path),
+        )?;
         if plan.is_empty() {
             let warnings = relevant(held.world.warnings(), &held.world, &plan);
             return Ok(plan.applied(base, warnings));
@@ -233,7 +260,7 @@ impl Inner {
         let world = World::build(documents.values().cloned(), base + 1, Some(&held.world));
         let problems = world.problems();
         if !problems.is_empty() {
-            return Err(Refused::Invalid(problems));
+            return Err(Refused::Invalid(intent.locate(problems)));
         }
         let warnings = relevant(world.warnings(), &held.world, &plan);
         if dry_run {

@@ -194,3 +194,19 @@ async fn warnings_are_about_this_transaction_and_not_about_others() {
         first
     );
 }
+
+#[test]
+fn a_problem_of_the_would_be_world_is_where_this_transaction_says_it() {
+    let problem = |name: &str| Problem {
+        file: "old.yaml".into(),
+        line: 9,
+        kind: "Service".into(),
+        name: name.into(),
+        ..Problem::default()
+    };
+    let twice = named("twice").replace("metadata:\n", "metadata:\n  namespace: shop\n");
+    let documents = parse(&[named("other"), SERVICE.to_owned(), named("twice"), twice].join("---\n"));
+    let located = Intent::Folder(documents).locate(["user-service", "twice", "elsewhere"].map(problem).to_vec());
+    let places: Vec<(&str, u32)> = located.iter().map(|problem| (&*problem.file, problem.line)).collect();
+    assert_eq!(places, [("test.yaml", 13), ("old.yaml", 9), ("old.yaml", 9)]);
+}

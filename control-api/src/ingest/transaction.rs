@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
     sync::Arc,
 };
 
@@ -11,7 +12,7 @@ use crate::{
     store::metadata::{self, Stamp, Write},
 };
 
-use super::{Applied, Change, Operation, Refused};
+use super::{Applied, Change, Operation, Refused, ownership};
 
 type Documents = BTreeMap<Key, Arc<Document>>;
 
@@ -19,6 +20,29 @@ type Documents = BTreeMap<Key, Arc<Document>>;
 pub(super) enum Intent {
     Put(Vec<Document>),
     Remove(Vec<Key>),
+    /// All that the config folder holds.
+    Folder(Vec<Document>),
+}
+
+impl Intent {
+    /// The problems of the would-be world with the places where this transaction's author finds them: a document that
+    /// did not change remembers where it was read the first time, or after a restart nothing.
+    pub(super) fn locate(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        let (Self::Put(documents) | Self::Folder(documents)) = self else {
+            return problems;
+        };
+        for problem in &mut problems {
+            let named =
+                |document: &&Document| document.key.kind.as_str() == problem.kind && document.key.name == problem.name;
+            // A problem does not say its namespace: where two could be meant, neither is.
+            let mut named = documents.iter().filter(named);
+            if let (Some(document), None) = (named.next(), named.next()) {
+                problem.file.clone_from(&document.origin.file);
+                problem.line = document.origin.line;
+            }
+        }
+        problems
+    }
 }
 
 /// The changes of one transaction, in the order of the request.
@@ -64,11 +88,29 @@ impl Plan {
     }
 }
 
-/// Decides what `intent` does to `documents`, which stand at revision `base`.
-pub(super) fn plan(intent: &Intent, documents: &Documents, base: u64, now: &str) -> Result<Plan, Refused> {
+/// Decides what `intent` does to `documents`, which stand at revision `base`, beside a config folder.
+pub(super) fn plan(
+    intent: &Intent,
+    documents: &Documents,
+    base: u64,
+    now: &str,
+    folder: Option<&Path>,
+) -> Result<Plan, Refused> {
     match intent {
-        Intent::Put(new) => plan_put(new, documents, base + 1, now),
-        Intent::Remove(keys) => Ok(plan_remove(keys, documents)),
+        Intent::Put(new) => {
+            ownership::permit(new.iter().map(|document| &document.key), documents, folder)?;
+            plan_put(new, documents, base + 1, now)
+        }
+        Intent::Remove(keys) => {
+            ownership::permit(keys.iter(), documents, folder)?;
+            Ok(plan_remove(keys, documents))
+        }
+        Intent::Folder(new) => {
+            let mut plan = plan_put(new, documents, base + 1, now)?;
+            let removed = plan_remove(&ownership::vanished(new, documents), documents);
+            plan.0.extend(removed.0);
+            Ok(plan)
+        }
     }
 }
 

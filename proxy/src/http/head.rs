@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::BytesMut;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request};
 
@@ -134,9 +135,24 @@ pub fn write_for_http1(parts: &mut request::Parts) {
     }
 }
 
+/// Gives the values a buffer of their own. HTTP/2 keeps the headers that it sent (HPACK's dynamic table), and each would
+/// hold on to the whole buffer that it was read into: 8 KiB for a date, new every second.
+pub fn detach(headers: &mut HeaderMap) {
+    let total = headers.values().map(HeaderValue::len).sum();
+    let mut buffer = BytesMut::with_capacity(total);
+    for value in headers.values_mut() {
+        buffer.extend_from_slice(value.as_bytes());
+        if let Ok(mut own) = HeaderValue::from_maybe_shared(buffer.split().freeze()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+}
+
 /// The head as an HTTP/2 endpoint expects it: pseudo headers from an absolute target, no `Host`.
 pub fn write_for_http2(parts: &mut request::Parts) {
     parts.version = Version::HTTP_2;
+    detach(&mut parts.headers);
     let host = parts.headers.remove(header::HOST);
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
     if uri.authority.is_none() {
@@ -190,6 +206,21 @@ mod tests {
         write_for_http2(&mut parts);
         assert_eq!(parts.uri, "http://user:80/x");
         assert!(!parts.headers.contains_key("host"));
+    }
+
+    #[test]
+    fn detached_values_are_the_same_in_one_buffer_of_their_own() {
+        let read = bytes::Bytes::from(vec![b'x'; 8192]);
+        let mut headers = HeaderMap::new();
+        for (name, range) in [("a", 0..3), ("b", 10..10), ("c", 100..200)] {
+            let value = HeaderValue::from_maybe_shared(read.slice(range)).unwrap();
+            headers.append(name, value);
+        }
+        let before = headers.clone();
+        detach(&mut headers);
+        assert_eq!(headers, before);
+        drop(before);
+        assert!(read.is_unique(), "a value still holds the buffer it was read into");
     }
 
     #[test]

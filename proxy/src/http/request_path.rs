@@ -62,8 +62,9 @@ pub async fn serve(
         return reply(cause, false, exchange);
     }
     let grpc = is_grpc(request.headers());
+    let version = request.version();
     match answer(proxy, downstream, request, &mut exchange).await {
-        Ok(Reached::Upstream(reached)) => stream(*reached, exchange),
+        Ok(Reached::Upstream(reached)) => stream(*reached, version, exchange),
         Ok(Reached::Tunnel) => reply_tunnel(exchange),
         Err(cause) => reply(cause, grpc, exchange),
     }
@@ -277,7 +278,7 @@ fn accept(answer: Answer, progress: Progress, request_body: RequestBody) -> Opti
 }
 
 /// The upstream's response, its body still to come.
-fn stream(reached: UpstreamAnswer, mut exchange: Exchange) -> Response<ResponseBody> {
+fn stream(reached: UpstreamAnswer, version: Version, mut exchange: Exchange) -> Response<ResponseBody> {
     let UpstreamAnswer {
         response,
         held,
@@ -287,6 +288,9 @@ fn stream(reached: UpstreamAnswer, mut exchange: Exchange) -> Response<ResponseB
     parts.version = Version::HTTP_11;
     exchange.status = parts.status.as_u16();
     show_flags(&exchange, &mut parts.headers);
+    if version == Version::HTTP_2 {
+        head::detach(&mut parts.headers);
+    }
     let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
     let body = Upstream {
         incoming,

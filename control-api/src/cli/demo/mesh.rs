@@ -67,8 +67,7 @@ pub(super) struct Endpoint {
 
 impl Mesh {
     /// Everything runs and is ready, and the service is known; no rule is applied yet.
-    pub(super) async fn start(processes: &mut Processes) -> Result<Self, CliError> {
-        let proxy = find_proxy(processes.program())?;
+    pub(super) async fn start(processes: &mut Processes, proxy: PathBuf) -> Result<Self, CliError> {
         let control_plane = ControlPlane::start(processes).await?;
         let sidecar = Sidecar::start(processes, proxy, control_plane.grpc).await?;
         let mut endpoints = Vec::new();
@@ -229,8 +228,8 @@ impl Endpoint {
     }
 }
 
-/// Beside this program, as cargo builds it, else in `PATH`.
-fn find_proxy(program: &Path) -> Result<PathBuf, CliError> {
+/// The sidecar's program: beside this one, as cargo builds it, else in `PATH`.
+pub(super) fn find_proxy(program: &Path) -> Result<PathBuf, CliError> {
     let beside = program.parent().map(|folder| folder.join(PROXY));
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&path).map(|folder| folder.join(PROXY));

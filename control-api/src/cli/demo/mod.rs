@@ -18,6 +18,7 @@ mod traffic;
 use std::{
     future::Future,
     io,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -77,11 +78,12 @@ async fn demo(options: &Options) -> Result<(), CliError> {
     let mut signals = Signals::watch().map_err(|error| CliError::Failed(format!("cannot watch signals: {error}")))?;
     let mut screen = Screen::stdout();
     let (mut processes, mut deaths) = Processes::new()?;
+    let proxy = mesh::find_proxy(processes.program())?;
     let watched = Watched {
         deaths: &mut deaths,
         signals: &mut signals,
     };
-    let ended = perform(options, &mut processes, &mut screen, watched).await;
+    let ended = perform(options, proxy, &mut processes, &mut screen, watched).await;
     let folder = processes.folder().to_owned();
     let count = processes.end().await;
     // Nobody may read any more; the children are gone all the same.
@@ -92,11 +94,12 @@ async fn demo(options: &Options) -> Result<(), CliError> {
 /// The acts, then rest until a signal. Dropping it leaves the processes to `processes`.
 async fn perform(
     options: &Options,
+    proxy: PathBuf,
     processes: &mut Processes,
     screen: &mut Screen,
     mut watched: Watched<'_>,
 ) -> Result<(), CliError> {
-    let unkept = match watched.until_ended(story(processes, screen)).await? {
+    let unkept = match watched.until_ended(story(proxy, processes, screen)).await? {
         Some(unkept) => unkept,
         None => {
             screen.line("\nstopped before the last act")?;
@@ -118,7 +121,7 @@ async fn perform(
 }
 
 /// All acts; what did not turn out as told.
-async fn story(processes: &mut Processes, screen: &mut Screen) -> Result<Vec<String>, CliError> {
+async fn story(proxy: PathBuf, processes: &mut Processes, screen: &mut Screen) -> Result<Vec<String>, CliError> {
     let started = Instant::now();
     let mut checks = Checks::default();
     screen.line("tsunagi demo: a mesh on this machine, made of real processes")?;
@@ -126,7 +129,7 @@ async fn story(processes: &mut Processes, screen: &mut Screen) -> Result<Vec<Str
         1,
         "A control plane, a sidecar and four endpoints start; the rules come into force",
     )?;
-    let mesh = Mesh::start(processes).await?;
+    let mesh = Mesh::start(processes, proxy).await?;
     acts::start::play(&mesh, screen, &mut checks).await?;
     screen.act(2, "10,000 requests: 90 % to v1, 10 % to v2")?;
     acts::split::play(&mesh, screen, &mut checks).await?;

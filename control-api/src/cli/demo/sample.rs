@@ -62,9 +62,8 @@ pub(super) struct Counts {
     pub(super) answered: u64,
     /// Requests that had come when the first one was answered, itself included.
     pub(super) received_by_first_answer: u64,
-    /// Open now.
-    pub(super) connections: u64,
-    pub(super) most_connections: u64,
+    /// Received and not answered, at the busiest moment.
+    pub(super) most_at_once: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +80,8 @@ struct Sample {
 
 struct State {
     behaviour: Behaviour,
+    /// Received and not answered.
+    active: u64,
     counts: Counts,
 }
 
@@ -107,10 +108,8 @@ async fn serve(listener: TcpListener, sample: Arc<Sample>) {
         };
         let sample = Arc::clone(&sample);
         tokio::spawn(async move {
-            let open = Open::new(&sample);
             let answer = |_: Request<Incoming>| answer(Arc::clone(&sample));
             serve_connection(stream, answer).await;
-            drop(open);
         });
     }
 }
@@ -159,11 +158,12 @@ where
 
 /// Dropping the future (the client went away) leaves the request counted as received.
 async fn answer(sample: Arc<Sample>) -> Response<Full<Bytes>> {
-    let behaviour = sample.arrive();
+    let visit = sample.arrive();
+    let behaviour = visit.behaviour;
     if !behaviour.delay.is_zero() {
         sleep(behaviour.delay).await;
     }
-    sample.leave();
+    visit.answered();
     let Sample { name, version, .. } = &*sample;
     let text = match behaviour.status {
         StatusCode::OK => format!("user-service {version}, answered by {name}\n"),
@@ -252,6 +252,7 @@ impl Sample {
             version: version.to_owned(),
             state: Mutex::new(State {
                 behaviour: Behaviour::NORMAL,
+                active: 0,
                 counts: Counts::default(),
             }),
         }
@@ -261,47 +262,47 @@ impl Sample {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arrive(&self) -> Behaviour {
+    fn arrive(&self) -> Visit<'_> {
         let mut state = self.state();
-        state.counts.received += 1;
-        state.behaviour
-    }
-
-    fn leave(&self) {
-        let counts = &mut self.state().counts;
-        if counts.answered == 0 {
-            counts.received_by_first_answer = counts.received;
+        state.active += 1;
+        let (active, counts) = (state.active, &mut state.counts);
+        counts.received += 1;
+        counts.most_at_once = counts.most_at_once.max(active);
+        Visit {
+            sample: self,
+            behaviour: state.behaviour,
         }
-        counts.answered += 1;
     }
 
     fn behave(&self, behaviour: Behaviour) {
         let mut state = self.state();
-        let connections = state.counts.connections;
         state.behaviour = behaviour;
         state.counts = Counts {
-            connections,
-            most_connections: connections,
+            most_at_once: state.active,
             ..Counts::default()
         };
     }
 }
 
-/// A connection to the service.
-struct Open<'a>(&'a Sample);
+/// A request under way, until it is dropped.
+struct Visit<'a> {
+    sample: &'a Sample,
+    behaviour: Behaviour,
+}
 
-impl<'a> Open<'a> {
-    fn new(sample: &'a Sample) -> Self {
-        let counts = &mut sample.state().counts;
-        counts.connections += 1;
-        counts.most_connections = counts.most_connections.max(counts.connections);
-        Self(sample)
+impl Visit<'_> {
+    fn answered(self) {
+        let counts = &mut self.sample.state().counts;
+        if counts.answered == 0 {
+            counts.received_by_first_answer = counts.received;
+        }
+        counts.answered += 1;
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        self.0.state().counts.connections -= 1;
+        self.sample.state().active -= 1;
     }
 }
 
@@ -320,21 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn counts_start_anew_with_a_behaviour_and_connections_stay() {
+    fn counts_start_anew_with_a_behaviour_and_requests_under_way_stay() {
         let sample = Sample::new("a", "v1");
-        let first = Open::new(&sample);
-        drop(Open::new(&sample));
-        sample.arrive();
-        sample.arrive();
-        sample.leave();
-        sample.leave();
+        let (first, second) = (sample.arrive(), sample.arrive());
+        first.answered();
+        let third = sample.arrive();
         let counts = sample.state().counts;
-        assert_eq!((counts.received, counts.received_by_first_answer), (2, 2));
-        assert_eq!((counts.connections, counts.most_connections), (1, 2));
+        assert_eq!((counts.received, counts.answered, counts.most_at_once), (3, 1, 2));
+        assert_eq!(counts.received_by_first_answer, 2);
         sample.behave(Behaviour::NORMAL);
         let counts = sample.state().counts;
-        assert_eq!((counts.received, counts.answered, counts.most_connections), (0, 0, 1));
-        drop(first);
-        assert_eq!(sample.state().counts.connections, 0);
+        assert_eq!((counts.received, counts.answered, counts.most_at_once), (0, 0, 2));
+        drop((second, third));
+        assert_eq!(sample.state().active, 0);
     }
 }

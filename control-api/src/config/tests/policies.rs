@@ -1,0 +1,200 @@
+//! DestinationRule: defaults, precedence, and what is refused on which line and at which field.
+
+use super::*;
+
+fn destination_rule(spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: user\nspec:\n  host: user\n{spec}"
+    )
+}
+
+fn policy(spec: &str) -> TrafficPolicy {
+    let Spec::DestinationRule(rule) = one(&destination_rule(spec)).spec else {
+        panic!()
+    };
+    rule.policy.unwrap()
+}
+
+#[test]
+fn istios_defaults_are_filled_into_outlier_detection() {
+    let outlier = |fields: &str| {
+        policy(&format!("  trafficPolicy: {{outlierDetection: {{{fields}}}}}\n"))
+            .outlier_detection
+            .unwrap()
+    };
+    let default = outlier("");
+    assert_eq!((default.consecutive_5xx, default.consecutive_gateway_errors), (5, 0));
+    assert_eq!(
+        (default.interval.as_secs(), default.base_ejection_time.as_secs()),
+        (10, 30)
+    );
+    assert_eq!((default.max_ejection_percent, default.min_health_percent), (10, 0));
+    assert_eq!(outlier("consecutive5xxErrors: 0").consecutive_5xx, 0);
+    assert_eq!(outlier("consecutiveErrors: 7").consecutive_5xx, 7);
+    assert_eq!(outlier("consecutiveErrors: 0").consecutive_5xx, 5);
+    assert_eq!(
+        outlier("consecutiveErrors: 7, consecutive5xxErrors: 3").consecutive_5xx,
+        3
+    );
+    let gateway = outlier("consecutiveGatewayErrors: 2");
+    assert_eq!((gateway.consecutive_5xx, gateway.consecutive_gateway_errors), (5, 2));
+    assert_eq!(outlier("maxEjectionPercent: 0").max_ejection_percent, 10);
+    assert_eq!(
+        outlier("splitExternalLocalOriginErrors: true").consecutive_local_origin_failures,
+        5
+    );
+    assert_eq!(outlier("interval: 0s").interval.as_secs(), 10);
+}
+
+#[test]
+fn http_idle_timeout_wins_over_tcps() {
+    let pool = |fields: &str| {
+        policy(&format!("  trafficPolicy: {{connectionPool: {{{fields}}}}}\n"))
+            .connection_pool
+            .unwrap()
+    };
+    assert_eq!(
+        pool("tcp: {idleTimeout: 1s}").idle_timeout,
+        Some(Duration::from_secs(1))
+    );
+    assert_eq!(
+        pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 2s}").idle_timeout,
+        Some(Duration::from_secs(2))
+    );
+    assert_eq!(
+        pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 0s}").idle_timeout,
+        Some(Duration::from_secs(1))
+    );
+    assert_eq!(pool("tcp: {maxConnections: 0}").max_connections, 0);
+}
+
+#[test]
+fn load_balancers_have_istios_names() {
+    for (name, balancer) in [
+        ("LEAST_REQUEST", LoadBalancer::LeastRequest),
+        ("LEAST_CONN", LoadBalancer::LeastRequest),
+        ("UNSPECIFIED", LoadBalancer::LeastRequest),
+        ("ROUND_ROBIN", LoadBalancer::RoundRobin),
+        ("RANDOM", LoadBalancer::Random),
+    ] {
+        let read = policy(&format!("  trafficPolicy: {{loadBalancer: {{simple: {name}}}}}\n"));
+        assert_eq!(read.load_balancer, Some(balancer));
+    }
+}
+
+#[test]
+fn a_destination_rule_is_refused_where_it_is_wrong() {
+    let cases = [
+        (
+            "  workloadSelector: {}\n",
+            7,
+            "spec.workloadSelector",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    tls: {mode: DISABLE}\n",
+            8,
+            "spec.trafficPolicy.tls",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    portLevelSettings: [{}]\n",
+            8,
+            "spec.trafficPolicy.portLevelSettings",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    connectionPool:\n      tcp:\n        maxConnections: -1\n",
+            10,
+            "spec.trafficPolicy.connectionPool.tcp.maxConnections",
+            "out of range: 0 to 2147483647",
+        ),
+        (
+            "  trafficPolicy:\n    connectionPool:\n      http:\n        h2UpgradePolicy: UPGRADE\n",
+            10,
+            "spec.trafficPolicy.connectionPool.http.h2UpgradePolicy",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    connectionPool:\n      tcp: {connectTimeout: 5}\n",
+            9,
+            "spec.trafficPolicy.connectionPool.tcp.connectTimeout",
+            "must be text",
+        ),
+        (
+            "  trafficPolicy:\n    loadBalancer:\n      simple: PASSTHROUGH\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.simple",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    loadBalancer:\n      consistentHash: {}\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.consistentHash",
+            "not supported yet",
+        ),
+        (
+            "  trafficPolicy:\n    loadBalancer:\n      simple: BEST\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.simple",
+            "LEAST_REQUEST",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      maxEjectionPercent: 101\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.maxEjectionPercent",
+            "0 to 100",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      interval: soon\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.interval",
+            "not a duration",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      consecutiveLocalOriginFailures: 3\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures",
+            "splitExternalLocalOriginErrors",
+        ),
+        (
+            "  trafficPolicy:\n    outlierDetection:\n      consecutive5xxError: 3\n",
+            9,
+            "spec.trafficPolicy.outlierDetection.consecutive5xxError",
+            "did you mean `consecutive5xxErrors`?",
+        ),
+        (
+            "  subsets:\n  - labels: {a: b}\n",
+            8,
+            "spec.subsets[0].name",
+            "is required",
+        ),
+        (
+            "  subsets:\n  - name: v 1\n",
+            8,
+            "spec.subsets[0].name",
+            "not a subset name",
+        ),
+        (
+            "  subsets:\n  - name: v1\n  - name: v1\n",
+            9,
+            "spec.subsets[1].name",
+            "twice",
+        ),
+        (
+            "  subsets:\n  - name: v1\n    labels:\n      version: 1\n",
+            10,
+            "spec.subsets[0].labels.version",
+            "write \"1\" in quotes",
+        ),
+    ];
+    for (spec, line, field, reason) in cases {
+        assert_refused(&destination_rule(spec), line, field, reason);
+    }
+    assert_refused(
+        &destination_rule("").replace("host: user", "host: '*.local'"),
+        6,
+        "spec.host",
+        "a wildcard",
+    );
+}
