@@ -1,5 +1,6 @@
 //! The command line for people, and the entry of `tsunagi serve`. Called by `main`. Every command but `serve` and
-//! `demo` is a small client of the HTTP API. Exit codes: 0 done, 1 refused or failed (the reason on stderr), 2 wrong usage.
+//! `demo` is a small client of the HTTP API. Exit codes: 0 done, 1 refused or failed (the reason on stderr), 2 wrong
+//! usage.
 
 mod apply;
 mod client;

@@ -2,10 +2,12 @@
 
 mod connect;
 mod head_watch;
+mod lingering;
 mod listen;
 mod prefixed;
 
 pub use connect::{ConnectError, connect};
 pub use head_watch::{HeadWatch, RawHead};
+pub use lingering::Lingering;
 pub use listen::bind;
 pub use prefixed::Prefixed;

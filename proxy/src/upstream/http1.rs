@@ -10,7 +10,7 @@ use tsunagi_proto::model;
 use super::connection::{Connection, OpenConnection};
 use super::queue::{ConnectionPermit, ConnectionQueue};
 use super::{Cluster, Endpoint, Lease, RequestBody};
-use crate::net::{ConnectError, connect};
+use crate::net::{ConnectError, Lingering, connect};
 
 /// A response head larger than this is refused.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -89,7 +89,7 @@ pub(super) async fn open(
     let (sender, driver) = Builder::new()
         .preserve_header_case(true)
         .max_header_size(MAX_HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Lingering::new(stream)))
         .await?;
     tokio::spawn(async move {
         if let Err(error) = driver.with_upgrades().await {

@@ -12,7 +12,7 @@ use tsunagi_proto::model;
 use super::connection::{Connection, OpenConnection};
 use super::queue::{ConnectionPermit, ConnectionQueue};
 use super::{Cluster, Endpoint, Lease, RequestBody};
-use crate::net::{ConnectError, connect};
+use crate::net::{ConnectError, Lingering, connect};
 
 /// Flow-control windows: enough for 1 Gbit/s over 2 ms, and a bound on what a stalled reader can make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -197,7 +197,7 @@ async fn open(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Lingering::new(stream)))
         .await?;
     let max_streams = Arc::new(AtomicUsize::new(INITIAL_MAX_STREAMS));
     let told = Arc::clone(&max_streams);
