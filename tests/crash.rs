@@ -98,7 +98,7 @@ async fn every_acknowledged_write_survives_kill_9_and_no_transaction_is_there_by
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_control_plane_on_the_same_store_is_refused_and_harms_nothing() {
+async fn a_restart_finds_what_was_stored() {
     let mut control = ControlPlane::start();
     control.apply(&pair("kept")).await;
     control.restart();

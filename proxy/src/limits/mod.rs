@@ -15,7 +15,10 @@ pub struct Limit {
 
 impl Limit {
     pub fn new(maximum: u32) -> Arc<Self> {
-        Arc::new(Self { current: AtomicU32::new(0), maximum: AtomicU32::new(maximum) })
+        Arc::new(Self {
+            current: AtomicU32::new(0),
+            maximum: AtomicU32::new(maximum),
+        })
     }
 
     pub fn set_maximum(&self, maximum: u32) {
@@ -43,9 +46,13 @@ impl Limit {
     /// As `acquire`, with a maximum that the caller has computed.
     pub fn acquire_below(self: &Arc<Self>, maximum: u32) -> Option<Permit> {
         self.current
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |current| (current < maximum).then_some(current + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |current| {
+                (current < maximum).then_some(current + 1)
+            })
             .ok()
-            .map(|_| Permit { limit: Arc::clone(self) })
+            .map(|_| Permit {
+                limit: Arc::clone(self),
+            })
     }
 }
 

@@ -39,7 +39,14 @@ pub async fn accept(
     let listener = listener.into_std()?;
     while let Ok((stream, remote)) = listener.accept() {
         stream.set_nonblocking(true)?;
-        serve(TcpStream::from_std(stream)?, remote, direction, &proxy, &telemetry, &drain);
+        serve(
+            TcpStream::from_std(stream)?,
+            remote,
+            direction,
+            &proxy,
+            &telemetry,
+            &drain,
+        );
     }
     Ok(())
 }
@@ -57,7 +64,11 @@ fn serve(
         return;
     }
     let guards = (telemetry.active_connection(direction), drain.connection());
-    let downstream = Downstream { direction, remote: Some(remote), tunnelled: false };
+    let downstream = Downstream {
+        direction,
+        remote: Some(remote),
+        tunnelled: false,
+    };
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());
     tokio::spawn(async move {
         serve_connection(&proxy, downstream, stream, Some(drain)).await;

@@ -9,6 +9,7 @@ use tsunagi_proto::model;
 use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::balance::SmoothWeights;
+use super::pool::evict;
 use super::queue::ConnectionQueue;
 use super::{Endpoint, RetryBudget, outlier};
 use crate::limits::Limit;
@@ -123,7 +124,25 @@ impl Cluster {
         let members = Arc::new(members);
         state.policy = policy;
         state.members = Arc::clone(&members);
+        drop(state);
+        self.close_excess(&members);
         members
+    }
+
+    /// A lowered connection limit closes idle connections at once; those in use close when they come back.
+    fn close_excess(&self, members: &Members) {
+        let endpoints = || {
+            members
+                .list
+                .iter()
+                .chain(&members.unhealthy)
+                .map(|member| &*member.endpoint)
+        };
+        for _ in 0..self.connections.excess() {
+            if !endpoints().any(evict) {
+                return;
+            }
+        }
     }
 
     /// Limits may have been raised: those who wait for a connection get what is free now.

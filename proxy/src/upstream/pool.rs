@@ -44,6 +44,11 @@ pub async fn acquire(
     }
 }
 
+/// Closes one unused connection to the endpoint; false if there is none.
+pub(super) fn evict(endpoint: &Endpoint) -> bool {
+    http1::evict(endpoint) || http2::evict(endpoint)
+}
+
 struct Pool<'a> {
     cluster: &'a Arc<Cluster>,
     endpoint: &'a Arc<Endpoint>,
@@ -134,7 +139,6 @@ impl Pool<'_> {
 
     /// Closes one unused connection; its permit goes to the first who waits. Endpoints that get no requests come first.
     fn make_room(&self) {
-        let evict = |endpoint: &Endpoint| http1::evict(endpoint) || http2::evict(endpoint);
         let endpoints = || {
             self.members
                 .list

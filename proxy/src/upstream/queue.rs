@@ -83,8 +83,13 @@ impl ConnectionQueue {
         self.pending.current()
     }
 
+    /// Connections above the maximum, because it was lowered.
+    pub fn excess(&self) -> u32 {
+        self.open().saturating_sub(self.maximum.load(SeqCst))
+    }
+
     pub fn is_exceeded(&self) -> bool {
-        self.open() > self.maximum.load(SeqCst)
+        self.excess() > 0
     }
 
     pub fn has_waiters(&self) -> bool {

@@ -25,8 +25,6 @@ const SERVED: usize = 3;
 const SLOW: &str = "delay=400ms";
 /// A hundredth of what it takes to be served; the whole machine is busy with this demo.
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// Requests that close a connection each, before the act goes on as it is.
-const TRIES: usize = 100;
 
 pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mut Checks) -> Result<(), CliError> {
     let rule = rules::destination_rule(&rules::SMALL_LIMITS);
@@ -36,7 +34,6 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
         "Ten clients ask v2 at once, which takes 400 ms: 2 are served, 1 waits, and there is room for no more.",
     )?;
     let endpoint = mesh.endpoint("v2-a")?;
-    settle(mesh).await?;
     endpoint.behave(SLOW).await?;
     let answers = ask_at_once(mesh).await?;
     let most = endpoint.counts().await?.most_at_once;
@@ -63,22 +60,9 @@ pub(in super::super) async fn play(mesh: &Mesh, screen: &mut Screen, checks: &mu
         time(slowest(&refused))
     );
     checks.check(screen, told && served.len() == SERVED, &promise)?;
-    let promise = format!("at most {most} requests reached v2 at once, over {CONNECTIONS} connections");
+    let promise = format!("at most {most} requests reached v2 at once");
     checks.check(screen, most == CONNECTIONS, &promise)?;
     restore(mesh, screen).await
-}
-
-/// Lets the connections that earlier acts left go down to the new limit: one over it is closed when its request ends.
-async fn settle(mesh: &Mesh) -> Result<(), CliError> {
-    let labels = [r#"destination_subset="v2""#];
-    for _ in 0..TRIES {
-        if mesh.metric("tsunagi_upstream_connections", &labels).await? <= CONNECTIONS as f64 {
-            break;
-        }
-        let mut connection = Connection::open(mesh.sidecar.outbound).await?;
-        connection.send(request(Some("v2"))).await?;
-    }
-    Ok(())
 }
 
 /// All connections are open before the first request goes.
