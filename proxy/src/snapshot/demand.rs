@@ -18,8 +18,9 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Names that may be on their way to the control thread at once, and be asked for within a second.
-    pub const CAPACITY: usize = 256;
+    /// Names that may be on their way to the control thread at once, and be asked for within a second: enough for a
+    /// gateway that calls every service of a large mesh as soon as it starts.
+    pub const CAPACITY: usize = 4096;
 
     pub fn new() -> (Self, mpsc::Receiver<String>) {
         let (wanted, receiver) = mpsc::channel(Self::CAPACITY);
