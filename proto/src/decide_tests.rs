@@ -187,6 +187,23 @@ fn mesh_rejects(pattern: &str) -> bool {
 }
 
 #[test]
+fn character_classes_are_ascii_as_in_re2() {
+    for (pattern, yes, no) in [
+        (r"\w+\d", "ab1", "é1"),
+        (r"[\w-]+", "a-b", "a-é"),
+        (r"\S+", "é", "a b"),
+        (r"[^\s]\s", "é\t", "é\u{a0}"),
+        (r"\\d", r"\d", "1"),
+        (r".{3}", "aéb", "aé"),
+        (r"a\b.+", "a-b", "ab"),
+    ] {
+        let regex = crate::model::full_match(pattern, false).unwrap();
+        assert!(regex.is_match(yes.as_bytes()), "{pattern} {yes}");
+        assert!(!regex.is_match(no.as_bytes()), "{pattern} {no}");
+    }
+}
+
+#[test]
 fn a_repeated_header_is_joined_with_commas_before_it_is_compared() {
     assert!(holds_for(header(exact("a,b")), "/", &[("x", "a"), ("x", "b")]));
     assert!(!holds_for(header(exact("a")), "/", &[("x", "a"), ("x", "b")]));

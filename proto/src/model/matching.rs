@@ -38,8 +38,39 @@ pub struct HttpMatch {
     pub port: Option<u16>,
 }
 
+/// `\d`, `\w`, `\s` and `\b` mean ASCII in RE2 and all of Unicode in our engine: written out, they mean the same in both.
+fn ascii_classes(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let (mut chars, mut in_class) = (pattern.chars(), false);
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => match chars.next() {
+                Some('d') => out.push_str("[0-9]"),
+                Some('D') => out.push_str("[^0-9]"),
+                Some('w') => out.push_str("[0-9A-Za-z_]"),
+                Some('W') => out.push_str("[^0-9A-Za-z_]"),
+                Some('s') => out.push_str(r"[\t\n\f\r ]"),
+                Some('S') => out.push_str(r"[^\t\n\f\r ]"),
+                Some(boundary @ ('b' | 'B')) if !in_class => {
+                    out.push_str("(?-u:\\");
+                    out.push(boundary);
+                    out.push(')');
+                }
+                Some(other) => out.extend(['\\', other]),
+                None => out.push('\\'),
+            },
+            _ => {
+                in_class = char == '[' || (in_class && char != ']');
+                out.push(char);
+            }
+        }
+    }
+    out
+}
+
 /// Compiles `pattern` so that it matches only whole values.
 pub fn full_match(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
+    let pattern = &ascii_classes(pattern);
     let build = |pattern: &str| {
         RegexBuilder::new(pattern)
             .size_limit(REGEX_SIZE_LIMIT_BYTES)
