@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, header};
@@ -13,10 +14,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::request_path::{Downstream, Proxy, serve};
 use crate::drain::DrainWatch;
-use crate::net::{HeadWatch, Prefixed};
+use crate::net::{HeadWatch, Prefixed, RawHead};
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// For the first head of a connection, from its first byte.
+const FIRST_HEAD_TIME: Duration = Duration::from_secs(60);
 const MAX_CONCURRENT_STREAMS: u32 = 1000;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -71,6 +74,7 @@ where
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
+        () = stalled(&head) => return Ok(()),
         () = draining(drain) => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -118,6 +122,14 @@ async fn respond(
     Ok(serve(proxy, &downstream, request, ambiguous).await)
 }
 
+/// Returns when the client has begun a request and does not come to the end of its head.
+async fn stalled(head: &RawHead) {
+    tokio::time::sleep(FIRST_HEAD_TIME).await;
+    if head.has_arrived() {
+        std::future::pending().await
+    }
+}
+
 async fn draining(drain: Option<DrainWatch>) {
     match drain {
         Some(mut drain) => drain.draining().await,
@@ -152,4 +164,32 @@ pub(super) async fn starts_like_http(stream: &mut (impl AsyncRead + Unpin)) -> s
             .take_while(|byte| **byte != b' ')
             .all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
     Ok((http, read.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::timeout;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_head_that_never_ends_is_given_up_and_a_connection_that_had_a_request_is_not() {
+        let (_client, server) = tokio::io::duplex(64);
+        let (_stream, head) = HeadWatch::new(server);
+        assert!(timeout(FIRST_HEAD_TIME * 2, stalled(&head)).await.is_ok());
+        head.is_ambiguous(false);
+        assert!(timeout(FIRST_HEAD_TIME * 2, stalled(&head)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_preface_decides_between_http_1_and_http_2_and_nothing_is_lost() {
+        for (sent, http2) in [
+            (&b"GET / HTTP/1.1\r\n"[..], false),
+            (HTTP2_PREFACE, true),
+            (b"PRI * HTTP/2.0\r\nx", false),
+        ] {
+            let mut stream = sent;
+            let (found, read) = read_preface(&mut stream).await.unwrap();
+            assert_eq!((found, &*[&read[..], stream].concat()), (http2, sent));
+        }
+    }
 }

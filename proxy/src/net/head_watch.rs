@@ -30,6 +30,8 @@ pub struct RawHead {
 struct Remembered {
     bytes: Vec<u8>,
     watching: bool,
+    /// At least one head has arrived whole.
+    arrived: bool,
 }
 
 impl<S> HeadWatch<S> {
@@ -37,6 +39,7 @@ impl<S> HeadWatch<S> {
         let remembered = Remembered {
             bytes: Vec::new(),
             watching: true,
+            arrived: false,
         };
         let head = RawHead {
             remembered: Arc::new(Mutex::new(remembered)),
@@ -56,12 +59,18 @@ impl RawHead {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The client began a first request and has finished its head.
+    pub fn has_arrived(&self) -> bool {
+        self.remembered().arrived
+    }
+
     /// The request's head has arrived; what follows is body. `chunked`: it has `Transfer-Encoding`. Says whether it has
     /// `Content-Length` too.
     pub fn is_ambiguous(&self, chunked: bool) -> bool {
         let mut remembered = self.remembered();
         let ambiguous = chunked && has_content_length(&remembered.bytes);
         remembered.watching = false;
+        remembered.arrived = true;
         remembered.forget();
         ambiguous
     }
