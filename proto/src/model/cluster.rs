@@ -9,7 +9,8 @@ use crate::wire::mesh;
 /// A limit that is not set. Istio raises Envoy's 1024 to the same.
 pub const UNLIMITED: u32 = u32::MAX;
 
-/// Shown as Istio shows it: `outbound|80|v1|user-service.default.svc.cluster.local`.
+/// Shown as Istio shows it: `outbound|80|v1|user-service.default.svc.cluster.local`, and `inbound|8080||` for the
+/// application beside the proxy, which has no host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterKey {
     pub host: String,
@@ -19,7 +20,8 @@ pub struct ClusterKey {
 
 impl fmt::Display for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "outbound|{}|{}|{}", self.port, self.subset, self.host)
+        let direction = if self.host.is_empty() { "inbound" } else { "outbound" };
+        write!(f, "{direction}|{}|{}|{}", self.port, self.subset, self.host)
     }
 }
 

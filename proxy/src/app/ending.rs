@@ -12,6 +12,9 @@ use crate::error::StartError;
 /// For the last answers of the operator's doors and the last lines of the access log.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// A signal within this time of the first says the same.
+const REPETITION: Duration = Duration::from_millis(500);
+
 /// SIGTERM (Kubernetes) and SIGINT (Ctrl-C), which mean the same.
 pub(super) struct Signals {
     terminate: Signal,
@@ -25,6 +28,15 @@ impl Signals {
             terminate: watch(SignalKind::terminate())?,
             interrupt: watch(SignalKind::interrupt())?,
         })
+    }
+
+    /// The next signal that is not a repetition of the last: GNU `timeout`, for one, sends each twice.
+    async fn next_of_its_own(&mut self) {
+        tokio::time::sleep(REPETITION).await;
+        let noop = std::task::Waker::noop();
+        let cx = &mut std::task::Context::from_waker(noop);
+        while self.terminate.poll_recv(cx).is_ready() || self.interrupt.poll_recv(cx).is_ready() {}
+        self.next().await;
     }
 
     /// The next signal. Dropping this loses none.
@@ -63,7 +75,7 @@ pub(super) async fn when_told(
             Ok(()) => tracing::info!("drained"),
             Err(_) => tracing::warn!(connections = drain.live_connections(), "drain time is over, exiting"),
         },
-        () = signals.next() => {
+        () = signals.next_of_its_own() => {
             tracing::warn!(connections = drain.live_connections(), "told twice, exiting at once");
         }
     }

@@ -146,7 +146,7 @@ pub struct Options {
     )]
     pub access_log: Switch,
 
-    /// Adds the proxy's findings to responses: x-tsunagi-response-flags, and x-tsunagi-explain on demand
+    /// Adds the proxy's own findings to responses: x-tsunagi-response-flags, where there are any
     #[arg(long, env = "TSUNAGI_DEBUG_HEADERS", value_name = "BOOL", default_value_t = false,
           action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub debug_headers: bool,

@@ -54,7 +54,7 @@ impl<'h> Route<'h> {
 pub async fn find_host(proxy: &Proxy, authority: &Authority<'_>) -> Result<Arc<Host>, Cause> {
     let namespace = &proxy.reader.shared().namespace;
     let find = || proxy.reader.with(|snapshot| snapshot.find(&authority.host, namespace));
-    let unknown = || Cause::NoRoute(format!("no service is called {:?}", authority.host).into());
+    let unknown = || Cause::NoRoute(unknown_host(&authority.host, namespace).into());
     match find() {
         Lookup::Found(host) => Ok(host),
         Lookup::Absent => Err(unknown()),
@@ -86,12 +86,25 @@ pub async fn find_host(proxy: &Proxy, authority: &Authority<'_>) -> Result<Arc<H
     }
 }
 
+fn unknown_host(name: &str, namespace: &str) -> String {
+    if name.contains('.') {
+        format!("no service is called {name:?}")
+    } else {
+        format!(
+            "no service is called {name:?} in namespace {namespace:?}; a service of another one is {name}.NAMESPACE"
+        )
+    }
+}
+
 pub fn find_port<'h>(host: &'h Host, authority: &Authority<'_>) -> Result<&'h Port, Cause> {
     let port = match authority.port {
         Some(number) => host.port(number),
         None => host.first_http_port(),
     };
     port.ok_or_else(|| {
+        if host.ports.is_empty() {
+            return Cause::NoRoute(format!("rules name {}, but no service is called that", host.told.fqdn).into());
+        }
         let what = authority
             .port
             .map_or("HTTP port".to_owned(), |number| format!("port {number}"));

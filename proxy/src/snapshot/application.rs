@@ -11,8 +11,9 @@ use super::compile::{Cluster, Destination, Host, Port as CompiledPort, Rule};
 use crate::telemetry::{Direction, Telemetry};
 use crate::upstream::Registry;
 
-/// No request can name this host: it is in no snapshot.
-const NAME: &str = "application";
+/// No request can name this host: it is in no snapshot. Its cluster is shown as `inbound|8080||`.
+const NAME: &str = "";
+const ENDPOINT_ID: &str = "application";
 const ROUTE: &str = "inbound";
 
 /// One host with one port and one endpoint: `--app-addr`.
@@ -31,7 +32,7 @@ pub fn application(registry: &Registry, telemetry: &Telemetry, address: SocketAd
         outlier_detection: None,
     });
     let endpoint = Arc::new(Endpoint {
-        id: NAME.to_owned(),
+        id: ENDPOINT_ID.to_owned(),
         address: address.ip(),
         ports: vec![(port, port)],
         labels: Vec::new(),

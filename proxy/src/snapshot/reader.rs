@@ -61,7 +61,11 @@ impl Snapshot {
             all.insert(fqdn.clone(), host.clone());
         }
         for host in hosts.values().flatten() {
-            for alias in aliases(&host.told.fqdn, namespace, &domain) {
+            let addresses = host.told.addresses.iter().map(ToString::to_string);
+            for alias in aliases(&host.told.fqdn, namespace, &domain)
+                .into_iter()
+                .chain(addresses)
+            {
                 all.insert(alias, Some(Arc::clone(host)));
             }
         }

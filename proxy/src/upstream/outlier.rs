@@ -5,7 +5,7 @@
 //! ejected (never the last one), and an endpoint returns with a single probe request; only if that succeeds does it get
 //! its share.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,8 @@ pub(super) struct Health {
     consecutive_5xx: AtomicU32,
     consecutive_gateway_errors: AtomicU32,
     consecutive_local_origin: AtomicU32,
+    /// It should have been ejected and the pool could not spare it; said once.
+    spared: AtomicBool,
     history: Mutex<History>,
 }
 
@@ -133,6 +135,9 @@ impl Health {
             if counter.load(Ordering::Relaxed) != 0 {
                 counter.store(0, Ordering::Relaxed);
             }
+        }
+        if self.spared.load(Ordering::Relaxed) {
+            self.spared.store(false, Ordering::Relaxed);
         }
     }
 
@@ -227,8 +232,18 @@ fn reaches(counter: &AtomicU32, threshold: Option<u32>) -> bool {
 /// Ejects if the pool can spare the endpoint.
 fn consider(cluster: &Cluster, detection: &OutlierDetection, endpoint: &Endpoint, cause: EjectionCause, now: Instant) {
     cluster.with_members(|members| {
-        if endpoint.health.is_healthy() && can_spare(members, detection.max_ejection_percent) {
+        if !endpoint.health.is_healthy() {
+            return;
+        }
+        if can_spare(members, detection.max_ejection_percent) {
             eject(cluster, detection, endpoint, cause, now);
+        } else if !endpoint.health.spared.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                cluster = cluster.name,
+                endpoint = %endpoint.address,
+                cause = cause.as_str(),
+                "endpoint fails and is kept: maxEjectionPercent is reached, or it is the last healthy one"
+            );
         }
     });
 }

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(15);
+/// Short, because until a proxy is back nobody can tell whether a change has reached it; a connection attempt is cheap.
+const LONGEST: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {

@@ -4,7 +4,7 @@
 //! format, checksum of all that follows, whose it is, and a discovery response that carries everything held, whole. A
 //! file that is damaged, foreign or of another format is reported and not used; it never stops the proxy.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,22 @@ pub(super) fn read(path: &Path, owner: &str) -> Result<Option<DeltaDiscoveryResp
 }
 
 /// When it returns, the file is on disk; on an error the old one still is.
+/// Takes the file for this process, until the lock is dropped. `None`: another sidecar of the same name has it.
+pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.with_extension("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 pub(super) fn write(path: &Path, owner: &str, remembered: &DeltaDiscoveryResponse) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
@@ -130,6 +146,16 @@ mod tests {
             system_version_info: version.to_owned(),
             ..DeltaDiscoveryResponse::default()
         }
+    }
+
+    #[test]
+    fn two_sidecars_of_one_name_do_not_share_a_file() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = path(directory.path(), "shop", "web-1");
+        let first = lock(&path).expect("the folder is writable");
+        assert!(first.is_some() && lock(&path).expect("readable").is_none());
+        drop(first);
+        assert!(lock(&path).expect("readable").is_some());
     }
 
     #[test]

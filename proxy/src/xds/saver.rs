@@ -1,6 +1,7 @@
 //! When the last good config goes to disk: a while after a change, and at the end. Off the control thread. Called by
 //! `client`.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,16 +17,38 @@ const DELAY: Duration = Duration::from_secs(1);
 pub(super) struct Saver {
     /// `None`: nothing is kept.
     path: Option<PathBuf>,
+    /// Held while the file is ours.
+    _lock: Option<File>,
     owner: String,
     due: Option<Instant>,
     writing: Option<JoinHandle<()>>,
 }
 
+/// `None`, and a word in the log: nothing will be remembered.
+fn lock(path: &Path) -> Option<File> {
+    match remembered::lock(path) {
+        Ok(Some(lock)) => Some(lock),
+        Ok(None) => {
+            tracing::warn!(
+                path = %path.display(),
+                "another sidecar with this --namespace and --node-id uses the remembered config; give each its own name"
+            );
+            None
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the config will not be remembered");
+            None
+        }
+    }
+}
+
 impl Saver {
     pub(super) fn new(state_dir: Option<&Path>, identity: &Identity) -> Self {
         let path = state_dir.map(|directory| remembered::path(directory, &identity.namespace, &identity.node_id));
+        let lock = path.as_deref().and_then(lock);
         Self {
-            path,
+            path: path.filter(|_| lock.is_some()),
+            _lock: lock,
             owner: identity.resource_name(),
             due: None,
             writing: None,
