@@ -87,6 +87,8 @@ async fn serve(parts: Parts, number: usize, application: Arc<Host>, sockets: Wor
         unrouted: parts.telemetry.request_series(Direction::Outbound, "", "", ""),
         access_log: parts.access_log.clone(),
         debug_headers: options.debug_headers,
+        telemetry: parts.telemetry.clone(),
+        drain: parts.drain.watch(),
         on_demand_timeout: options.on_demand_timeout,
     });
     let accept = |socket, direction| {

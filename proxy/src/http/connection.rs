@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, header};
+use http::{Method, Request, header};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::request_path::{Downstream, Proxy, serve};
 use crate::drain::DrainWatch;
 use crate::net::{HeadWatch, Prefixed, RawHead};
+use crate::telemetry::Flags;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -46,7 +48,18 @@ where
         serve_http1(proxy, downstream, stream, drain).await
     };
     if let Err(error) = ended {
+        count_refused(proxy, &error);
         tracing::debug!(%error, "downstream connection ended");
+    }
+}
+
+/// A request that could not even be parsed was answered below us: it is counted all the same.
+fn count_refused(proxy: &Proxy, error: &hyper::Error) {
+    if error.is_parse() {
+        let status = if error.is_parse_too_large() { 431 } else { 400 };
+        proxy
+            .unrouted
+            .record(&Method::default(), status, Flags::DPE, Duration::ZERO);
     }
 }
 
@@ -61,7 +74,8 @@ where
 {
     let (stream, head) = HeadWatch::new(stream);
     let service = service_fn(|request: Request<Incoming>| {
-        let ambiguous = head.is_ambiguous(request.headers().contains_key(header::TRANSFER_ENCODING));
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let ambiguous = head.is_ambiguous(chunked, !request.body().is_end_stream());
         respond(proxy, downstream, request, ambiguous)
     });
     let connection = http1::Builder::new()
@@ -176,7 +190,7 @@ mod tests {
         let (_client, server) = tokio::io::duplex(64);
         let (_stream, head) = HeadWatch::new(server);
         assert!(timeout(FIRST_HEAD_TIME * 2, stalled(&head)).await.is_ok());
-        head.is_ambiguous(false);
+        head.is_ambiguous(false, false);
         assert!(timeout(FIRST_HEAD_TIME * 2, stalled(&head)).await.is_err());
     }
 

@@ -53,7 +53,7 @@ impl Failure {
 
     fn outcome(&self) -> Option<Outcome> {
         match self {
-            Self::Connect(_) => Some(Outcome::ConnectFailure),
+            Self::Connect(error) => (!error.is_local()).then_some(Outcome::ConnectFailure),
             Self::ResetBeforeRequest | Self::Refused | Self::Reset { .. } | Self::Protocol => Some(Outcome::Reset),
             Self::TryTimeout | Self::Timeout => Some(Outcome::Timeout),
             Self::NoEndpoint | Self::Overflow(_) | Self::Stale | Self::BrokenRequestBody => None,
@@ -98,7 +98,7 @@ impl Progress {
 }
 
 /// Does the endpoint get HTTP/2? Where nothing is declared, what the client speaks.
-fn speaks_http2(cluster: &Cluster, parts: &request::Parts) -> bool {
+pub fn speaks_http2(cluster: &Cluster, parts: &request::Parts) -> bool {
     match cluster.told.protocol {
         Protocol::Http2 => true,
         Protocol::Detect => parts.version == http::Version::HTTP_2,

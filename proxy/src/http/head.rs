@@ -41,6 +41,8 @@ pub fn parse_authority(text: &str) -> Result<Authority<'_>, &'static str> {
     if host.is_empty() || host.len() > 255 || !host.bytes().all(allowed) {
         return Err(BAD);
     }
+    // A fully qualified name may end in a dot.
+    let host = host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host);
     let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
@@ -173,6 +175,7 @@ mod tests {
         let parsed = |text| parse_authority(text).map(|a| (a.host.into_owned(), a.port));
         assert_eq!(parsed("User-Service"), Ok(("user-service".into(), None)));
         assert_eq!(parsed("a.b:80"), Ok(("a.b".into(), Some(80))));
+        assert_eq!(parsed("a.b."), Ok(("a.b".into(), None)));
         assert_eq!(parsed("[::1]:8080"), Ok(("::1".into(), Some(8080))));
         for bad in [
             "", ":80", "a:b", "a:99999", "a b", "a/b", "[::1", "[::1]x", "a@b", "a:-1", "a:+1",

@@ -7,21 +7,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::exchange::Exchange;
-use super::forward::{Answer, Failure, Progress, attempt};
+use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
 use super::head::{self, Authority, remove_hop_by_hop};
 use super::local_reply::{Cause, is_grpc};
 use super::response_body::{Held, ResponseBody, Upstream};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_port, find_route};
 use super::tunnel;
+use crate::drain::DrainWatch;
 use crate::snapshot::{Cluster, Demand, Host, Reader};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{Direction, RequestSeries};
+use crate::telemetry::{Direction, RequestSeries, Telemetry};
 use crate::upstream::{Outcome, RequestBody};
 
 /// What one worker serves with; shared by its connections.
@@ -36,6 +37,8 @@ pub struct Proxy {
     pub unrouted: Arc<RequestSeries>,
     pub access_log: AccessLog,
     pub debug_headers: bool,
+    pub telemetry: Telemetry,
+    pub drain: DrainWatch,
     pub on_demand_timeout: Duration,
 }
 
@@ -100,7 +103,7 @@ async fn answer(
         Direction::Inbound => host.ports.first().ok_or(Cause::NoHealthyUpstream)?,
     };
     if let Some(upgrade) = upgrade {
-        tunnel::open(proxy, downstream, &host, port, upgrade)?;
+        tunnel::open(proxy, downstream, &host, port, upgrade).await?;
         return Ok(Reached::Tunnel);
     }
     if !port.protocol.is_http() {
@@ -121,9 +124,18 @@ async fn answer(
     }
 
     let deadline = route.timeout().map(|timeout| Instant::now() + timeout);
-    let body = RequestBody::streamed(incoming, Retries::keeps_body(route.retries(), &parts.method));
+    let keep = Retries::keeps_body(route.retries(), &parts.method, speaks_http2(cluster, &parts));
+    let body = RequestBody::streamed(incoming, keep);
     let (mut response, held) = dispatch(proxy, cluster, &route, parts, body, deadline, exchange).await?;
 
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked: an upgrade ends at this hop.
+        return Err(Cause::UpstreamProtocol);
+    }
+    if response.headers().contains_key(header::TRANSFER_ENCODING) {
+        // The encoding overrides it (RFC 9112, 6.3), and it would contradict what we send.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     remove_hop_by_hop(response.headers_mut());
     for operations in route.response_headers() {
         operations.apply(response.headers_mut());
@@ -187,8 +199,8 @@ async fn dispatch(
                 let status = answer.response.status().as_u16();
                 progress.observe(cluster, Outcome::Status(outlier_status(&answer.response)));
                 let endpoint = Arc::clone(answer.lease.endpoint());
-                let repeat = retries.after_response(status, answer.response.headers(), &endpoint);
-                if !repeat || progress.spare.is_none() || !original.is_repeatable() {
+                let repeatable = progress.spare.is_some() && original.is_repeatable();
+                if !retries.after_response(status, answer.response.headers(), &endpoint, repeatable) {
                     retries.record(status < 500);
                     retries.flag(&mut exchange.flags);
                     return accept(answer, progress, original).ok_or(Cause::NoHealthyUpstream);
@@ -198,8 +210,8 @@ async fn dispatch(
             Err(failure) => {
                 progress.observe_failure(cluster, &failure);
                 let endpoint = progress.endpoint().cloned();
-                let repeat = retries.after_failure(&failure, endpoint.as_ref());
-                if !repeat || progress.spare.is_none() || !original.is_repeatable() {
+                let repeatable = progress.spare.is_some() && original.is_repeatable();
+                if !retries.after_failure(&failure, endpoint.as_ref(), repeatable) {
                     exchange.received(|| original.bytes());
                     retries.record(false);
                     retries.flag(&mut exchange.flags);

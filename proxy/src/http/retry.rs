@@ -65,15 +65,18 @@ impl<'a> Retries<'a> {
     }
 
     /// Does the user's policy need the body kept?
-    pub fn keeps_body(policy: &RetryPolicy, method: &Method) -> bool {
-        policy.attempts > 0 && (policy.on.explicit || is_idempotent(method))
+    pub fn keeps_body(policy: &RetryPolicy, method: &Method, http2: bool) -> bool {
+        // An HTTP/2 endpoint may refuse a stream after it was begun.
+        policy.attempts > 0 && (policy.on.explicit || http2 || is_idempotent(method))
     }
 
     /// An attempt failed: is there another? The answer counts against attempts and budget.
-    pub fn after_failure(&mut self, failure: &Failure, endpoint: Option<&Arc<Endpoint>>) -> bool {
+    ///
+    /// `repeatable`: the request is still there to be sent again.
+    pub fn after_failure(&mut self, failure: &Failure, endpoint: Option<&Arc<Endpoint>>, repeatable: bool) -> bool {
         if matches!(failure, Failure::Stale) {
             self.stale += 1;
-            return self.stale <= MAX_STALE;
+            return repeatable && self.stale <= MAX_STALE;
         }
         let on = &self.policy.on;
         let any_reset = (on.reset || on.any_5xx || on.gateway_error) && (on.explicit || self.idempotent);
@@ -89,22 +92,31 @@ impl<'a> Retries<'a> {
             | Failure::Protocol
             | Failure::BrokenRequestBody => false,
         };
-        wanted && self.take(endpoint)
+        wanted && self.take(endpoint, repeatable)
     }
 
-    pub fn after_response(&mut self, status: u16, headers: &HeaderMap, endpoint: &Arc<Endpoint>) -> bool {
+    pub fn after_response(
+        &mut self,
+        status: u16,
+        headers: &HeaderMap,
+        endpoint: &Arc<Endpoint>,
+        repeatable: bool,
+    ) -> bool {
         let grpc = || {
             let status = headers
                 .get("grpc-status")
                 .and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
             status.is_some_and(|status| self.policy.on.grpc.contains(&status))
         };
-        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint))
+        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint), repeatable)
     }
 
-    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>) -> bool {
+    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>, repeatable: bool) -> bool {
         if self.made >= self.policy.attempts {
             self.exhausted = self.policy.attempts > 0;
+            return false;
+        }
+        if !repeatable {
             return false;
         }
         self.permit = None;

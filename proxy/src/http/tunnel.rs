@@ -1,6 +1,7 @@
 //! `CONNECT`: a connection inside a connection. What comes through it is for one port of one host: requests of an HTTP
 //! port are served like any other, of a TCP port the bytes are passed on.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,12 +13,14 @@ use tokio::net::TcpStream;
 use super::connection::{serve_connection, starts_like_http};
 use super::local_reply::Cause;
 use super::request_path::{Downstream, Proxy};
+use crate::drain::LiveConnectionGuard;
 use crate::net::{Prefixed, connect};
-use crate::snapshot::{Cluster, Host, Port};
+use crate::snapshot::{Host, Port};
+use crate::telemetry::ActiveConnectionGuard;
 use crate::upstream::{ActiveRequest, ConnectionPermit, Outcome, choose};
 
-/// Opens the tunnel once the answer to the `CONNECT` is sent. An error is the answer.
-pub fn open(
+/// Opens the tunnel once the answer to the `CONNECT` is sent. An error is the answer: a TCP port has its connection first.
+pub async fn open(
     proxy: &Arc<Proxy>,
     downstream: &Downstream,
     host: &Arc<Host>,
@@ -27,68 +30,98 @@ pub fn open(
     if downstream.tunnelled {
         return Err(Cause::BadRequest("a tunnel inside a tunnel is not served"));
     }
-    let inner = Downstream {
-        tunnelled: true,
-        ..*downstream
+    let endpoint = if port.protocol.is_http() {
+        None
+    } else {
+        Some(open_endpoint(port).await?)
     };
-    tokio::spawn(run(Arc::clone(proxy), inner, Arc::clone(host), port.number, upgrade));
+    let tunnel = Tunnel {
+        downstream: Downstream {
+            tunnelled: true,
+            ..*downstream
+        },
+        proxy: Arc::clone(proxy),
+        host: Arc::clone(host),
+        number: port.number,
+        endpoint,
+        _guards: (
+            proxy.telemetry.active_connection(downstream.direction),
+            proxy.drain.connection(),
+        ),
+    };
+    tokio::spawn(tunnel.run(upgrade));
     Ok(())
 }
 
-/// Boxed, because serving a tunnel is serving connections, which may open tunnels.
-fn run(
-    proxy: Arc<Proxy>,
+struct Tunnel {
     downstream: Downstream,
+    proxy: Arc<Proxy>,
     host: Arc<Host>,
     number: u16,
-    upgrade: OnUpgrade,
-) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let stream = TokioIo::new(upgraded);
-        let Some(port) = host.port(number) else { return };
-        let result = if port.protocol.is_http() {
-            serve_or_pass(&proxy, downstream, port, stream).await
-        } else {
-            pass(port, stream).await
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "tunnel ended");
-        }
-    })
+    /// `None`: requests come through it.
+    endpoint: Option<OpenEndpoint>,
+    _guards: (ActiveConnectionGuard, LiveConnectionGuard),
 }
 
-/// Where no protocol is declared, the first bytes decide.
-async fn serve_or_pass<S>(proxy: &Arc<Proxy>, downstream: Downstream, port: &Port, mut stream: S) -> std::io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (http, prefix) = starts_like_http(&mut stream).await?;
-    let stream = Prefixed::new(prefix, stream);
-    if http {
-        serve_connection(proxy, downstream, stream, None).await;
-        return Ok(());
+struct OpenEndpoint {
+    stream: TcpStream,
+    _active: ActiveRequest,
+    _permit: ConnectionPermit,
+}
+
+impl Tunnel {
+    /// Boxed, because serving a tunnel is serving connections, which may open tunnels.
+    fn run(mut self, upgrade: OnUpgrade) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let mut stream = TokioIo::new(upgraded);
+            let result = match &mut self.endpoint {
+                Some(endpoint) => pass(endpoint, &mut stream).await,
+                None => self.serve_or_pass(stream).await,
+            };
+            if let Err(error) = result {
+                tracing::debug!(%error, "tunnel ended");
+            }
+        })
     }
-    pass(port, stream).await
+
+    /// Where no protocol is declared, the first bytes decide.
+    async fn serve_or_pass<S>(&self, mut stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (http, prefix) = starts_like_http(&mut stream).await?;
+        let mut stream = Prefixed::new(prefix, stream);
+        if http {
+            let drain = Some(self.proxy.drain.clone());
+            serve_connection(&self.proxy, self.downstream, stream, drain).await;
+            return Ok(());
+        }
+        let port = self.host.port(self.number).ok_or(io::ErrorKind::NotFound)?;
+        let mut endpoint = open_endpoint(port)
+            .await
+            .map_err(|cause| io::Error::other(cause.reply().body))?;
+        pass(&mut endpoint, &mut stream).await
+    }
 }
 
-/// Passes bytes to an endpoint of the port's own cluster until both sides are done.
-async fn pass<S: AsyncRead + AsyncWrite + Unpin>(port: &Port, mut stream: S) -> std::io::Result<()> {
+/// Passes bytes until both sides are done.
+async fn pass(endpoint: &mut OpenEndpoint, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    copy_bidirectional(stream, &mut endpoint.stream).await?;
+    Ok(())
+}
+
+/// A connection to an endpoint of the port's own cluster.
+async fn open_endpoint(port: &Port) -> Result<OpenEndpoint, Cause> {
     let cluster = port
         .plain
         .destinations
         .first()
         .and_then(|destination| destination.cluster.as_deref());
-    let cluster = cluster.ok_or_else(|| std::io::Error::other("the port has no cluster"))?;
-    let (mut endpoint, _active, _permit) = open_endpoint(cluster).await?;
-    copy_bidirectional(&mut stream, &mut endpoint).await?;
-    Ok(())
-}
-
-async fn open_endpoint(cluster: &Cluster) -> std::io::Result<(TcpStream, ActiveRequest, ConnectionPermit)> {
+    let cluster = cluster.ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
     let permit = ConnectionPermit::try_open(&cluster.learned).ok_or_else(|| {
         cluster.learned.series.overflow_connections.increment(1);
-        std::io::Error::other("the connection limit is reached")
+        Cause::Overflow("connections")
     })?;
     let mut active = choose(
         &cluster.learned,
@@ -97,16 +130,22 @@ async fn open_endpoint(cluster: &Cluster) -> std::io::Result<(TcpStream, ActiveR
         &[],
         &mut rand::random::<u64>,
     )
-    .ok_or_else(|| std::io::Error::other("no healthy upstream"))?;
+    .ok_or(Cause::NoHealthyUpstream)?;
     let detection = cluster.told.outlier_detection.as_ref();
     match connect(active.endpoint.address, cluster.told.connection_pool.connect_timeout).await {
         Ok(stream) => {
             active.observe(&cluster.learned, detection, Outcome::Connected);
-            Ok((stream, active, permit))
+            Ok(OpenEndpoint {
+                stream,
+                _active: active,
+                _permit: permit,
+            })
         }
         Err(error) => {
-            active.observe(&cluster.learned, detection, Outcome::ConnectFailure);
-            Err(std::io::Error::other(error))
+            if !error.is_local() {
+                active.observe(&cluster.learned, detection, Outcome::ConnectFailure);
+            }
+            Err(Cause::ConnectFailure(error.to_string()))
         }
     }
 }

@@ -12,8 +12,20 @@ pub enum ConnectError {
     Refused(#[from] io::Error),
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    #[error("the endpoint does not speak HTTP/2")]
+    NotHttp2,
+    #[error("the endpoint allows no HTTP/2 streams")]
+    NoStreams,
     #[error("the handshake failed: {0}")]
     Handshake(#[from] hyper::Error),
+}
+
+impl ConnectError {
+    /// It failed for want of something of this process: it says nothing about the endpoint.
+    pub fn is_local(&self) -> bool {
+        // EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL: descriptors, memory or ports have run out.
+        matches!(self, Self::Refused(error) if matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105 | 99)))
+    }
 }
 
 /// Connects within `timeout`. Dropping the future closes the socket.

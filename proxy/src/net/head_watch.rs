@@ -64,14 +64,20 @@ impl RawHead {
         self.remembered().arrived
     }
 
-    /// The request's head has arrived; what follows is body. `chunked`: it has `Transfer-Encoding`. Says whether it has
-    /// `Content-Length` too.
-    pub fn is_ambiguous(&self, chunked: bool) -> bool {
+    /// The request's head has arrived. `chunked`: it has `Transfer-Encoding`. Says whether it has `Content-Length` too.
+    /// `body`: what follows is its body; else it is the head of the next request.
+    pub fn is_ambiguous(&self, chunked: bool, body: bool) -> bool {
         let mut remembered = self.remembered();
         let ambiguous = chunked && has_content_length(&remembered.bytes);
-        remembered.watching = false;
         remembered.arrived = true;
-        remembered.forget();
+        remembered.watching = !body;
+        if body {
+            remembered.forget();
+        } else {
+            let end = head_length(&remembered.bytes);
+            remembered.bytes.drain(..end);
+            remembered.bytes.shrink_to(KEPT_BYTES);
+        }
         ambiguous
     }
 }
@@ -81,6 +87,19 @@ impl Remembered {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
     }
+}
+
+/// Up to and with the empty line; all of it where there is none.
+fn head_length(bytes: &[u8]) -> usize {
+    let start = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let rest = &bytes[start..];
+    let end = rest.windows(2).position(|pair| pair == b"\n\n").map(|at| at + 2);
+    let crlf = rest.windows(3).position(|three| three == b"\n\r\n").map(|at| at + 3);
+    [end, crlf]
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or(bytes.len(), |length| start + length)
 }
 
 fn has_content_length(bytes: &[u8]) -> bool {
@@ -114,8 +133,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
 impl<S: AsyncWrite + Unpin> HeadWatch<S> {
     fn begin_watching(&self) {
         let mut remembered = self.head.remembered();
-        remembered.watching = true;
-        remembered.forget();
+        if !remembered.watching {
+            remembered.watching = true;
+            remembered.forget();
+        }
     }
 }
 
@@ -165,6 +186,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_pipelined_head_is_seen_too() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (mut watch, head) = HeadWatch::new(server);
+        let mut buffer = [0; 1024];
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
+            .await
+            .unwrap();
+        let _ = watch.read(&mut buffer).await.unwrap();
+        assert!(!head.is_ambiguous(false, false));
+        watch.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        assert!(head.is_ambiguous(true, true));
+    }
+
+    #[tokio::test]
     async fn a_head_is_remembered_until_it_is_asked_about_and_anew_after_a_write() {
         let (mut client, server) = tokio::io::duplex(1024);
         let (mut watch, head) = HeadWatch::new(server);
@@ -175,10 +211,10 @@ mod tests {
                 .await
                 .unwrap();
             let _ = watch.read(&mut buffer).await.unwrap();
-            assert!(head.is_ambiguous(true));
+            assert!(head.is_ambiguous(true, true));
             client.write_all(b"a\r\nContent-Length: 1\r\n").await.unwrap();
             let _ = watch.read(&mut buffer).await.unwrap();
-            assert!(!head.is_ambiguous(true));
+            assert!(!head.is_ambiguous(true, true));
             watch.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         }
     }

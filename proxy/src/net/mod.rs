@@ -5,9 +5,11 @@ mod head_watch;
 mod lingering;
 mod listen;
 mod prefixed;
+mod settings_watch;
 
 pub use connect::{ConnectError, connect};
 pub use head_watch::{HeadWatch, RawHead};
 pub use lingering::Lingering;
 pub use listen::bind;
 pub use prefixed::Prefixed;
+pub use settings_watch::{SettingsWatch, StreamLimit};

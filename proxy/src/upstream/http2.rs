@@ -1,7 +1,7 @@
 //! HTTP/2 connections: shared by the requests of a worker, opened once however many requests wait for it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -12,14 +12,12 @@ use tsunagi_proto::model;
 use super::connection::{Connection, OpenConnection};
 use super::queue::{ConnectionPermit, ConnectionQueue};
 use super::{Cluster, Endpoint, Lease, RequestBody};
-use crate::net::{ConnectError, Lingering, connect};
+use crate::net::{ConnectError, Lingering, SettingsWatch, StreamLimit, connect};
 
 /// Flow-control windows: enough for 1 Gbit/s over 2 ms, and a bound on what a stalled reader can make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
-/// Until the endpoint's settings say otherwise.
-const INITIAL_MAX_STREAMS: usize = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
@@ -32,7 +30,7 @@ struct Http2 {
     sender: SendRequest<RequestBody>,
     connection: Arc<Connection>,
     streams: AtomicU32,
-    max_streams: Arc<AtomicUsize>,
+    limit: Arc<StreamLimit>,
     /// `maxRequestsPerConnection` is used up, or it is to close: no new request.
     full: AtomicBool,
     used_at: Mutex<Instant>,
@@ -50,7 +48,6 @@ pub struct Http2Lease {
     http2: Arc<Http2>,
     sender: SendRequest<RequestBody>,
     pub(super) reused: bool,
-    stream: bool,
 }
 
 pub(super) enum Found {
@@ -64,7 +61,7 @@ impl Http2 {
         if self.full.load(Ordering::Acquire) || self.sender.is_closed() {
             return None;
         }
-        let maximum = u32::try_from(self.max_streams.load(Ordering::Acquire)).unwrap_or(u32::MAX);
+        let maximum = self.limit.maximum();
         self.streams
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |streams| {
                 (streams < maximum).then_some(streams + 1)
@@ -80,8 +77,20 @@ impl Http2 {
             sender: self.sender.clone(),
             http2: Arc::clone(self),
             reused: true,
-            stream: true,
         }))
+    }
+
+    /// To those who wait at the connection limit.
+    fn offer_streams(&self) {
+        let Connection {
+            cluster,
+            endpoint,
+            worker,
+            ..
+        } = &*self.connection;
+        if cluster.connections.has_waiters() {
+            offer_streams(cluster, endpoint, &cluster.told().0, *worker);
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -191,40 +200,57 @@ async fn open(
     permit: ConnectionPermit,
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
-    let stream = connect(endpoint.address, policy.connection_pool.connect_timeout).await?;
-    let (sender, mut driver) = Builder::new(TokioExecutor::new())
+    let timeout = policy.connection_pool.connect_timeout;
+    let stream = connect(endpoint.address, timeout).await?;
+    let (stream, limit) = SettingsWatch::new(Lingering::new(stream));
+    let (sender, driver) = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .handshake(TokioIo::new(Lingering::new(stream)))
+        .handshake(TokioIo::new(stream))
         .await?;
-    let max_streams = Arc::new(AtomicUsize::new(INITIAL_MAX_STREAMS));
-    let told = Arc::clone(&max_streams);
+    let ended = Arc::new(Notify::new());
+    let end = Arc::clone(&ended);
     tokio::spawn(async move {
-        let ended = std::future::poll_fn(|cx| {
-            let state = std::pin::Pin::new(&mut driver).poll(cx);
-            if state.is_pending() {
-                told.store(driver.current_max_send_streams(), Ordering::Release);
-            }
-            state
-        });
-        if let Err(error) = ended.await {
+        if let Err(error) = driver.await {
             tracing::debug!(%error, "upstream connection ended");
         }
-        drop(driver);
         drop(open);
+        end.notify_one();
     });
+    // How many streams there may be is known with the endpoint's first settings.
+    tokio::select! {
+        () = limit.changed() => {}
+        () = ended.notified() => return Err(ConnectError::NotHttp2),
+        () = tokio::time::sleep(timeout) => return Err(ConnectError::TimedOut(timeout)),
+    }
+    if limit.maximum() == 0 {
+        return Err(ConnectError::NoStreams);
+    }
     let http2 = Arc::new(Http2 {
         sender,
         connection: Connection::new(cluster, endpoint, worker),
         streams: AtomicU32::new(0),
-        max_streams,
+        limit: Arc::clone(&limit),
         full: AtomicBool::new(false),
         used_at: Mutex::new(Instant::now()),
     });
+    tokio::spawn(offer_when_raised(limit, Arc::downgrade(&http2), ended));
     endpoint.shard(worker).multiplexed.ready.push(http2);
     Ok(())
+}
+
+/// When the endpoint allows more streams, those who wait get them.
+async fn offer_when_raised(limit: Arc<StreamLimit>, http2: Weak<Http2>, ended: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = limit.changed() => {}
+            () = ended.notified() => return,
+        }
+        let Some(http2) = http2.upgrade() else { return };
+        http2.offer_streams();
+    }
 }
 
 /// Streams for those who wait at the connection limit.
@@ -248,34 +274,25 @@ impl Http2Lease {
         &mut self.sender
     }
 
-    pub(super) fn give_back(mut self) {
-        let http2 = Arc::clone(&self.http2);
-        self.end_stream();
-        let connection = &http2.connection;
+    pub(super) fn give_back(self) {
+        let connection = &self.http2.connection;
         if !connection.is_wanted() {
-            http2.full.store(true, Ordering::Release);
+            self.http2.full.store(true, Ordering::Release);
             connection
                 .endpoint
                 .shard(connection.worker)
                 .multiplexed
                 .ready
                 .retain(|ready| !ready.is_over());
-        } else if connection.cluster.connections.has_waiters() {
-            let policy = connection.cluster.told().0;
-            offer_streams(&connection.cluster, &connection.endpoint, &policy, connection.worker);
-        }
-    }
-
-    fn end_stream(&mut self) {
-        if std::mem::take(&mut self.stream) {
-            *self.http2.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-            self.http2.streams.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
 impl Drop for Http2Lease {
+    /// However the stream ended, it makes room for another.
     fn drop(&mut self) {
-        self.end_stream();
+        *self.http2.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.http2.streams.fetch_sub(1, Ordering::AcqRel);
+        self.http2.offer_streams();
     }
 }
