@@ -63,6 +63,8 @@ pub struct Upstream {
 #[derive(Default)]
 struct Counts {
     name: String,
+    /// HTTP/2 streams at once on one connection; `None`: many.
+    max_streams: Option<u32>,
     connections: Level,
     group: Group,
     requests: Level,
@@ -144,19 +146,26 @@ impl Upstream {
     }
 
     pub async fn start_in(group: &Group, name: &str) -> Upstream {
-        Upstream::bind(name, SocketAddr::from(([127, 0, 0, 1], 0)), group.clone()).await
+        Upstream::bind(name, SocketAddr::from(([127, 0, 0, 1], 0)), group.clone(), None).await
+    }
+
+    /// Allows so many HTTP/2 streams at once on one connection.
+    pub async fn start_with_streams(name: &str, max_streams: u32) -> Upstream {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Upstream::bind(name, anywhere, Group::default(), Some(max_streams)).await
     }
 
     pub async fn start_at(name: &str, address: SocketAddr) -> Upstream {
-        Upstream::bind(name, address, Group::default()).await
+        Upstream::bind(name, address, Group::default(), None).await
     }
 
-    async fn bind(name: &str, address: SocketAddr, group: Group) -> Upstream {
+    async fn bind(name: &str, address: SocketAddr, group: Group, max_streams: Option<u32>) -> Upstream {
         let listener = TcpListener::bind(address).await.expect("a loopback address");
         let address = listener.local_addr().expect("a bound socket");
         let counts = Arc::new(Counts {
             name: name.to_owned(),
             group,
+            max_streams,
             ..Counts::default()
         });
         let (script, behaviour) = watch::channel(Behaviour::Answer);
@@ -235,6 +244,7 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: watch::Receive
         leaving.group.leave(in_group);
         leaving.connections.live.fetch_sub(1, Ordering::SeqCst);
     });
+    let max_streams = counts.max_streams.unwrap_or(1000);
     let service = service_fn(move |request| answer(request, number, counts.clone(), behaviour.clone()));
     let mut first = [0; 3];
     while !matches!(stream.peek(&mut first).await, Ok(0 | 3) | Err(_)) {
@@ -245,7 +255,7 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: watch::Receive
     if &first == b"PRI" {
         let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         http2
-            .max_concurrent_streams(1000)
+            .max_concurrent_streams(max_streams)
             .serve_connection(io, service)
             .await
             .ok();
