@@ -96,9 +96,14 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     tell("http", &http);
     tell("grpc", &grpc);
     let stopping = Arc::new(AtomicBool::new(false));
+    let has_run_before = world.borrow().revision() > 0;
     let api = Api {
         ingest,
-        status: Status::new(),
+        status: if has_run_before {
+            Status::after_restart()
+        } else {
+            Status::new()
+        },
         metrics,
         stopping,
     };

@@ -12,9 +12,10 @@ use tsunagi_proto::wire::mesh::{
 use super::{
     Api, BODY_LIMIT_BYTES, documents,
     replies::{AcknowledgementReply, ChangeReply, ProxyReply},
+    request::WAIT_LIMIT,
 };
 use crate::{
-    config::{Key, Kind},
+    config::{self, Key, Kind},
     error,
     ingest::{Operation, Refused},
     telemetry,
@@ -38,7 +39,15 @@ impl Config for Service {
                 "dry_run changes nothing that could be waited for",
             ));
         }
+        let limit = Duration::from_millis(request.wait_milliseconds.into());
+        if limit > WAIT_LIMIT {
+            return Err(Status::invalid_argument(format!(
+                "wait_milliseconds must be at most {}",
+                WAIT_LIMIT.as_millis()
+            )));
+        }
         let (text, namespace) = (request.documents, or_default(&request.namespace).to_owned());
+        config::check_namespace(&namespace).map_err(Status::invalid_argument)?;
         let parsed = tokio::task::spawn_blocking(move || documents::parse_all(&text, &namespace)).await;
         let documents = parsed
             .map_err(|_| Status::internal("the documents could not be read; the log says why"))?
@@ -46,8 +55,7 @@ impl Config for Service {
             .map_err(|problems| status(Refused::Invalid(problems)))?;
         let applied = self.0.ingest.apply(documents, request.dry_run).await.map_err(status)?;
         let mut acknowledgements = Vec::new();
-        if request.wait_milliseconds > 0 {
-            let limit = Duration::from_millis(request.wait_milliseconds.into());
+        if !limit.is_zero() {
             acknowledgements = self.0.status.wait(applied.last_change(), limit).await;
         }
         Ok(Response::new(mesh::ApplyReply {
@@ -78,6 +86,9 @@ impl Config for Service {
     async fn list(&self, request: Request<mesh::ListRequest>) -> Result<Response<mesh::ListReply>, Status> {
         let mesh::ListRequest { kind, namespace } = request.into_inner();
         let kind = parse_kind(&kind)?;
+        if !namespace.is_empty() {
+            config::check_namespace(&namespace).map_err(Status::invalid_argument)?;
+        }
         let held = self.0.ingest.held();
         let wanted = |key: &Key| key.kind == kind && (namespace.is_empty() || key.namespace == namespace);
         let documents = held.documents.iter().filter(|(key, _)| wanted(key));
@@ -125,11 +136,13 @@ fn parse_kind(kind: &str) -> Result<Kind, Status> {
 }
 
 fn key(kind: &str, namespace: &str, name: String) -> Result<Key, Status> {
-    Ok(Key {
+    let key = Key {
         kind: parse_kind(kind)?,
         namespace: or_default(namespace).to_owned(),
         name,
-    })
+    };
+    key.check().map_err(Status::invalid_argument)?;
+    Ok(key)
 }
 
 fn no_such(key: &Key) -> Status {

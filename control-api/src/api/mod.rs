@@ -2,6 +2,8 @@
 //! how it is answered is decided here; what it does is decided by `ingest`. Called by `app`; the reply types are also
 //! what `cli` reads.
 
+mod connections;
+mod delete_options;
 mod documents;
 pub mod failure;
 mod grpc;

@@ -1,4 +1,5 @@
-//! The JSON that the HTTP API answers with, beyond Kubernetes' own objects. Written by `api`, read by `cli`.
+//! The JSON that the HTTP API answers with, beyond Kubernetes' own objects. Written by `api`, read by `cli`. Every field is
+//! always there, so that the answer of some other server is not taken for one of these.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use crate::{
 
 /// The answer to `POST /v1/transactions`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct TransactionReply {
     /// Of the store after the transaction.
     pub revision: u64,
@@ -22,7 +23,6 @@ pub struct TransactionReply {
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
 pub struct ChangeReply {
     pub kind: String,
     pub namespace: String,
@@ -32,7 +32,7 @@ pub struct ChangeReply {
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct AcknowledgementReply {
     pub node_id: String,
     pub namespace: String,
@@ -43,7 +43,6 @@ pub struct AcknowledgementReply {
 
 /// The answer to `GET /v1/proxies`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
 pub struct ProxiesReply {
     /// Of the store.
     pub revision: u64,
@@ -51,7 +50,7 @@ pub struct ProxiesReply {
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct ProxyReply {
     pub node_id: String,
     pub namespace: String,
@@ -107,6 +106,37 @@ impl From<ProxyStatus> for ProxyReply {
             lag: proxy.lag,
             last_refusal: proxy.last_refusal.unwrap_or_default(),
             subscriptions: u32::try_from(proxy.subscriptions).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_lacks_a_field_is_of_some_other_server() {
+        let whole = TransactionReply {
+            changes: vec![ChangeReply::default()],
+            acknowledgements: Some(vec![AcknowledgementReply::default()]),
+            ..TransactionReply::default()
+        };
+        let whole = serde_json::to_value(whole).expect("JSON");
+        assert!(from_value::<TransactionReply>(whole.clone()).is_ok());
+        for path in ["", "/changes/0", "/acknowledgements/0"] {
+            let fields = whole.pointer(path).and_then(Value::as_object).expect("an object");
+            for name in fields.keys().filter(|name| *name != "acknowledgements") {
+                let mut lacking = whole.clone();
+                let fields = lacking.pointer_mut(path).and_then(Value::as_object_mut);
+                fields.expect("an object").remove(name);
+                assert!(from_value::<TransactionReply>(lacking).is_err(), "{path}/{name}");
+            }
+        }
+        for other in [json!({}), json!({"revision": 1}), json!({"status": "ok"})] {
+            assert!(from_value::<TransactionReply>(other.clone()).is_err(), "{other}");
+            assert!(from_value::<ProxiesReply>(other.clone()).is_err(), "{other}");
         }
     }
 }

@@ -78,11 +78,13 @@ impl Query {
     }
 }
 
-/// At least something, at most an hour: a connection is held for it.
+/// Of a wait for proxies: a connection is held for it.
+pub(super) const WAIT_LIMIT: Duration = Duration::from_secs(3_600);
+
 fn wait_limit(text: &str) -> Result<Duration, String> {
     let limit = humantime::parse_duration(text)
         .map_err(|error| format!("wait must be a duration such as 10s or 500ms, not {text:?}: {error}"))?;
-    if limit.is_zero() || limit > Duration::from_secs(3_600) {
+    if limit.is_zero() || limit > WAIT_LIMIT {
         return Err(format!("wait must be more than 0 and at most 1h, not {text}"));
     }
     Ok(limit)

@@ -8,16 +8,17 @@ use axum::{
     http::{Method, StatusCode},
     response::Response,
 };
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{
-    Api, documents,
+    Api, delete_options, documents,
     failure::{self, Failure},
     request::{Format, Query},
 };
 use crate::{
-    config::{Document, Key, Kind},
-    ingest::Operation,
+    config::{self, Document, Key, Kind},
+    ingest::{Operation, Removal},
 };
 
 const ONE: &str = "GET, PUT, DELETE";
@@ -36,8 +37,7 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn parse(path: &'a str) -> Option<Self> {
-        let path = path.strip_prefix('/')?;
-        let segments: Vec<&str> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         let (group, rest) = match segments.as_slice() {
             ["api", rest @ ..] => ("", rest),
             ["apis", group, rest @ ..] if !group.is_empty() => (*group, rest),
@@ -76,27 +76,44 @@ impl<'a> Target<'a> {
 }
 
 pub(super) async fn serve(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
-    let path = request.uri().path().to_owned();
+    let path = decoded(request.uri().path())?;
     let Some(target) = Target::parse(&path) else {
         return Err(Failure::not_found(format!("there is no resource at {path}")));
     };
+    if let Some(namespace) = target.namespace {
+        config::check_namespace(namespace).map_err(Failure::bad_request)?;
+    }
     match (target.namespace, target.name) {
         (Some(namespace), Some(name)) => {
             let (namespace, name) = (namespace.to_owned(), name.to_owned());
-            one(
-                &api,
-                &target,
-                Key {
-                    kind: target.kind,
-                    namespace,
-                    name,
-                },
-                request,
-            )
-            .await
+            let key = Key {
+                kind: target.kind,
+                namespace,
+                name,
+            };
+            key.check().map_err(Failure::bad_request)?;
+            one(&api, &target, key, request).await
         }
         _ => list(&api, &target, &request),
     }
+}
+
+/// Each segment of the path; none of them holds a slash, so that they can still be told apart.
+fn decoded(path: &str) -> Result<String, Failure> {
+    let mut decoded = String::with_capacity(path.len());
+    for segment in path.split('/').skip(1) {
+        let text = percent_decode_str(segment).decode_utf8();
+        let text = text.map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
+        if text.is_empty() {
+            return Err(Failure::bad_request(format!("a segment of the path {path} is empty")));
+        }
+        if text.contains('/') {
+            return Err(Failure::bad_request(format!("{text:?} in the path is no name")));
+        }
+        decoded.push('/');
+        decoded.push_str(&text);
+    }
+    Ok(decoded)
 }
 
 async fn one(api: &Api, target: &Target<'_>, key: Key, request: Request) -> Result<Response, Failure> {
@@ -167,11 +184,15 @@ async fn put(api: &Api, target: &Target<'_>, key: Key, request: Request) -> Resu
 async fn delete(api: &Api, key: Key, request: Request) -> Result<Response, Failure> {
     let dry_run = Query::of(request.uri(), &["dryRun"])?.dry_run()?;
     let format = Format::wanted(request.headers());
-    drop(request);
+    let wish = delete_options::read(request).await?;
     let held = api.ingest.held();
     let document = held.documents.get(&key).ok_or_else(|| Failure::no_such(&key))?;
     let uid = document.object["metadata"]["uid"].as_str().unwrap_or_default();
-    let applied = api.ingest.delete(vec![key.clone()], dry_run).await?;
+    let removal = Removal {
+        key: key.clone(),
+        expected: wish.expected,
+    };
+    let applied = api.ingest.delete(vec![removal], dry_run || wish.dry_run).await?;
     if applied
         .changes
         .iter()
@@ -198,7 +219,20 @@ mod tests {
         assert_eq!(one, Some(expected));
         let all = Target::parse("/apis/networking.istio.io/v1alpha3/destinationrules").map(|target| target.namespace);
         assert_eq!(all, Some(None));
-        assert!(Target::parse("/api/v1/namespaces/shop/services/").is_some());
+        let path = decoded("/api/v1/namespaces/sh%6Fp/services").ok();
+        assert_eq!(path.as_deref(), Some("/api/v1/namespaces/shop/services"));
+    }
+
+    #[test]
+    fn a_path_with_an_empty_or_a_strange_segment_is_refused() {
+        for path in [
+            "/api/v1/namespaces/shop/services/",
+            "/api/v1/namespaces//services",
+            "/api/v1/namespaces/a%2Fb/services",
+            "/api/v1/namespaces/%ff/services",
+        ] {
+            assert!(decoded(path).is_err(), "{path}");
+        }
     }
 
     #[test]

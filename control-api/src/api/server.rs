@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -12,17 +15,19 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
 };
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
 
-/// At once; further ones wait in the kernel's queue.
+use super::connections::Connections;
+
+/// At once; for a further one the one that is idle longest is closed, and where all are busy it waits.
 const HTTP_CONNECTIONS: usize = 1_024;
 /// For a request's head to arrive, and for the next request on a connection to begin.
-const HEAD_TIME_LIMIT: Duration = Duration::from_secs(30);
+const HEAD_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// After a failed accept (usually: no file descriptor left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -33,25 +38,44 @@ const GRPC_STREAMS_PER_CONNECTION: u32 = 256;
 const GRPC_HEADER_LIST_BYTES: u32 = 64 * 1024;
 
 /// Serves `router` until `stop` is true and what had begun is answered. Dropping the future closes every connection.
-pub async fn serve_http(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let connections = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
+pub async fn serve_http(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    serve_within(HTTP_CONNECTIONS, listener, router, stop).await;
+}
+
+async fn serve_within(limit: usize, listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+    let connections = Connections::new(limit);
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = async {
+                let stream = accept(&listener).await;
+                Some((stream, connections.admit().await?))
+            } => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Some((stream, permit)) = accepted else { break };
+        let Some((stream, place)) = accepted else { break };
         let service = TowerToHyperService::new(router.clone());
+        let at_work = Arc::clone(&place);
+        let service = service_fn(move |request| {
+            let busy = at_work.work();
+            let answer = service.call(request);
+            async move {
+                let answer = answer.await;
+                drop(busy);
+                answer
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME_LIMIT)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            let _permit = permit;
-            if let Err(error) = connection.await {
-                tracing::debug!("http connection ended: {error}");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!("http connection ended: {error}");
+                },
+                () = place.closed() => tracing::debug!("an idle http connection made room for another"),
             }
         });
     }
@@ -59,15 +83,13 @@ pub async fn serve_http(listener: TcpListener, router: Router, mut stop: watch::
     graceful.shutdown().await;
 }
 
-/// The next connection within the limit; `None` when the limit is no more.
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Answers are written whole: waiting to fill a segment only delays them.
                 drop(stream.set_nodelay(true));
-                return Some((stream, permit));
+                return stream;
             }
             Err(error) => {
                 tracing::warn!("--http-addr: cannot accept a connection: {error}");
@@ -94,4 +116,42 @@ pub async fn serve_grpc(
             drop(stop.wait_for(|stop| *stop).await);
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(stream: &mut TcpStream) -> String {
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        stream.write_all(request).await.expect("sent");
+        let mut answer = [0; 1024];
+        let length = stream.read(&mut answer).await.expect("an answer");
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_that_ask_for_nothing_lock_nobody_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = watch::channel(false);
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let server = tokio::spawn(serve_within(2, listener, router, stopped));
+        let mut kept = TcpStream::connect(address).await.expect("connected");
+        assert!(ask(&mut kept).await.ends_with("here"));
+        let mut silent = TcpStream::connect(address).await.expect("connected");
+        // `silent` came after the answer to `kept`, which is idle longest.
+        let mut other = TcpStream::connect(address).await.expect("connected");
+        assert!(ask(&mut other).await.ends_with("here"));
+        assert_eq!(kept.read(&mut [0; 8]).await.expect("closed"), 0);
+        assert!(ask(&mut silent).await.ends_with("here"));
+        let mut last = TcpStream::connect(address).await.expect("connected");
+        assert!(ask(&mut last).await.ends_with("here"));
+        assert_eq!(other.read(&mut [0; 8]).await.expect("closed"), 0);
+        stop.send_replace(true);
+        server.await.expect("ended");
+    }
 }

@@ -17,6 +17,8 @@ use crate::{
     store::Store,
 };
 
+mod grpc;
+
 const SERVICE: &str = "apiVersion: v1
 kind: Service
 metadata:
@@ -199,6 +201,74 @@ async fn a_delete_deletes_once() {
 }
 
 #[tokio::test]
+async fn a_delete_of_another_version_than_the_stored_one_is_409() {
+    let plane = Plane::new();
+    plane.apply("", SERVICE).await;
+    let delete = |body: Value| plane.send("DELETE", PATH, "application/json", body.to_string());
+    for preconditions in [json!({"resourceVersion": "9"}), json!({"uid": "somebody-else"})] {
+        let stale = delete(json!({"preconditions": preconditions})).await;
+        assert_eq!(
+            (stale.status, &stale.json()["reason"]),
+            (409, &json!("Conflict")),
+            "{}",
+            stale.text
+        );
+    }
+    assert_eq!(delete(json!({"precondition": {}})).await.status, 400);
+    assert_eq!(plane.send("DELETE", PATH, "text/html", "<p>").await.status, 415);
+    let dry = delete(json!({"dryRun": ["All"]})).await;
+    assert_eq!((dry.status, plane.get(PATH).await.status), (200, 200));
+    let current = delete(json!({"preconditions": {"resourceVersion": "1"}})).await;
+    assert_eq!(
+        (current.status, plane.get(PATH).await.status),
+        (200, 404),
+        "{}",
+        current.text
+    );
+}
+
+#[tokio::test]
+async fn files_that_were_made_from_another_version_do_not_delete() {
+    let plane = Plane::new();
+    plane.apply("", SERVICE).await;
+    let versioned =
+        |version: &str| SERVICE.replace("metadata:\n", &format!("metadata:\n  resourceVersion: {version}\n"));
+    let path = "?operation=delete";
+    assert_eq!(plane.apply(path, &versioned("'9'")).await.status, 409);
+    // What is not text would be taken for nothing.
+    assert_eq!(plane.apply(path, &versioned("1")).await.status, 422);
+    assert_eq!(plane.apply("", &versioned("9")).await.status, 422);
+    assert_eq!(plane.get(PATH).await.status, 200);
+    assert_eq!(plane.apply(path, &versioned("'1'")).await.status, 200);
+    let again = plane.apply(path, &versioned("'1'")).await;
+    assert_eq!(again.json()["changes"][0]["operation"], "notFound", "{}", again.text);
+}
+
+#[tokio::test]
+async fn names_that_nothing_can_have_are_400_and_encoded_ones_are_understood() {
+    let plane = Plane::new();
+    plane.apply("", SERVICE).await;
+    let encoded = PATH.replace("user-service", "user%2Dservice");
+    assert_eq!(plane.get(&encoded).await.status, 200);
+    for path in [
+        "/api/v1/namespaces/default/services/",
+        "/api/v1/namespaces/default/services/User_1",
+        "/api/v1/namespaces//services/a",
+        "/api/v1/namespaces/Shop/services",
+        "/api/v1/namespaces/a%2Fb/services",
+    ] {
+        let answer = plane.get(path).await;
+        assert_eq!(
+            (answer.status, &answer.json()["kind"]),
+            (400, &json!("Status")),
+            "{path}: {}",
+            answer.text
+        );
+    }
+    assert_eq!(plane.apply("?namespace=Not_One", SERVICE).await.status, 400);
+}
+
+#[tokio::test]
 async fn a_dry_run_changes_nothing_and_a_namespace_is_for_documents_without_one() {
     let plane = Plane::new();
     let dry = plane.apply("?dryRun=true", SERVICE).await.json();
@@ -367,131 +437,4 @@ async fn readiness_ends_with_the_shutdown_and_liveness_does_not() {
         plane.get("/v1/proxies").await.json(),
         json!({"revision": 0, "proxies": []})
     );
-}
-
-mod grpc {
-    use super::*;
-    use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-    use tonic::{Code, service::Routes, transport::Channel};
-    use tsunagi_proto::wire::mesh::{
-        ApplyRequest, DeleteRequest, GetRequest, ListProxiesRequest, ListRequest, config_client::ConfigClient,
-    };
-
-    struct Server {
-        plane: Plane,
-        stop: watch::Sender<bool>,
-        task: JoinHandle<Result<(), tonic::transport::Error>>,
-        client: ConfigClient<Channel>,
-    }
-
-    async fn start() -> Server {
-        let plane = Plane::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-        let address = listener.local_addr().expect("an address");
-        let (stop, stopped) = watch::channel(false);
-        let routes = Routes::new(grpc_service(plane.api.clone()));
-        let task = tokio::spawn(serve_grpc(listener, routes, stopped));
-        let channel = Channel::from_shared(format!("http://{address}"))
-            .expect("an address")
-            .connect()
-            .await;
-        let client = ConfigClient::new(channel.expect("connected"));
-        Server {
-            plane,
-            stop,
-            task,
-            client,
-        }
-    }
-
-    fn apply(documents: &str) -> ApplyRequest {
-        ApplyRequest {
-            documents: documents.to_owned(),
-            ..ApplyRequest::default()
-        }
-    }
-
-    fn get(name: &str) -> GetRequest {
-        GetRequest {
-            kind: "svc".to_owned(),
-            namespace: String::new(),
-            name: name.to_owned(),
-        }
-    }
-
-    #[tokio::test]
-    async fn it_applies_gets_lists_and_deletes() {
-        let mut server = start().await;
-        let client = &mut server.client;
-        let request = ApplyRequest {
-            wait_milliseconds: 1_000,
-            ..apply(SERVICE)
-        };
-        let reply = client.apply(request).await.expect("applied").into_inner();
-        assert_eq!((reply.revision, reply.changes[0].operation.as_str()), (1, "created"));
-        let json = client.get(get("user-service")).await.expect("found").into_inner().json;
-        assert!(json.contains("\"resourceVersion\":\"1\""), "{json}");
-        let list = ListRequest {
-            kind: "Service".to_owned(),
-            namespace: String::new(),
-        };
-        assert_eq!(client.list(list).await.expect("listed").into_inner().json.len(), 1);
-        let key = DeleteRequest {
-            kind: "Service".to_owned(),
-            namespace: "default".to_owned(),
-            name: "user-service".to_owned(),
-        };
-        assert_eq!(
-            client.delete(key.clone()).await.expect("deleted").into_inner().revision,
-            2
-        );
-        assert_eq!(client.delete(key).await.expect_err("gone").code(), Code::NotFound);
-        assert_eq!(
-            client.get(get("user-service")).await.expect_err("gone").code(),
-            Code::NotFound
-        );
-        let proxies = client.list_proxies(ListProxiesRequest {}).await.expect("listed");
-        assert!(proxies.into_inner().proxies.is_empty());
-    }
-
-    #[tokio::test]
-    async fn it_refuses_with_the_lines_that_name_the_problems() {
-        let mut server = start().await;
-        let client = &mut server.client;
-        let refused = client
-            .apply(apply("kind: Service\napiVersion: v1\n"))
-            .await
-            .expect_err("refused");
-        assert_eq!(refused.code(), Code::InvalidArgument);
-        assert!(
-            refused.message().starts_with("request:1: Service/?: "),
-            "{}",
-            refused.message()
-        );
-        let stale = SERVICE.replace("metadata:\n", "metadata:\n  resourceVersion: \"9\"\n");
-        assert_eq!(
-            client.apply(apply(&stale)).await.expect_err("stale").code(),
-            Code::Aborted
-        );
-        let unknown = GetRequest {
-            kind: "Pod".to_owned(),
-            ..GetRequest::default()
-        };
-        assert_eq!(
-            client.get(unknown).await.expect_err("unknown").code(),
-            Code::InvalidArgument
-        );
-        server.plane.api.ingest.close();
-        assert_eq!(
-            client.apply(apply(SERVICE)).await.expect_err("closed").code(),
-            Code::Unavailable
-        );
-    }
-
-    #[tokio::test]
-    async fn it_ends_when_it_is_told_to() {
-        let server = start().await;
-        server.stop.send_replace(true);
-        assert!(matches!(server.task.await, Ok(Ok(()))));
-    }
 }

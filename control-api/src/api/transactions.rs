@@ -13,7 +13,10 @@ use super::{
     replies::{AcknowledgementReply, TransactionReply},
     request::{Format, Query},
 };
-use crate::config::Document;
+use crate::{
+    config::{self, Document},
+    ingest::Removal,
+};
 
 const PARAMETERS: [&str; 4] = ["dryRun", "wait", "namespace", "operation"];
 const DEFAULT_NAMESPACE: &str = "default";
@@ -39,10 +42,11 @@ pub(super) async fn transact(State(api): State<Api>, request: Request) -> Result
         .text("namespace")
         .filter(|text| !text.is_empty())
         .unwrap_or(DEFAULT_NAMESPACE);
+    config::check_namespace(namespace).map_err(Failure::bad_request)?;
     let format = Format::wanted(request.headers());
     let documents = documents::read(request, namespace).await?;
     let applied = if delete {
-        api.ingest.delete(keys(documents), dry_run).await?
+        api.ingest.delete(removals(documents), dry_run).await?
     } else {
         api.ingest.apply(documents, dry_run).await?
     };
@@ -54,6 +58,11 @@ pub(super) async fn transact(State(api): State<Api>, request: Request) -> Result
     Ok(format.reply(StatusCode::OK, &reply))
 }
 
-fn keys(documents: Vec<Document>) -> Vec<crate::config::Key> {
-    documents.into_iter().map(|document| document.key).collect()
+/// A document that says which version it was made from is not deleted in another one.
+fn removals(documents: Vec<Document>) -> Vec<Removal> {
+    let removal = |document: Document| Removal {
+        key: document.key,
+        expected: document.object,
+    };
+    documents.into_iter().map(removal).collect()
 }

@@ -29,7 +29,8 @@ pub(super) struct Options {
     dry_run: bool,
 
     /// Return once every connected proxy that uses the change has acknowledged it; fail when one refuses it or does not
-    /// answer in time (a duration such as 500ms or 1m; 10s when none is given)
+    /// answer in time (a duration such as 500ms or 1m, at most 1h; 10s when none is given). In the first 5 s after a
+    /// restart of the control plane it first gives the proxies time to return
     #[arg(long, value_name = "LIMIT", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
           value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
@@ -52,7 +53,10 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
     print_changes(&transaction, output)?;
     match (&transaction.acknowledgements, options.wait) {
         (Some(answers), Some(limit)) => print_answers(answers, limit, output),
-        _ => Ok(()),
+        (None, Some(_)) => Err(CliError::Failed(
+            "the control plane did not say who has acknowledged the change".to_owned(),
+        )),
+        (_, None) => Ok(()),
     }
 }
 
@@ -95,7 +99,7 @@ fn print_answers(answers: &[AcknowledgementReply], limit: Duration, output: &mut
 
 fn summary(good: usize, all: usize) -> String {
     match (good, all) {
-        (_, 0) => "no connected proxy uses this".to_owned(),
+        (_, 0) => "nothing changes for any connected proxy".to_owned(),
         (1, 1) => "acknowledged by the 1 proxy that uses it".to_owned(),
         (good, all) if good == all => format!("acknowledged by all {all} proxies that use it"),
         (good, all) => format!("acknowledged by {good} of {all} proxies that use it; it stays applied"),
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_summary_says_how_many_of_how_many() {
-        assert_eq!(summary(0, 0), "no connected proxy uses this");
+        assert_eq!(summary(0, 0), "nothing changes for any connected proxy");
         assert_eq!(summary(3, 3), "acknowledged by all 3 proxies that use it");
         assert!(summary(2, 3).starts_with("acknowledged by 2 of 3"));
     }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::names;
+use super::scalar::shown;
+
 /// What a document may be. The order is the one in which documents are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -99,6 +102,36 @@ pub struct Key {
     pub kind: Kind,
     pub namespace: String,
     pub name: String,
+}
+
+impl Key {
+    /// Why no document can have this key.
+    pub fn check(&self) -> Result<(), String> {
+        check_namespace(&self.namespace)?;
+        let name = &self.name;
+        let good = match self.kind {
+            Kind::Service => names::is_dns_label(name),
+            _ => names::is_dns_subdomain(name),
+        };
+        if good {
+            Ok(())
+        } else {
+            Err(format!(
+                "{} is not the name of a {}: use a-z, 0-9 and -",
+                shown(name),
+                self.kind
+            ))
+        }
+    }
+}
+
+/// Why there can be no such namespace.
+pub fn check_namespace(text: &str) -> Result<(), String> {
+    if names::is_dns_label(text) {
+        Ok(())
+    } else {
+        Err(format!("{} is not a namespace name: use a-z, 0-9 and -", shown(text)))
+    }
 }
 
 impl fmt::Display for Key {

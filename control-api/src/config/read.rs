@@ -118,6 +118,10 @@ impl<'a> Field<'a> {
         self.refuse(format!("{found}, must be {wanted}"));
     }
 
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     fn map(&self) -> Option<&'a Map<String, Value>> {
         self.value.as_object()
     }
@@ -212,6 +216,14 @@ impl<'a> Field<'a> {
         self.value.as_str() == Some(text)
     }
 
+    /// Says so where it is none; its fields are nobody's business here.
+    pub(super) fn is_mapping(&self) -> bool {
+        if self.map().is_none() {
+            self.mistyped("a mapping");
+        }
+        self.map().is_some()
+    }
+
     pub(super) fn is_list(&self) -> bool {
         self.value.is_array()
     }
@@ -236,6 +248,23 @@ impl<'a> Field<'a> {
             return None;
         }
         Some(text)
+    }
+
+    /// One of several words.
+    pub(super) fn one_of(&self, words: &[&str]) -> Option<&'a str> {
+        let text = self.text()?;
+        if !words.contains(&text) {
+            self.refuse(format!("{} is none of {}", shown(text), words.join(", ")));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Says so where this is no list of words.
+    pub(super) fn check_words(&self) {
+        for item in self.items() {
+            item.word();
+        }
     }
 
     pub(super) fn flag(&self) -> Option<bool> {
@@ -270,6 +299,13 @@ impl<'a> Field<'a> {
 
     /// Zero is not set, as everywhere in Istio.
     pub(super) fn duration(&self) -> Option<Duration> {
+        if self.value.is_number() {
+            self.refuse(format!(
+                "{} has no unit: a duration is written like 2s or 500ms",
+                self.value
+            ));
+            return None;
+        }
         match duration::parse(self.text()?) {
             Ok(duration) => (!duration.is_zero()).then_some(duration),
             Err(reason) => {
@@ -277,6 +313,19 @@ impl<'a> Field<'a> {
                 None
             }
         }
+    }
+
+    /// For what zero would turn off or make senseless, and cannot mean "not set".
+    pub(super) fn positive_duration(&self) -> Option<Duration> {
+        if self.is_zero_duration() {
+            self.refuse("must be at least 1ms");
+            return None;
+        }
+        self.duration()
+    }
+
+    pub(super) fn is_zero_duration(&self) -> bool {
+        self.value.as_str().map(duration::parse) == Some(Ok(Duration::ZERO))
     }
 
     pub(super) fn address(&self) -> Option<IpAddr> {

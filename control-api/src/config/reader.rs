@@ -52,7 +52,7 @@ pub(super) fn document(object: Value, origin: Origin, default_namespace: &str) -
             created,
             spec,
         }) if report.is_empty() => {
-            let object = as_stored(object, &key.namespace);
+            let object = as_stored(object, &key);
             Ok(Document {
                 key,
                 object,
@@ -96,8 +96,14 @@ fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
         .and_then(|m| m.get("labels").map(|field| field.labels()))
         .unwrap_or_default();
     let created = metadata.as_ref().and_then(|m| created(&m.get("creationTimestamp")?));
+    if let Some(metadata) = &metadata {
+        shapes(metadata, kind);
+    }
     let kind = kind?;
-    let spec = spec(kind, &root.required("spec")?, namespace, &labels)?;
+    let mut spec = spec(kind, &root.required("spec")?, namespace, &labels)?;
+    if let (Spec::WorkloadEntry(entry), Some(status)) = (&mut spec, root.get("status")) {
+        entry.healthy = workload_entry::is_healthy(&status);
+    }
     let key = Key {
         kind,
         namespace: namespace.to_owned(),
@@ -188,6 +194,45 @@ fn name<'a>(metadata: &'a Field<'a>, kind: Option<Kind>) -> Option<&'a str> {
     Some(text)
 }
 
+/// What nothing is read from here must still be what Kubernetes takes; a version to write over must not be missed.
+fn shapes(metadata: &Field<'_>, kind: Option<Kind>) {
+    for name in ["resourceVersion", "uid", "selfLink"] {
+        if let Some(field) = metadata.get(name) {
+            field.text();
+        }
+    }
+    for name in ["generation", "deletionGracePeriodSeconds"] {
+        if let Some(field) = metadata.get(name) {
+            field.number(0, i64::MAX);
+        }
+    }
+    if let Some(time) = metadata.get("deletionTimestamp") {
+        created(&time);
+    }
+    if let Some(finalizers) = metadata.get("finalizers") {
+        finalizers.check_words();
+    }
+    for name in ["ownerReferences", "managedFields"] {
+        if let Some(list) = metadata.get(name) {
+            for item in list.items() {
+                item.is_mapping();
+            }
+        }
+    }
+    let Some(annotations) = metadata.get("annotations") else {
+        return;
+    };
+    for (key, value) in annotations.entries() {
+        if !names::is_label_key(&key.to_ascii_lowercase()) {
+            value.refuse("not an annotation key");
+        }
+        value.text();
+    }
+    if kind == Some(Kind::Service) {
+        service::check_annotations(&annotations);
+    }
+}
+
 fn created(field: &Field<'_>) -> Option<Created> {
     let text = field.word()?;
     match Timestamp::from_str(text) {
@@ -205,13 +250,15 @@ fn created(field: &Field<'_>) -> Option<Created> {
     }
 }
 
-/// With its namespace, without what only a server writes.
-fn as_stored(mut object: Value, namespace: &str) -> Value {
+/// With its namespace, without what only a server writes. The status of a WorkloadEntry says whether it is healthy.
+fn as_stored(mut object: Value, key: &Key) -> Value {
     if let Some(document) = object.as_object_mut() {
-        document.remove("status");
+        if key.kind != Kind::WorkloadEntry {
+            document.remove("status");
+        }
         if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
-            metadata.insert("namespace".to_owned(), Value::String(namespace.to_owned()));
+            metadata.insert("namespace".to_owned(), Value::String(key.namespace.clone()));
         }
     }
     object

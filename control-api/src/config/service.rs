@@ -69,6 +69,25 @@ const PORT: Fields = Fields {
     later: &[],
 };
 
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+const ENUMS: [(&str, &[&str]); 2] = [
+    (
+        "ipFamilyPolicy",
+        &["SingleStack", "PreferDualStack", "RequireDualStack"],
+    ),
+    ("externalTrafficPolicy", &["Cluster", "Local"]),
+];
+/// The annotation by which Istio hides a Service from other namespaces.
+const EXPORT: &str = "networking.istio.io/exportTo";
+
+/// What the annotations of a Service say.
+pub(super) fn check_annotations(annotations: &Field<'_>) {
+    let Some(export) = annotations.get(EXPORT) else { return };
+    if export.text().is_some_and(|text| text.trim() != "*") {
+        export.not_supported_yet("only `*` is");
+    }
+}
+
 pub(super) fn read(spec: &Field<'_>) -> Service {
     let mut service = Service {
         selector: BTreeMap::new(),
@@ -85,6 +104,7 @@ pub(super) fn read(spec: &Field<'_>) -> Service {
             Some(other) => kind.refuse(format!("{} is not a type of Service", shown(other))),
         }
     }
+    outside(spec);
     only(spec, "sessionAffinity", "None", &["ClientIP"]);
     only(spec, "internalTrafficPolicy", "Cluster", &["Local"]);
     service.selector = spec.get("selector").map(|field| field.labels()).unwrap_or_default();
@@ -96,6 +116,40 @@ pub(super) fn read(spec: &Field<'_>) -> Service {
         None => spec.refuse_at("ports", "is required"),
     }
     service
+}
+
+/// Fields that concern traffic from outside the mesh, or say again what others say: they change nothing here, but are
+/// what Kubernetes takes.
+fn outside(spec: &Field<'_>) {
+    if let Some(families) = spec.get("ipFamilies") {
+        for item in families.items() {
+            item.one_of(&FAMILIES);
+        }
+    }
+    for (name, words) in ENUMS {
+        if let Some(field) = spec.get(name) {
+            field.one_of(words);
+        }
+    }
+    if let Some(field) = spec.get("allocateLoadBalancerNodePorts") {
+        field.flag();
+    }
+    if let Some(field) = spec.get("healthCheckNodePort") {
+        field.number(0, u16::MAX.into());
+    }
+    for name in ["loadBalancerClass", "loadBalancerIP"] {
+        if let Some(field) = spec.get(name) {
+            field.text();
+        }
+    }
+    if let Some(ranges) = spec.get("loadBalancerSourceRanges") {
+        ranges.check_words();
+    }
+    if let Some(addresses) = spec.get("externalIPs") {
+        for item in addresses.items() {
+            item.address();
+        }
+    }
 }
 
 /// A field of which one value is supported.
@@ -164,6 +218,10 @@ fn port(item: &Field<'_>, must_be_named: bool) -> Option<ServicePort> {
             Some(later @ ("UDP" | "SCTP")) => transport.not_supported_yet(later),
             Some(other) => transport.refuse(format!("{} is neither TCP, UDP nor SCTP", shown(other))),
         }
+    }
+    if let Some(outside) = item.get("nodePort") {
+        // Zero is what clients that cannot leave it out write.
+        outside.number(0, u16::MAX.into());
     }
     let number = item.required("port")?.port()?;
     let application = item.get("appProtocol").and_then(|field| field.text());

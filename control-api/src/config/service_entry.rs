@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{Protocol, ServicePort, TargetPort, WorkloadEntry, names, protocol, workload_entry};
+use super::{Protocol, ServicePort, TargetPort, WorkloadEntry, limits, names, protocol, workload_entry};
 
 /// A ServiceEntry with `resolution: STATIC`.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,7 @@ const SELECTOR: Fields = Fields {
 };
 
 pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
-    if !spec.is_message(&SPEC) {
+    if !spec.is_message(&SPEC) || !limits::of_service_entry(spec) {
         return None;
     }
     spec.exported_everywhere();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod endpoints;
 mod kinds;
 mod policies;
 mod robustness;

@@ -124,7 +124,17 @@ fn count(block: &Field<'_>, name: &str) -> Option<u32> {
 }
 
 fn time(block: &Field<'_>, name: &str) -> Option<Duration> {
-    block.get(name).and_then(|field| field.duration())
+    block.get(name).and_then(|field| field.positive_duration())
+}
+
+/// In Istio zero keeps idle connections for good.
+fn idle_time(block: &Field<'_>) -> Option<Duration> {
+    let field = block.get("idleTimeout")?;
+    let time = field.duration();
+    if time.is_none() && field.is_zero_duration() {
+        field.not_supported_yet("0s, which keeps idle connections for good");
+    }
+    time
 }
 
 fn connection_pool(block: &Field<'_>) -> ConnectionPool {
@@ -135,14 +145,14 @@ fn connection_pool(block: &Field<'_>) -> ConnectionPool {
     if let Some(tcp) = block.get("tcp").filter(|tcp| tcp.is_message(&TCP)) {
         pool.max_connections = count(&tcp, "maxConnections").unwrap_or_default();
         pool.connect_timeout = time(&tcp, "connectTimeout");
-        pool.idle_timeout = time(&tcp, "idleTimeout");
+        pool.idle_timeout = idle_time(&tcp);
     }
     if let Some(http) = block.get("http").filter(|http| http.is_message(&HTTP)) {
         pool.max_pending_requests = count(&http, "http1MaxPendingRequests").unwrap_or_default();
         pool.max_requests = count(&http, "http2MaxRequests").unwrap_or_default();
         pool.max_requests_per_connection = count(&http, "maxRequestsPerConnection").unwrap_or_default();
         pool.max_retries = count(&http, "maxRetries").unwrap_or_default();
-        pool.idle_timeout = time(&http, "idleTimeout").or(pool.idle_timeout);
+        pool.idle_timeout = idle_time(&http).or(pool.idle_timeout);
     }
     pool
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::read::{Field, Fields};
-use super::{http_match, http_route, names};
+use super::{http_match, http_route, limits, names};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualService {
@@ -116,7 +116,7 @@ const RULE: Fields = Fields {
 const OTHER_ACTIONS: [&str; 3] = ["redirect", "directResponse", "delegate"];
 
 pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<VirtualService> {
-    if !spec.is_message(&SPEC) {
+    if !spec.is_message(&SPEC) || !limits::of_virtual_service(spec) {
         return None;
     }
     spec.exported_everywhere();

@@ -15,12 +15,14 @@ pub struct WorkloadEntry {
     pub ports: BTreeMap<String, u16>,
     /// `spec.labels`, and `metadata.labels` over them.
     pub labels: BTreeMap<String, String>,
-    /// `region/zone/subzone`; empty: unknown.
-    pub locality: String,
     /// Relative; 0: not set, counts as 1.
     pub weight: u32,
-    /// Empty: not set.
+    /// `serviceAccount`: the identity of the endpoint, carried to the proxies, which will check it with mutual TLS. A
+    /// DNS-1123 subdomain; empty: not set.
     pub service_account: String,
+    /// `status.conditions` of a WorkloadEntry: false once the one of type `Healthy` says `False`. Unhealthy endpoints get
+    /// no requests. Default true.
+    pub healthy: bool,
 }
 
 const SPEC: Fields = Fields {
@@ -28,30 +30,59 @@ const SPEC: Fields = Fields {
     later: &["network"],
 };
 
+/// Of a condition, as Kubernetes writes them.
+const STATES: [&str; 3] = ["True", "False", "Unknown"];
+
 /// `labels` of the document's metadata go over those of the spec, as in Istio.
 pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Option<WorkloadEntry> {
     if !spec.is_message(&SPEC) {
         return None;
     }
-    let text = |name| {
-        spec.get(name)
-            .and_then(|field| field.text())
-            .unwrap_or_default()
-            .to_owned()
-    };
+    if let Some(locality) = spec.get("locality").filter(|field| !field.is(""))
+        && locality.text().is_some()
+    {
+        locality.not_supported_yet("balancing by locality");
+    }
     let mut entry = WorkloadEntry {
         address: IpAddr::from([0, 0, 0, 0]),
         ports: spec.get("ports").map(|field| ports(&field)).unwrap_or_default(),
         labels: spec.get("labels").map(|field| field.labels()).unwrap_or_default(),
-        locality: text("locality"),
         weight: spec.get("weight").and_then(|field| weight(&field)).unwrap_or_default(),
-        service_account: text("serviceAccount"),
+        service_account: spec
+            .get("serviceAccount")
+            .and_then(|field| service_account(&field))
+            .unwrap_or_default(),
+        healthy: true,
     };
     entry
         .labels
         .extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     entry.address = address(&spec.required("address")?)?;
     Some(entry)
+}
+
+fn service_account(field: &Field<'_>) -> Option<String> {
+    let name = field.text()?;
+    if !name.is_empty() && !names::is_dns_subdomain(name) {
+        field.refuse(format!("{} is not the name of a service account", shown(name)));
+    }
+    Some(name.to_owned())
+}
+
+/// What the `status` of a WorkloadEntry says of its health. Conditions of other types are somebody else's notes.
+pub(super) fn is_healthy(status: &Field<'_>) -> bool {
+    let conditions = if status.is_mapping() {
+        status.get("conditions")
+    } else {
+        None
+    };
+    let Some(conditions) = conditions else { return true };
+    let items = conditions.items();
+    let of_health = items
+        .iter()
+        .filter(|item| item.is_mapping() && item.get("type").is_some_and(|kind| kind.is("Healthy")));
+    let states: Vec<Option<&str>> = of_health.map(|item| item.required("status")?.one_of(&STATES)).collect();
+    !states.contains(&Some("False"))
 }
 
 fn weight(field: &Field<'_>) -> Option<u32> {

@@ -16,6 +16,7 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
 use tokio::{
     sync::{Semaphore, watch},
     task::spawn_blocking,
@@ -96,6 +97,22 @@ impl Operation {
             Self::Deleted => "deleted",
             Self::NotFound => "notFound",
         }
+    }
+}
+
+/// A document to delete.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    pub key: Key,
+    /// An object whose `metadata` may say a `resourceVersion` and a `uid`: if another one is stored, that is a conflict.
+    pub expected: Value,
+}
+
+impl From<Key> for Removal {
+    /// Whatever is stored there.
+    fn from(key: Key) -> Self {
+        let expected = Value::Null;
+        Self { key, expected }
     }
 }
 
@@ -204,9 +221,10 @@ impl Ingest {
         self.transact(Intent::Put(documents), dry_run).await
     }
 
-    /// Deletes what is there of `keys`. Dropping the future before its turn cancels it; after that it runs to its end.
-    pub async fn delete(&self, keys: Vec<Key>, dry_run: bool) -> Result<Applied, Refused> {
-        self.transact(Intent::Remove(keys), dry_run).await
+    /// Deletes what is there of `removals`. Dropping the future before its turn cancels it; after that it runs to its end.
+    pub async fn delete(&self, removals: Vec<impl Into<Removal>>, dry_run: bool) -> Result<Applied, Refused> {
+        let removals = removals.into_iter().map(Into::into).collect();
+        self.transact(Intent::Remove(removals), dry_run).await
     }
 
     /// Writes the documents of the config folder and deletes those that it no longer holds. Dropping it is as with `apply`.

@@ -12,14 +12,14 @@ use crate::{
     store::metadata::{self, Stamp, Write},
 };
 
-use super::{Applied, Change, Operation, Refused, ownership};
+use super::{Applied, Change, Operation, Refused, Removal, ownership};
 
 type Documents = BTreeMap<Key, Arc<Document>>;
 
 /// What the caller wants.
 pub(super) enum Intent {
     Put(Vec<Document>),
-    Remove(Vec<Key>),
+    Remove(Vec<Removal>),
     /// All that the config folder holds.
     Folder(Vec<Document>),
 }
@@ -101,13 +101,14 @@ pub(super) fn plan(
             ownership::permit(new.iter().map(|document| &document.key), documents, folder)?;
             plan_put(new, documents, base + 1, now)
         }
-        Intent::Remove(keys) => {
-            ownership::permit(keys.iter(), documents, folder)?;
-            Ok(plan_remove(keys, documents))
+        Intent::Remove(removals) => {
+            ownership::permit(removals.iter().map(|removal| &removal.key), documents, folder)?;
+            plan_remove(removals, documents)
         }
         Intent::Folder(new) => {
             let mut plan = plan_put(new, documents, base + 1, now)?;
-            let removed = plan_remove(&ownership::vanished(new, documents), documents);
+            let vanished = ownership::vanished(new, documents).into_iter().map(Removal::from);
+            let removed = plan_remove(&vanished.collect::<Vec<_>>(), documents)?;
             plan.0.extend(removed.0);
             Ok(plan)
         }
@@ -200,18 +201,26 @@ fn refuse_repeated(new: &[Document]) -> Result<(), Refused> {
     }
 }
 
-fn plan_remove(keys: &[Key], documents: &Documents) -> Plan {
+/// What is not there is not found, whichever version of it was expected.
+fn plan_remove(removals: &[Removal], documents: &Documents) -> Result<Plan, Refused> {
     let mut seen = HashSet::new();
-    let change = |key: &Key| {
-        let there = documents.contains_key(key) && seen.insert(key.clone());
-        let operation = if there { Operation::Deleted } else { Operation::NotFound };
-        Change {
-            key: key.clone(),
-            operation,
-            document: None,
+    let mut changes = Vec::with_capacity(removals.len());
+    for Removal { key, expected } in removals {
+        let stored = documents.get(key).filter(|_| seen.insert(key));
+        let conflict = stored.and_then(|stored| metadata::conflict(expected, Some(&stored.object)));
+        if let Some(reason) = conflict {
+            return Err(Refused::Conflict {
+                key: key.clone(),
+                reason,
+            });
         }
-    };
-    Plan(keys.iter().map(change).collect())
+        changes.push(Change {
+            key: key.clone(),
+            operation: stored.map_or(Operation::NotFound, |_| Operation::Deleted),
+            document: None,
+        });
+    }
+    Ok(Plan(changes))
 }
 
 /// A random (version 4) UUID.

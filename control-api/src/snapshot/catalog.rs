@@ -181,11 +181,21 @@ impl Catalog {
         }
     }
 
-    /// Services before ServiceEntries, then the oldest first.
+    /// What makes the host: Services before ServiceEntries, then the oldest first, all of one namespace.
     pub(super) fn services(&self, fqdn: &str) -> Vec<Arc<Document>> {
+        self.claims(fqdn).0
+    }
+
+    /// The documents that make the host, and those of other namespaces that would like to. A Service owns its FQDN; a
+    /// name that only ServiceEntries have is of the namespace that had it first. Otherwise anyone could put endpoints of
+    /// theirs behind a service of somebody else's.
+    pub(super) fn claims(&self, fqdn: &str) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
         let mut services = of(&self.services, fqdn);
         services.sort_by_key(|document| document.key.kind);
+        let owner = services.first().map(|first| first.key.namespace.clone());
         services
+            .into_iter()
+            .partition(|document| Some(&document.key.namespace) == owner.as_ref())
     }
 
     /// The oldest first, which is the one in force.

@@ -12,6 +12,9 @@ use crate::config::{
     ConnectionPool, HttpRule, LoadBalancer, OutlierDetection, Protocol, TrafficPolicy, WeightedDestination,
 };
 
+/// Names in one message.
+const MOST_SHOWN: usize = 10;
+
 /// Host, port, subset.
 type ClusterKey = (String, u16, String);
 
@@ -46,6 +49,16 @@ pub(super) fn labels(labels: &BTreeMap<String, String>) -> Vec<mesh::Label> {
             value: value.clone(),
         })
         .collect()
+}
+
+/// Names for a message, of which there may be one for each of thousands of destinations.
+fn shown(mut names: impl ExactSizeIterator<Item = String>) -> String {
+    let first: Vec<String> = names.by_ref().take(MOST_SHOWN).collect();
+    match (first.len(), names.len()) {
+        (0, _) => "none".to_owned(),
+        (_, 0) => first.join(", "),
+        (_, more) => format!("{} and {more} more", first.join(", ")),
+    }
 }
 
 impl<'a> Clusters<'a> {
@@ -108,25 +121,18 @@ impl<'a> Clusters<'a> {
             .filter(|port| service.ports.contains_key(port))
             .collect();
         if has.is_empty() {
-            let known: Vec<String> = service.ports.keys().map(u16::to_string).collect();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
+            let known = shown(service.ports.keys().map(u16::to_string));
             return Err(match to.port {
                 Some(port) => format!("{} has no port {port} (it has {known})", to.host),
                 None => format!("{} has several ports (it has {known}) and none is given", to.host),
             });
         }
         if policy.of_subset(&to.subset).is_none() {
-            let known = policy.subset_names().join(", ");
-            let known = if known.is_empty() { "none".to_owned() } else { known };
-            let places: Vec<String> = policy.documents.iter().map(|rule| rule.key.to_string()).collect();
-            let place = if places.is_empty() {
+            let known = shown(policy.subset_names().into_iter().map(str::to_owned));
+            let place = if policy.documents.is_empty() {
                 "no DestinationRule".to_owned()
             } else {
-                places.join(", ")
+                shown(policy.documents.iter().map(|rule| rule.key.to_string()))
             };
             return Err(format!(
                 "{} has no subset {} (it has {known}, by {place})",

@@ -140,15 +140,20 @@ impl Found {
             return;
         };
         let id = self.free_id(format!("{}/{}", owner.key, SocketAddr::new(entry.address, first)));
+        let health = if entry.healthy {
+            mesh::Health::Healthy
+        } else {
+            mesh::Health::Unhealthy
+        };
         let endpoint = mesh::Endpoint {
             id: id.clone(),
             address: entry.address.to_string(),
             ports,
             labels: clusters::labels(&entry.labels),
-            locality: entry.locality.clone(),
+            locality: String::new(),
             // 0 counts as 1, so that both have the same bytes.
             weight: entry.weight.max(1),
-            health: mesh::Health::Healthy.into(),
+            health: health.into(),
             service_account: entry.service_account.clone(),
         };
         self.endpoints.insert(id, endpoint);

@@ -44,7 +44,7 @@ fn addresses(document: &Document) -> &[IpAddr] {
 impl Service {
     /// `None`: no Service and no ServiceEntry has this FQDN.
     pub(super) fn find(catalog: &Catalog, fqdn: &str) -> Option<Service> {
-        let documents = catalog.services(fqdn);
+        let (documents, ignored) = catalog.claims(fqdn);
         let mut service = Service {
             namespace: documents.first()?.key.namespace.clone(),
             ports: BTreeMap::new(),
@@ -58,10 +58,21 @@ impl Service {
                 service.claim(fqdn, port, document, documents.first());
             }
         }
+        service.warn_of(fqdn, &ignored, documents.first());
         service.addresses.sort();
         service.addresses.dedup();
         service.documents = documents;
         Some(service)
+    }
+
+    fn warn_of(&mut self, fqdn: &str, ignored: &[Arc<Document>], first: Option<&Arc<Document>>) {
+        let first = first.map(|first| first.key.to_string()).unwrap_or_default();
+        self.warnings.extend(ignored.iter().map(|document| {
+            format!(
+                "{}: spec.hosts: {fqdn} belongs to {first}, of another namespace: this one adds no endpoints to it",
+                document.key
+            )
+        }));
     }
 
     fn claim(&mut self, fqdn: &str, port: &ServicePort, document: &Document, first: Option<&Arc<Document>>) {

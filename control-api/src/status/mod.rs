@@ -13,6 +13,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// After a start the proxies of the one before come back within this time (their longest pause is 3 s): until then nobody
+/// can say whom a change concerns.
+const RETURN_TIME: Duration = Duration::from_secs(5);
 /// How many concerning pushes are remembered per proxy: a wait that begins later than this many does not see its own.
 const CONCERNS_KEPT: usize = 64;
 
@@ -107,6 +110,8 @@ pub struct Acknowledgement {
 /// The connected proxies; one for the whole control plane.
 pub struct Status {
     connected: Mutex<Connected>,
+    /// Until then proxies of an earlier run may return.
+    complete_at: Instant,
     /// Counts reports, so that a waiter misses none.
     reports: watch::Sender<u64>,
 }
@@ -115,11 +120,11 @@ pub struct Status {
 struct Connected {
     last_id: u64,
     newest_revision: u64,
-    proxies: BTreeMap<Identity, Connection>,
+    /// One each live stream, also where two have one identity.
+    proxies: BTreeMap<(Identity, u64), Connection>,
 }
 
 struct Connection {
-    id: u64,
     progress: Progress,
     concerns: VecDeque<Span>,
 }
@@ -135,22 +140,39 @@ impl Status {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             connected: Mutex::default(),
+            complete_at: Instant::now(),
             reports: watch::Sender::new(0),
         })
     }
 
-    /// A session began. Of two with one identity the newest counts, and is shown once.
+    /// As `new`, for a control plane that has run before: its proxies are on their way back.
+    pub fn after_restart() -> Arc<Self> {
+        Arc::new(Self {
+            complete_at: Instant::now() + RETURN_TIME,
+            connected: Mutex::default(),
+            reports: watch::Sender::new(0),
+        })
+    }
+
+    /// A session began. Two live ones with one identity are two proxies whose operator gave them one name: both are shown
+    /// and waited for.
     pub fn connect(self: &Arc<Self>, identity: Identity, progress: Progress) -> Reporter {
         let mut connected = self.lock();
         connected.last_id += 1;
         let id = connected.last_id;
         connected.newest_revision = connected.newest_revision.max(progress.seen);
+        if connected.of(&identity).next().is_some() {
+            tracing::warn!(
+                node = identity.node_id,
+                namespace = identity.namespace,
+                "another proxy of this name is connected; give each sidecar a --node-id of its own"
+            );
+        }
         let connection = Connection {
-            id,
             progress,
             concerns: VecDeque::new(),
         };
-        connected.proxies.insert(identity.clone(), connection);
+        connected.proxies.insert((identity.clone(), id), connection);
         drop(connected);
         self.notify();
         Reporter {
@@ -167,15 +189,17 @@ impl Status {
         connected
             .proxies
             .iter()
-            .map(|(identity, connection)| connection.line(identity, newest))
+            .map(|((identity, _), connection)| connection.line(identity, newest))
             .collect()
     }
 
     /// How the proxies that `revision` concerns have answered it, as soon as all have and at the latest after `limit`.
     /// A proxy that is not connected when its push goes out is not waited for; one that leaves meanwhile is unanswered
-    /// unless it returns in time. Dropping the future changes nothing.
+    /// unless it returns in time. Shortly after a restart it first gives the proxies time to return. Dropping the future
+    /// changes nothing.
     pub async fn wait(&self, revision: u64, limit: Duration) -> Vec<Acknowledgement> {
         let deadline = Instant::now() + limit;
+        tokio::time::sleep_until(deadline.min(self.complete_at)).await;
         let mut reports = self.reports.subscribe();
         let mut waiting = Waiting {
             revision,
@@ -184,6 +208,7 @@ impl Status {
         while !waiting.judge(&self.lock()) {
             if !matches!(tokio::time::timeout_at(deadline, reports.changed()).await, Ok(Ok(()))) {
                 waiting.judge(&self.lock());
+                waiting.add_unreached(&self.lock());
                 break;
             }
         }
@@ -205,11 +230,7 @@ impl Reporter {
     pub fn report(&self, progress: Progress, concern: Option<Span>) {
         let mut connected = self.status.lock();
         connected.newest_revision = connected.newest_revision.max(progress.seen);
-        if let Some(connection) = connected
-            .proxies
-            .get_mut(&self.identity)
-            .filter(|found| found.id == self.id)
-        {
+        if let Some(connection) = connected.proxies.get_mut(&(self.identity.clone(), self.id)) {
             if let Some(span) = concern {
                 connection.concerns.push_back(span);
                 while connection.concerns.len() > CONCERNS_KEPT {
@@ -226,19 +247,31 @@ impl Reporter {
 impl Drop for Reporter {
     fn drop(&mut self) {
         let mut connected = self.status.lock();
-        if connected
-            .proxies
-            .get(&self.identity)
-            .is_some_and(|found| found.id == self.id)
-        {
-            connected.proxies.remove(&self.identity);
-        }
+        connected.proxies.remove(&(self.identity.clone(), self.id));
         drop(connected);
         self.status.notify();
     }
 }
 
+impl Connected {
+    /// The live streams of one identity, oldest first.
+    fn of(&self, identity: &Identity) -> impl DoubleEndedIterator<Item = (u64, &Connection)> {
+        let range = (identity.clone(), 0)..=(identity.clone(), u64::MAX);
+        self.proxies.range(range).map(|((_, id), connection)| (*id, connection))
+    }
+}
+
 impl Connection {
+    /// Something that the proxy uses changed by this revision, or it refuses what that brought.
+    fn is_concerned(&self, revision: u64) -> bool {
+        let refused = self.progress.refused.iter().map(|refused| refused.span);
+        self.concerns
+            .iter()
+            .copied()
+            .chain(refused)
+            .any(|span| span.contains(revision))
+    }
+
     fn line(&self, identity: &Identity, newest: u64) -> ProxyStatus {
         ProxyStatus {
             node_id: identity.node_id.clone(),
@@ -256,15 +289,13 @@ impl Connection {
     }
 }
 
-/// One `wait`: the proxies found concerned so far.
+/// One `wait`: the proxies found concerned so far, by the connection in which they were.
 struct Waiting {
     revision: u64,
-    proxies: BTreeMap<Identity, Interest>,
+    proxies: BTreeMap<(Identity, u64), Interest>,
 }
 
 struct Interest {
-    /// The connection in which the revision concerned it.
-    connection: u64,
     state: State,
     reason: String,
 }
@@ -273,16 +304,19 @@ impl Waiting {
     /// True: every concerned proxy has answered, and no other can turn out to be concerned.
     fn judge(&mut self, connected: &Connected) -> bool {
         let mut all_seen = true;
-        for (identity, connection) in &connected.proxies {
+        for (key, connection) in &connected.proxies {
             all_seen &= connection.progress.seen >= self.revision;
-            if connection.concerns.iter().any(|span| span.contains(self.revision)) {
-                self.proxies
-                    .entry(identity.clone())
-                    .or_insert_with(|| Interest::new(connection.id));
+            if connection.is_concerned(self.revision) && !self.has_returned(key, connected) {
+                self.proxies.entry(key.clone()).or_insert_with(Interest::new);
             }
         }
-        for (identity, interest) in &mut self.proxies {
-            interest.judge(self.revision, connected.proxies.get(identity));
+        for ((identity, id), interest) in &mut self.proxies {
+            let same = connected
+                .proxies
+                .get(&(identity.clone(), *id))
+                .map(|same| (false, same));
+            let later = || connected.of(identity).next_back().filter(|(other, _)| other > id);
+            interest.judge(self.revision, same.or_else(|| later().map(|(_, later)| (true, later))));
         }
         all_seen
             && self
@@ -291,8 +325,26 @@ impl Waiting {
                 .all(|interest| interest.state != State::Unanswered)
     }
 
+    /// Is this the new connection of a proxy that left while it was waited for? Then it is waited for already.
+    fn has_returned(&self, (identity, id): &(Identity, u64), connected: &Connected) -> bool {
+        let earlier = self.proxies.range((identity.clone(), 0)..(identity.clone(), *id));
+        earlier.into_iter().any(|(key, _)| !connected.proxies.contains_key(key))
+    }
+
+    /// The time is over, and of these nobody can say yet whether the change concerns them.
+    fn add_unreached(&mut self, connected: &Connected) {
+        for (key, connection) in &connected.proxies {
+            if connection.progress.seen < self.revision {
+                self.proxies.entry(key.clone()).or_insert_with(|| Interest {
+                    state: State::Unanswered,
+                    reason: "connected, but the change has not been sent to it yet".to_owned(),
+                });
+            }
+        }
+    }
+
     fn outcome(self) -> Vec<Acknowledgement> {
-        let one = |(identity, interest): (Identity, Interest)| Acknowledgement {
+        let one = |((identity, _), interest): ((Identity, u64), Interest)| Acknowledgement {
             node_id: identity.node_id,
             namespace: identity.namespace,
             state: interest.state,
@@ -303,19 +355,19 @@ impl Waiting {
 }
 
 impl Interest {
-    fn new(connection: u64) -> Self {
+    fn new() -> Self {
         Self {
-            connection,
             state: State::Unanswered,
             reason: String::new(),
         }
     }
 
-    fn judge(&mut self, revision: u64, found: Option<&Connection>) {
+    /// `found`: the proxy's connection, and whether it is a later one than the one that was concerned.
+    fn judge(&mut self, revision: u64, found: Option<(bool, &Connection)>) {
         if self.state != State::Unanswered {
             return;
         }
-        let Some(connection) = found else {
+        let Some((returned, connection)) = found else {
             self.reason = "disconnected before it answered".to_owned();
             return;
         };
@@ -324,7 +376,6 @@ impl Interest {
             return;
         }
         // After a reconnect it is no longer known which revisions a refused version carries: any refusal counts.
-        let returned = connection.id != self.connection;
         let counts = |refused: &&Refused| returned || refused.span.contains(revision);
         let reasons: Vec<String> = connection
             .progress

@@ -143,16 +143,47 @@ async fn a_proxy_that_leaves_is_unanswered_unless_it_returns_in_time() {
     }
 }
 
-#[test]
-fn of_two_streams_with_one_identity_the_newest_is_shown_once() {
+#[tokio::test(start_paused = true)]
+async fn two_live_streams_of_one_identity_are_both_shown_and_waited_for() {
     let status = Status::new();
     let old = status.connect(identity("one"), at(1, 1));
-    let new = status.connect(identity("one"), at(2, 2));
-    old.report(at(1, 0), None);
-    assert_eq!(status.proxies().len(), 1);
-    assert_eq!(status.proxies()[0].revision_acknowledged, 2);
-    drop(old);
-    assert_eq!(status.proxies().len(), 1);
+    let new = status.connect(identity("one"), at(1, 1));
+    assert_eq!(status.proxies().len(), 2);
+    let concern = Some(Span { after: 1, upto: 2 });
+    old.report(refusing(2, 1), concern);
+    new.report(at(2, 2), concern);
+    let found = status.wait(2, LIMIT).await;
+    assert_eq!(states(&found), [("one", State::Refused), ("one", State::Acknowledged)]);
     drop(new);
+    assert_eq!(status.proxies().len(), 1);
+    drop(old);
     assert!(status.proxies().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shortly_after_a_restart_proxies_have_time_to_return() {
+    let status = Status::after_restart();
+    let waiting = tokio::spawn({
+        let status = Arc::clone(&status);
+        async move { status.wait(2, LIMIT * 2).await }
+    });
+    tokio::time::sleep(RETURN_TIME / 2).await;
+    let proxy = status.connect(identity("one"), at(1, 1));
+    proxy.report(at(2, 2), Some(Span { after: 1, upto: 2 }));
+    assert_eq!(states(&waiting.await.unwrap()), [("one", State::Acknowledged)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_the_change_was_not_sent_to_in_time_is_named() {
+    let status = Status::new();
+    let _behind = status.connect(identity("one"), at(1, 1));
+    let found = status.wait(2, Duration::from_millis(1)).await;
+    assert_eq!(states(&found), [("one", State::Unanswered)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_refused_before_is_named_although_nothing_new_was_sent_to_it() {
+    let status = Status::new();
+    let _proxy = status.connect(identity("one"), refusing(2, 1));
+    assert_eq!(states(&status.wait(2, LIMIT).await), [("one", State::Refused)]);
 }

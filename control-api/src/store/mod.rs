@@ -17,6 +17,8 @@ use redb::{
 use serde_json::Value;
 
 const FILE: &str = "store.redb";
+/// Where a new store is made; it gets its name when it is whole, so that a file of that name is never half of one.
+const NEW_FILE: &str = "store.redb.new";
 /// Of pages in memory. The documents live in memory anyway; reads from the store happen at start only.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Raised when an older binary could misread the tables.
@@ -35,6 +37,10 @@ pub enum StoreError {
     InUse(PathBuf),
     #[error("{0} is not a store of Tsunagi; move it away or choose another --data-dir")]
     Foreign(PathBuf),
+    #[error(
+        "{0} is empty, so whatever it held is lost; restore it from a backup, or move it away to begin without configuration"
+    )]
+    Empty(PathBuf),
     #[error(
         "{path} is damaged ({reason}); restore it from a backup, or move it away and apply your configuration again"
     )]
@@ -74,16 +80,28 @@ impl Store {
     /// Opens the store in `directory`, or makes both.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE);
-        prepare(directory, &path).map_err(|source| StoreError::Directory {
+        let unusable = |source| StoreError::Directory {
             path: directory.to_owned(),
             source,
-        })?;
+        };
+        let held = hold(directory).map_err(unusable)?;
+        // A link that leads nowhere is there, and what it led to is missing.
+        match fs::symlink_metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(directory, &path)?,
+            Err(error) => return Err(unusable(error)),
+        }
+        if fs::metadata(&path).map_err(unusable)?.len() == 0 {
+            return Err(StoreError::Empty(path));
+        }
+        // The file's name must survive a power cut as well as its contents.
+        held.sync_all().map_err(unusable)?;
         let database = open_database(&path)?;
         let store = Self {
             path,
             database: Some(database),
         };
-        store.check_or_set_format()?;
+        store.check_format()?;
         Ok(store)
     }
 
@@ -126,7 +144,7 @@ impl Store {
         }
     }
 
-    fn check_or_set_format(&self) -> Result<(), StoreError> {
+    fn check_format(&self) -> Result<(), StoreError> {
         let Some(database) = &self.database else {
             return Ok(());
         };
@@ -138,7 +156,6 @@ impl Store {
                 found,
             }),
             Format::Foreign => Err(StoreError::Foreign(self.path.clone())),
-            Format::Empty => set_format(database).map_err(StoreError::Write),
         }
     }
 
@@ -154,18 +171,36 @@ impl Store {
     }
 }
 
-/// Makes the directory for its owner only and the file in it, so that no one else ever reads the configuration.
-fn prepare(directory: &Path, path: &Path) -> io::Result<()> {
+/// The directory, made for its owner only so that no one else ever reads the configuration, and locked: while a store is
+/// made in it, nobody else makes one.
+fn hold(directory: &Path) -> io::Result<fs::File> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    fs::OpenOptions::new()
-        .read(true)
+    let held = fs::File::open(directory)?;
+    held.lock()?;
+    Ok(held)
+}
+
+/// Makes an empty store, whole before it has its name. What a crash left of one is no loss.
+fn make(directory: &Path, path: &Path) -> Result<(), StoreError> {
+    let new = directory.join(NEW_FILE);
+    let unusable = |source| StoreError::Directory {
+        path: directory.to_owned(),
+        source,
+    };
+    let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(false)
+        .truncate(true)
         .mode(0o600)
-        .open(path)?;
-    // The file's name must survive a power cut as well as its contents.
-    fs::File::open(directory)?.sync_all()
+        .open(&new);
+    drop(file.map_err(unusable)?);
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create(&new)
+        .map_err(|error| StoreError::Write(error.into()))?;
+    set_format(&database).map_err(StoreError::Write)?;
+    drop(database);
+    fs::rename(&new, path).map_err(unusable)
 }
 
 fn open_database(path: &Path) -> Result<Database, StoreError> {
@@ -173,7 +208,7 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
         .set_cache_size(CACHE_BYTES)
         // Small files: a full check costs milliseconds, and a damaged page is an error instead of nonsense.
         .set_check_integrity_on_open(true)
-        .create(path);
+        .open(path);
     let damaged = |reason: String| StoreError::Damaged {
         path: path.to_owned(),
         reason,
@@ -196,7 +231,6 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
 }
 
 enum Format {
-    Empty,
     Foreign,
     Known(u64),
 }
@@ -204,9 +238,6 @@ enum Format {
 fn format_of(database: &Database) -> Result<Format, redb::Error> {
     let read = database.begin_read()?;
     let names: Vec<String> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
-    if names.is_empty() {
-        return Ok(Format::Empty);
-    }
     if !names.iter().any(|name| name == COUNTERS.name()) {
         return Ok(Format::Foreign);
     }

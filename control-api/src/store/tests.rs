@@ -122,3 +122,56 @@ fn an_overwritten_page_is_an_error_and_not_a_panic() {
         "{found:?}"
     );
 }
+
+#[test]
+fn an_empty_file_is_a_loss_and_not_a_new_store() {
+    let directory = directory();
+    drop(open(directory.path()));
+    let path = directory.path().join(FILE);
+    fs::write(&path, "").expect("emptied");
+    let error = Store::open(directory.path()).map(drop).expect_err("empty");
+    assert!(error.to_string().contains("store.redb is empty"), "{error}");
+    assert_eq!(fs::metadata(&path).expect("kept").len(), 0);
+    fs::remove_file(&path).expect("moved away");
+    std::os::unix::fs::symlink("nowhere", &path).expect("linked");
+    assert!(Store::open(directory.path()).is_err());
+    fs::remove_file(&path).expect("moved away");
+    assert_eq!(open(directory.path()).load().expect("readable").revision, 0);
+}
+
+#[test]
+fn what_a_crash_left_of_a_store_in_the_making_is_no_obstacle() {
+    let directory = directory();
+    for left in ["", "half a store"] {
+        fs::write(directory.path().join(NEW_FILE), left).expect("written");
+        drop(open(directory.path()));
+        assert!(!directory.path().join(NEW_FILE).exists());
+        fs::remove_file(directory.path().join(FILE)).expect("removed");
+    }
+}
+
+#[test]
+fn a_store_that_vanishes_while_it_is_open_is_not_made_anew() {
+    let directory = directory();
+    let mut store = open(directory.path());
+    store.database = None;
+    fs::remove_file(directory.path().join(FILE)).expect("removed");
+    assert!(store.commit(0, &[Change::Put("a", &json!({}))]).is_err());
+    assert!(!directory.path().join(FILE).exists());
+}
+
+#[test]
+fn of_many_that_make_the_same_store_at_once_one_has_it() {
+    let directory = directory();
+    let opened: Vec<Result<Store, StoreError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| Store::open(directory.path()))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .collect()
+    });
+    assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 1);
+    for refused in opened.iter().filter_map(|opened| opened.as_ref().err()) {
+        assert!(matches!(refused, StoreError::InUse(_)), "{refused}");
+    }
+}

@@ -19,17 +19,35 @@ const FULL_BYTES: usize = 4 << 20;
 pub(super) enum Sent {
     /// With what that version reaches.
     Host {
-        fqdn: String,
+        fqdn: Arc<str>,
         told: Told,
         reach: Arc<[String]>,
     },
     Endpoints {
-        fqdn: String,
+        fqdn: Arc<str>,
         told: Told,
     },
     Workload {
+        name: Arc<str>,
         told: Told,
     },
+}
+
+impl Sent {
+    /// Of the resource.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Host { fqdn, .. } => names::host(fqdn),
+            Self::Endpoints { fqdn, .. } => names::endpoints(fqdn),
+            Self::Workload { name, .. } => name.to_string(),
+        }
+    }
+
+    /// False: the response says that there is none, which nobody can refuse.
+    pub(super) fn is_carried(&self) -> bool {
+        let (Self::Host { told, .. } | Self::Endpoints { told, .. } | Self::Workload { told, .. }) = self;
+        matches!(told, Told::Version(_))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,10 +87,16 @@ impl Batch {
     }
 
     /// The same for endpoints: to a proxy that holds exactly the base of the change, only the change.
-    pub(super) fn add_endpoints(&mut self, fqdn: &str, encoded: Option<&Encoded>, acknowledged: &Told, told: Told) {
+    pub(super) fn add_endpoints(
+        &mut self,
+        fqdn: &Arc<str>,
+        encoded: Option<&Encoded>,
+        acknowledged: &Told,
+        told: Told,
+    ) {
         let name = names::endpoints(fqdn);
         let sent = Sent::Endpoints {
-            fqdn: fqdn.to_owned(),
+            fqdn: Arc::clone(fqdn),
             told,
         };
         let change = encoded.and_then(|encoded| encoded.change.as_ref().map(|change| (encoded, change)));

@@ -41,7 +41,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Refusal {
     version: String,
-    reason: String,
+    /// One text for all that a response brought.
+    reason: Arc<str>,
 }
 
 impl Entry {
@@ -99,7 +100,7 @@ impl Entry {
     }
 
     /// The last good version stays in force at the proxy, and this one is not sent again.
-    pub(super) fn refuse(&mut self, told: &Told, reason: &str) {
+    pub(super) fn refuse(&mut self, told: &Told, reason: &Arc<str>) {
         if let Told::Version(version) = told
             && self.told == *told
         {
@@ -107,7 +108,7 @@ impl Entry {
             if self.current.as_ref() == Some(version) {
                 self.refused = Some(Refusal {
                     version: version.clone(),
-                    reason: reason.to_owned(),
+                    reason: Arc::clone(reason),
                 });
             }
         }
@@ -130,6 +131,11 @@ impl Entry {
         held(&self.told) || held(&self.acknowledged)
     }
 
+    #[cfg(test)]
+    pub(super) fn current(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+
     pub(super) fn exists(&self) -> bool {
         self.current.is_some()
     }
@@ -138,9 +144,14 @@ impl Entry {
         self.refused.as_ref().map(|refusal| Refused {
             resource: name(),
             version: refusal.version.clone(),
-            reason: refusal.reason.clone(),
+            reason: refusal.reason.to_string(),
             span: self.span,
         })
+    }
+
+    /// Constant as long as the refusal stands: another version ends both.
+    pub(super) fn refused_span(&self) -> Option<Span> {
+        self.refused.as_ref().map(|_| self.span)
     }
 
     fn is_refused(&self, version: &str) -> bool {
@@ -153,29 +164,5 @@ impl Entry {
             Some(version) => self.acknowledged.is_version(version),
             None => !self.may_be_held(),
         }
-    }
-}
-
-/// A subscribed host: its endpoints, and those of every host that it reaches, go along with it.
-#[derive(Debug)]
-pub(super) struct Host {
-    pub(super) entry: Entry,
-    /// What the current version reaches.
-    pub(super) reach: Arc<[String]>,
-    pub(super) in_force: InForce,
-}
-
-/// What the version in force at the proxy reaches: kept there until a later version is acknowledged, because a refused
-/// one leaves the proxy with this.
-#[derive(Debug)]
-pub(super) enum InForce {
-    Reach(Arc<[String]>),
-    /// The proxy came with a version that is no longer the current one.
-    Unknown,
-}
-
-impl InForce {
-    pub(super) fn nothing() -> Self {
-        Self::Reach(Arc::new([]))
     }
 }

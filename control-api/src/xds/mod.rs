@@ -1,11 +1,17 @@
 //! Pushes the world to the proxies: the server half of the delta discovery protocol.
 //!
-//! `session` decides by what `resources` offers, `entry` is its memory of one resource, `batch` builds one response,
-//! `request` reads what a proxy says of itself, `debounce` paces the worlds, `server` alone has sockets and time.
+//! `session` decides by what `resources` offers, `entry` is its memory of one resource and `entries` of all of a kind,
+//! `reaches` counts whose endpoints are needed, `coming` is what the next world changes, `batch` builds one response,
+//! `request` reads what a proxy says of itself, `debounce` paces the worlds and `pace` the requests, `server` alone has
+//! sockets and time.
 
 mod batch;
+mod coming;
 mod debounce;
+mod entries;
 mod entry;
+mod pace;
+mod reaches;
 mod request;
 mod resources;
 mod server;

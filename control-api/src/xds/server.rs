@@ -2,7 +2,8 @@
 //!
 //! Called by the gRPC server that `app` sets up. A stream ends when the client half-closes it, when the client breaks
 //! the protocol, and when the control plane stops publishing worlds. Nothing is queued for a slow client: a session has
-//! one response in flight, and only an acknowledgement brings the next.
+//! one response in flight, and only an acknowledgement brings the next. A client that talks fast is read at a steady
+//! pace, and others get their turn between two of its requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +19,15 @@ use tsunagi_proto::wire::discovery::aggregated_discovery_service_server::{
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 use super::debounce::Debounce;
+use super::pace::Pace;
+use super::request;
 use super::resources::Resources;
 use super::session::{Misuse, Session};
 use crate::status::{Reporter, Span, Status};
 
-/// A first request names everything that a proxy holds.
-const LARGEST_REQUEST_BYTES: usize = 16 << 20;
+/// A first request names everything that a proxy holds: room for 10,000 hosts with names of 100 characters, and for their
+/// endpoints. A stream's read buffer stays as large as its largest request.
+const LARGEST_REQUEST_BYTES: usize = 4 << 20;
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The discovery service, to be added to a tonic server. It follows `world` and reports to `status`.
@@ -117,10 +121,9 @@ async fn serve<W: Resources>(
     meters: &Meters,
     replies: &mpsc::Sender<Reply>,
 ) -> Result<(), tonic::Status> {
-    let Some(first) = first_request(requests).await? else {
+    let Some(session) = begin(requests, &mut world).await? else {
         return Ok(());
     };
-    let session = Session::new(Arc::clone(&world.borrow_and_update()), &first).map_err(refuse)?;
     tracing::info!(
         node = session.identity().node_id,
         namespace = session.identity().namespace,
@@ -136,15 +139,25 @@ async fn serve<W: Resources>(
         sent: None,
     };
     let mut debounce = Debounce::default();
+    let mut pace = Pace::default();
     stream.step(None)?;
     loop {
         tokio::select! {
-            request = requests.message() => match request? {
-                Some(request) => stream.request(&request)?,
+            request = next_request(requests, pace.due()) => match request? {
+                Some(request) => {
+                    pace.read(names_in(&request), Instant::now());
+                    stream.request(&request)?;
+                    drop(request);
+                    // Requests may be there without end: the worker's other streams come first.
+                    tokio::task::yield_now().await;
+                }
                 None => return Ok(()),
             },
             changed = world.changed() => match changed {
-                Ok(()) => debounce.changed(Instant::now()),
+                Ok(()) => {
+                    debounce.changed(Instant::now());
+                    stream.session.notice(&world.borrow_and_update());
+                }
                 // The control plane is stopping.
                 Err(_) => return Ok(()),
             },
@@ -158,12 +171,33 @@ async fn serve<W: Resources>(
     }
 }
 
-/// `None`: the client left without a word.
-async fn first_request(
+/// `None`: the client left without a word. The first request is large, and does not outlive this.
+async fn begin<W: Resources>(
     requests: &mut Streaming<DeltaDiscoveryRequest>,
-) -> Result<Option<DeltaDiscoveryRequest>, tonic::Status> {
+    world: &mut watch::Receiver<Arc<W>>,
+) -> Result<Option<Session<W>>, tonic::Status> {
     let first = tokio::time::timeout(FIRST_REQUEST_LIMIT, requests.message()).await;
-    first.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no request came on the stream")))
+    let first = first.map_err(|_| tonic::Status::deadline_exceeded("no request came on the stream"))?;
+    let Some(first) = first? else {
+        return Ok(None);
+    };
+    let newest = Arc::clone(&world.borrow_and_update());
+    Session::new(newest, &first).map(Some).map_err(refuse)
+}
+
+/// Not before it is due. `None`: the client has half-closed the stream. Dropping the future loses nothing.
+async fn next_request(
+    requests: &mut Streaming<DeltaDiscoveryRequest>,
+    due: Option<Instant>,
+) -> Result<Option<DeltaDiscoveryRequest>, tonic::Status> {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due).await;
+    }
+    requests.message().await
+}
+
+fn names_in(request: &DeltaDiscoveryRequest) -> usize {
+    request.resource_names_subscribe.len() + request.resource_names_unsubscribe.len()
 }
 
 async fn until(due: Option<Instant>) {
@@ -179,7 +213,7 @@ fn refuse(misuse: Misuse) -> tonic::Status {
 
 impl<W: Resources> Stream<'_, W> {
     fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), tonic::Status> {
-        if !request.response_nonce.is_empty() {
+        if self.session.is_answered_by(request) {
             self.count_answer(request);
         }
         self.session.request(request).map_err(refuse)?;
@@ -199,7 +233,7 @@ impl<W: Resources> Stream<'_, W> {
                 tracing::warn!(
                     node,
                     namespace,
-                    reason = error.message,
+                    reason = request::shortened(&error.message),
                     "a proxy refused what it was sent"
                 );
             }
@@ -216,7 +250,10 @@ impl<W: Resources> Stream<'_, W> {
             let sent = self.replies.try_send(Ok(response));
             sent.map_err(|_| tonic::Status::resource_exhausted("responses are acknowledged but not read"))?;
         }
-        self.reporter.report(self.session.progress(), concern);
+        // Whoever waits for proxies is woken by each report.
+        if let Some(progress) = self.session.news() {
+            self.reporter.report(progress, concern);
+        }
         Ok(())
     }
 }
@@ -236,3 +273,6 @@ impl Drop for Connected<'_> {
         self.0.decrement(1.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,19 +5,27 @@
 //! that those hosts reach, so the proxy applies it whole. What the version in force at the proxy reaches stays there
 //! until a later version of the host is acknowledged: a refused host keeps working with its last good version. The
 //! rules of the transport are those of the delta variant in Envoy's xDS protocol document.
+//!
+//! A request costs as much as it names and answers, and a world as much as it changes, however many resources the proxy
+//! uses: `entries` and `reaches` keep count, `compare` looks at the world.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod compare;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use prost::Message;
 use tsunagi_proto::names::{self, ResourceName};
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use tsunagi_proto::wire::google::rpc;
 
 use super::batch::{Batch, InFlight, Sent};
-use super::entry::{Entry, Host, InForce, Told};
-use super::request;
+use super::coming::Coming;
+use super::entries::Entries;
+use super::entry::{Entry, Told};
+use super::reaches::{InForce, Reaches};
+use super::request::{self, Verdict};
 use super::resources::Resources;
-use crate::status::{Identity, Progress, Refused, Span};
+use crate::status::{Identity, Progress, Span};
 
 /// Names that one proxy may subscribe to; further ones are answered as not existing.
 const MOST_SUBSCRIPTIONS: usize = 10_000;
@@ -25,12 +33,22 @@ const MOST_SUBSCRIPTIONS: usize = 10_000;
 const LONGEST_NAME_BYTES: usize = 600;
 /// That a proxy may come with: its hosts reach others.
 const MOST_ENDPOINT_SETS: usize = 4 * MOST_SUBSCRIPTIONS;
+/// In one request: twice all that there can be.
+const MOST_NAMES: usize = 2 * (MOST_SUBSCRIPTIONS + MOST_ENDPOINT_SETS);
+/// Versions that come from here are hashes.
+const LONGEST_VERSION_BYTES: usize = 64;
+/// Encoded: a name, a namespace and labels.
+const LARGEST_NODE_BYTES: usize = 64 << 10;
 
 /// Why a stream ends: the client does not speak this protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misuse {
     #[error("the first request must carry a node with an id (and metadata NAMESPACE) of at most 253 characters")]
     NoIdentity,
+    #[error("the node is larger than {LARGEST_NODE_BYTES} bytes")]
+    LargeNode,
+    #[error("a request names more than {MOST_NAMES} resources")]
+    TooManyNames,
     #[error("resources of type {0:?} are not served here, only {type_url}", type_url = names::RESOURCE_TYPE_URL)]
     OtherType(String),
 }
@@ -39,37 +57,56 @@ pub enum Misuse {
 pub struct Session<W> {
     world: Arc<W>,
     identity: Identity,
-    hosts: BTreeMap<String, Host>,
+    /// The name of this proxy's own resource.
+    workload_name: Arc<str>,
+    hosts: Entries,
     /// Of every host that the subscribed ones reach, and those that the proxy must still be told to drop.
-    endpoints: BTreeMap<String, Entry>,
-    workload: Option<Entry>,
+    endpoints: Entries,
+    /// At most the one.
+    workload: Entries,
+    reaches: Reaches,
     /// Names asked for that no resource of this proxy can have: answered once.
     absent: BTreeSet<String>,
     in_flight: Option<InFlight>,
     last_nonce: u64,
     answered: u64,
+    coming: Coming,
+    reported: Option<Reported>,
+}
+
+/// Progress is told when one of these has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reported {
+    seen: u64,
+    answered: u64,
+    subscriptions: usize,
+    refusal_changes: u64,
 }
 
 impl<W: Resources> Session<W> {
     /// Begins with the first request of a stream.
     pub fn new(world: Arc<W>, first: &DeltaDiscoveryRequest) -> Result<Self, Misuse> {
-        let identity = first
-            .node
-            .as_ref()
-            .and_then(request::identity)
-            .ok_or(Misuse::NoIdentity)?;
+        let node = first.node.as_ref().ok_or(Misuse::NoIdentity)?;
+        if node.encoded_len() > LARGEST_NODE_BYTES {
+            return Err(Misuse::LargeNode);
+        }
+        let identity = request::identity(node).ok_or(Misuse::NoIdentity)?;
+        check(first)?;
         let mut session = Self {
-            world,
+            workload_name: names::workload(&identity.namespace, &identity.node_id).into(),
             identity,
-            hosts: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-            workload: None,
+            hosts: Entries::default(),
+            endpoints: Entries::default(),
+            workload: Entries::default(),
+            reaches: Reaches::default(),
             absent: BTreeSet::new(),
             in_flight: None,
             last_nonce: 0,
             answered: 0,
+            coming: Coming::since(world.revision()),
+            reported: None,
+            world,
         };
-        check_type(first)?;
         for name in &first.resource_names_subscribe {
             session.subscribe(name);
         }
@@ -84,16 +121,20 @@ impl<W: Resources> Session<W> {
         &self.identity
     }
 
+    /// Is it the answer to the response in flight, and not to an earlier one?
+    pub fn is_answered_by(&self, request: &DeltaDiscoveryRequest) -> bool {
+        let flight = self.in_flight.as_ref();
+        flight.is_some_and(|flight| flight.nonce == request.response_nonce)
+    }
+
     /// A later request of the stream: an answer, subscriptions, or both.
     pub fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Misuse> {
-        check_type(request)?;
-        if self
-            .in_flight
-            .as_ref()
-            .is_some_and(|flight| flight.nonce == request.response_nonce)
+        check(request)?;
+        if self.is_answered_by(request)
             && let Some(flight) = self.in_flight.take()
         {
-            self.settle(flight, request.error_detail.as_ref());
+            let verdict = Verdict::of(request.error_detail.as_ref(), &flight.sent);
+            self.settle(flight, &verdict);
         }
         for name in &request.resource_names_unsubscribe {
             self.unsubscribe(name);
@@ -105,14 +146,25 @@ impl<W: Resources> Session<W> {
         Ok(())
     }
 
+    /// A newer world is there, and will be pushed in a while, alone or together with those that follow it.
+    pub fn notice(&mut self, world: &W) {
+        if world.revision() > self.coming.upto() {
+            self.coming.notice(world);
+        }
+    }
+
     /// A newer world. Returns the revisions that it brings, when they concern this proxy.
     pub fn world(&mut self, world: Arc<W>) -> Option<Span> {
         let span = Span {
             after: self.world.revision(),
             upto: world.revision(),
         };
+        self.notice(&world);
+        let coming = std::mem::replace(&mut self.coming, Coming::since(span.upto));
+        let most = self.hosts.len() + self.endpoints.len();
+        let changed = coming.names_upto(span, most);
         self.world = world;
-        self.observe(span).then_some(span)
+        self.observe(changed, span).then_some(span)
     }
 
     /// The next response to send, if there is one and none is in flight.
@@ -131,11 +183,11 @@ impl<W: Resources> Session<W> {
     }
 
     pub fn progress(&self) -> Progress {
-        let refused: Vec<Refused> = self.refused().collect();
-        let acknowledged = refused
-            .iter()
-            .map(|refused| refused.span.after)
-            .fold(self.answered, u64::min);
+        let refused_after = [&self.hosts, &self.endpoints, &self.workload].map(Entries::refused_after);
+        let acknowledged = refused_after.into_iter().flatten().fold(self.answered, u64::min);
+        let mut refused = self.hosts.refused(names::host);
+        refused.extend(self.endpoints.refused(names::endpoints));
+        refused.extend(self.workload.refused(str::to_owned));
         Progress {
             seen: self.world.revision(),
             answered: self.answered,
@@ -145,28 +197,24 @@ impl<W: Resources> Session<W> {
         }
     }
 
-    fn refused(&self) -> impl Iterator<Item = Refused> {
-        let hosts = self
-            .hosts
-            .iter()
-            .filter_map(|(fqdn, host)| host.entry.refusal(|| names::host(fqdn)));
-        let endpoints = self
-            .endpoints
-            .iter()
-            .filter_map(|(fqdn, entry)| entry.refusal(|| names::endpoints(fqdn)));
-        let workload = self
-            .workload
-            .iter()
-            .filter_map(|entry| entry.refusal(|| self.workload_name()));
-        hosts.chain(endpoints).chain(workload)
+    /// The progress, when it is another than at the last call.
+    pub fn news(&mut self) -> Option<Progress> {
+        let entries = [&self.hosts, &self.endpoints, &self.workload];
+        let reported = Some(Reported {
+            seen: self.world.revision(),
+            answered: self.answered,
+            subscriptions: self.subscriptions(),
+            refusal_changes: entries.map(Entries::refusal_changes).iter().sum(),
+        });
+        if self.reported == reported {
+            return None;
+        }
+        self.reported = reported;
+        Some(self.progress())
     }
 
     fn subscriptions(&self) -> usize {
-        self.hosts.len() + usize::from(self.workload.is_some())
-    }
-
-    fn workload_name(&self) -> String {
-        names::workload(&self.identity.namespace, &self.identity.node_id)
+        self.hosts.len() + self.workload.len()
     }
 
     /// A name asked for again is answered again, whatever was sent before.
@@ -174,12 +222,10 @@ impl<W: Resources> Session<W> {
         let known = match parse(name) {
             Some(ResourceName::Host(fqdn)) => self.subscribe_host(fqdn),
             Some(ResourceName::Endpoints(fqdn)) => {
-                let entry = self.endpoints.get_mut(fqdn).filter(|entry| entry.exists());
-                entry.map(Entry::forget).is_some()
+                let exists = self.endpoints.get(fqdn).is_some_and(Entry::exists);
+                exists && self.endpoints.change(fqdn, Entry::forget).is_some()
             }
-            Some(ResourceName::Workload { namespace, node_id }) => {
-                self.hold_workload(namespace, node_id, Told::Unknown)
-            }
+            Some(ResourceName::Workload { .. }) => self.hold_workload(name, Told::Unknown),
             None => false,
         };
         if !known {
@@ -188,30 +234,24 @@ impl<W: Resources> Session<W> {
     }
 
     fn subscribe_host(&mut self, fqdn: &str) -> bool {
-        if let Some(host) = self.hosts.get_mut(fqdn) {
-            host.entry.forget();
+        if self.hosts.change(fqdn, Entry::forget).is_some() {
             return true;
         }
         let room = self.subscriptions() < MOST_SUBSCRIPTIONS;
         if room {
             let (entry, reach) = self.look_up(fqdn, Told::Unknown);
-            self.hosts.insert(
-                fqdn.to_owned(),
-                Host {
-                    entry,
-                    reach,
-                    in_force: InForce::nothing(),
-                },
-            );
+            self.hosts.insert(fqdn, entry);
+            self.reaches.insert(fqdn, reach, InForce::nothing());
         }
         room
     }
 
-    fn hold_workload(&mut self, namespace: &str, node_id: &str, held: Told) -> bool {
-        let own = namespace == self.identity.namespace && node_id == self.identity.node_id;
+    fn hold_workload(&mut self, name: &str, held: Told) -> bool {
+        let own = name == &*self.workload_name;
         if own {
-            let encoded = self.world.workload(namespace, node_id);
-            self.workload = Some(Entry::new(held, Some(&encoded.version), self.world.revision()));
+            let encoded = self.world.workload(&self.identity.namespace, &self.identity.node_id);
+            let entry = Entry::new(held, Some(&encoded.version), self.world.revision());
+            self.workload.insert(name, entry);
         }
         own
     }
@@ -225,40 +265,45 @@ impl<W: Resources> Session<W> {
 
     fn unsubscribe(&mut self, name: &str) {
         match parse(name) {
-            Some(ResourceName::Host(fqdn)) => drop(self.hosts.remove(fqdn)),
-            // They belong to their hosts' subscriptions: this only says that the proxy dropped them.
-            Some(ResourceName::Endpoints(fqdn)) => {
-                if let Some(entry) = self.endpoints.get_mut(fqdn) {
-                    entry.forget();
-                }
+            Some(ResourceName::Host(fqdn)) => {
+                self.hosts.remove(fqdn);
+                self.reaches.remove(fqdn);
             }
-            Some(ResourceName::Workload { .. }) if name == self.workload_name() => self.workload = None,
-            Some(ResourceName::Workload { .. }) | None => {}
+            // They belong to their hosts' subscriptions: this only says that the proxy dropped them.
+            Some(ResourceName::Endpoints(fqdn)) => drop(self.endpoints.change(fqdn, Entry::forget)),
+            Some(ResourceName::Workload { .. }) => self.workload.remove(name),
+            None => {}
         }
     }
 
     /// The proxy comes with this version from an earlier stream.
     fn resume(&mut self, name: &str, version: &str) {
-        let held = Told::Version(version.to_owned());
+        let held = if version.len() <= LONGEST_VERSION_BYTES {
+            Told::Version(version.to_owned())
+        } else {
+            Told::Unknown
+        };
         let known = match parse(name) {
-            Some(ResourceName::Host(fqdn)) if self.hosts.contains_key(fqdn) => {
+            Some(ResourceName::Host(fqdn)) if self.hosts.contains(fqdn) => {
                 let (entry, reach) = self.look_up(fqdn, held);
                 let in_force = if entry.owes() {
                     InForce::Unknown
                 } else {
                     InForce::Reach(Arc::clone(&reach))
                 };
-                self.hosts.insert(fqdn.to_owned(), Host { entry, reach, in_force });
+                self.hosts.insert(fqdn, entry);
+                self.reaches.insert(fqdn, reach, in_force);
                 true
             }
             Some(ResourceName::Endpoints(fqdn)) if self.endpoints.len() < MOST_ENDPOINT_SETS => {
                 let current = self.world.endpoints(fqdn);
                 let version = current.as_ref().map(|encoded| encoded.version.as_str());
                 let entry = Entry::new(held, version, self.world.revision());
-                self.endpoints.insert(fqdn.to_owned(), entry);
+                self.endpoints.insert(fqdn, entry);
+                self.reaches.touch(fqdn);
                 true
             }
-            Some(ResourceName::Workload { namespace, node_id }) => self.hold_workload(namespace, node_id, held),
+            Some(ResourceName::Workload { .. }) => self.hold_workload(name, held),
             _ => false,
         };
         if !known {
@@ -269,8 +314,8 @@ impl<W: Resources> Session<W> {
     /// A name that was answered as absent may be one that goes out now.
     fn is_served(&self, name: &str) -> bool {
         match parse(name) {
-            Some(ResourceName::Host(fqdn)) => self.hosts.contains_key(fqdn),
-            Some(ResourceName::Endpoints(fqdn)) => self.endpoints.contains_key(fqdn),
+            Some(ResourceName::Host(fqdn)) => self.hosts.contains(fqdn),
+            Some(ResourceName::Endpoints(fqdn)) => self.endpoints.contains(fqdn),
             _ => false,
         }
     }
@@ -292,113 +337,31 @@ impl<W: Resources> Session<W> {
     }
 
     /// The proxy has answered the response in flight.
-    fn settle(&mut self, flight: InFlight, error: Option<&rpc::Status>) {
-        let reasons = error.map(request::refusals);
-        let reason = |name: &dyn Fn() -> String| match (&reasons, error) {
-            (Some(reasons), Some(error)) if reasons.is_empty() => Some(request::shortened(error.message.clone())),
-            (Some(reasons), _) => reasons.get(&name()).cloned(),
-            (None, _) => None,
-        };
+    fn settle(&mut self, flight: InFlight, verdict: &Verdict) {
         for sent in flight.sent {
+            let refused = verdict.refusal(&sent);
             match sent {
                 Sent::Host { fqdn, told, reach } => {
-                    let refused = reason(&|| names::host(&fqdn));
-                    if let Some(host) = self.hosts.get_mut(&fqdn)
-                        && accepts(&mut host.entry, &told, refused)
-                    {
-                        host.in_force = InForce::Reach(reach);
+                    let accepted = |entry: &mut Entry| (accepts(entry, &told, refused), entry.is_settled());
+                    match self.hosts.change(&fqdn, accepted) {
+                        Some((true, true)) => self.reaches.settle(&fqdn),
+                        Some((true, false)) => self.reaches.set_in_force(&fqdn, reach),
+                        _ => {}
                     }
                 }
                 Sent::Endpoints { fqdn, told } => {
-                    let refused = reason(&|| names::endpoints(&fqdn));
-                    if let Some(entry) = self.endpoints.get_mut(&fqdn) {
-                        accepts(entry, &told, refused);
-                    }
+                    self.endpoints.change(&fqdn, |entry| accepts(entry, &told, refused));
+                    // Those that are gone need not be remembered any more.
+                    self.reaches.touch(&fqdn);
                 }
-                Sent::Workload { told } => {
-                    let refused = reason(&|| self.workload_name());
-                    if let Some(entry) = &mut self.workload {
-                        accepts(entry, &told, refused);
-                    }
+                Sent::Workload { name, told } => {
+                    self.workload.change(&name, |entry| accepts(entry, &told, refused));
                 }
             }
         }
         if flight.complete {
             self.answered = flight.revision;
         }
-    }
-
-    /// Subscriptions or what is in force have changed, the world has not.
-    fn refresh(&mut self) {
-        let revision = self.world.revision();
-        self.observe_endpoints(Span {
-            after: revision.saturating_sub(1),
-            upto: revision,
-        });
-    }
-
-    /// Compares the world with what is subscribed; true when something of it has changed.
-    fn observe(&mut self, span: Span) -> bool {
-        let namespace = &self.identity.namespace;
-        let mut changed = false;
-        for (fqdn, host) in &mut self.hosts {
-            let encoded = self.world.host(fqdn, namespace);
-            let exists = encoded.is_some();
-            changed |= host
-                .entry
-                .observe(encoded.as_ref().map(|encoded| encoded.version.as_str()), span);
-            host.reach = if exists {
-                self.world.reaches(fqdn, namespace)
-            } else {
-                Arc::new([])
-            };
-            if host.entry.is_settled() {
-                // Also when the world came back to what the proxy had kept.
-                host.in_force = InForce::Reach(Arc::clone(&host.reach));
-            }
-        }
-        if let Some(entry) = &mut self.workload {
-            let encoded = self.world.workload(namespace, &self.identity.node_id);
-            changed |= entry.observe(Some(&encoded.version), span);
-        }
-        self.observe_endpoints(span) || changed
-    }
-
-    fn observe_endpoints(&mut self, span: Span) -> bool {
-        let wanted = self.reached();
-        let mut changed = false;
-        for (fqdn, entry) in &mut self.endpoints {
-            let encoded = if wanted.contains(fqdn) {
-                self.world.endpoints(fqdn)
-            } else {
-                None
-            };
-            changed |= entry.observe(encoded.as_ref().map(|encoded| encoded.version.as_str()), span);
-        }
-        for fqdn in wanted {
-            if !self.endpoints.contains_key(&fqdn)
-                && let Some(encoded) = self.world.endpoints(&fqdn)
-            {
-                let entry = Entry::new(Told::Nothing, Some(&encoded.version), span.upto);
-                self.endpoints.insert(fqdn, entry);
-            }
-        }
-        self.endpoints.retain(|_, entry| entry.exists() || entry.may_be_held());
-        changed
-    }
-
-    /// Of which hosts the proxy needs the endpoints: those that the current versions reach, and those that the
-    /// versions in force there reach.
-    fn reached(&self) -> BTreeSet<String> {
-        let mut reached = BTreeSet::new();
-        for host in self.hosts.values() {
-            reached.extend(host.reach.iter().cloned());
-            match &host.in_force {
-                InForce::Reach(reach) => reached.extend(reach.iter().cloned()),
-                InForce::Unknown => reached.extend(self.endpoints.keys().cloned()),
-            }
-        }
-        reached
     }
 
     fn batch(&mut self) -> Batch {
@@ -408,50 +371,58 @@ impl<W: Resources> Session<W> {
                 batch.remove(name);
             }
         }
-        let workload = self.workload_name();
-        if let Some(entry) = self.workload.as_mut().filter(|entry| entry.owes()) {
+        if let Some(name) = self.workload.first_owed() {
             let encoded = self.world.workload(&self.identity.namespace, &self.identity.node_id);
-            batch.add(workload, Some(&encoded), Sent::Workload { told: entry.tell() });
+            if let Some(told) = self.workload.change(&name, Entry::tell) {
+                batch.add(name.to_string(), Some(&encoded), Sent::Workload { name, told });
+            }
         }
         let mut one_is_gone = false;
-        for (fqdn, host) in self.hosts.iter_mut().filter(|(_, host)| host.entry.owes()) {
+        while let Some(fqdn) = self.hosts.first_owed() {
             if batch.is_full() {
                 batch.postpone();
                 return batch;
             }
-            let encoded = self.world.host(fqdn, &self.identity.namespace);
-            let (told, reach) = (host.entry.tell(), Arc::clone(&host.reach));
-            if encoded.is_none() {
-                // Nobody can refuse that, so what only it reached goes in the same response.
-                host.in_force = InForce::nothing();
-                one_is_gone = true;
-            }
-            for reached in reach.iter() {
-                if let Some(entry) = self.endpoints.get_mut(reached).filter(|entry| entry.owes()) {
-                    add_endpoints(&mut batch, self.world.as_ref(), reached, entry);
-                }
-            }
-            batch.add(
-                names::host(fqdn),
-                encoded.as_deref(),
-                Sent::Host {
-                    fqdn: fqdn.clone(),
-                    told,
-                    reach,
-                },
-            );
+            one_is_gone |= !self.add_host(&mut batch, fqdn);
         }
         if one_is_gone {
             self.refresh();
         }
-        for (fqdn, entry) in self.endpoints.iter_mut().filter(|(_, entry)| entry.owes()) {
+        while let Some(fqdn) = self.endpoints.first_owed() {
             if batch.is_full() {
                 batch.postpone();
                 return batch;
             }
-            add_endpoints(&mut batch, self.world.as_ref(), fqdn, entry);
+            self.add_endpoints(&mut batch, &fqdn);
         }
         batch
+    }
+
+    /// With what it reaches; false: there is no such host.
+    fn add_host(&mut self, batch: &mut Batch, fqdn: Arc<str>) -> bool {
+        let encoded = self.world.host(&fqdn, &self.identity.namespace);
+        if encoded.is_none() {
+            // Nobody can refuse that, so what only it reached goes in the same response.
+            self.reaches.set_in_force(&fqdn, Arc::new([]));
+        }
+        let reach = self.reaches.current(&fqdn);
+        for reached in reach.iter() {
+            if self.endpoints.get(reached).is_some_and(Entry::owes) {
+                self.add_endpoints(batch, &reached.as_str().into());
+            }
+        }
+        if let Some(told) = self.hosts.change(&fqdn, Entry::tell) {
+            batch.add(names::host(&fqdn), encoded.as_deref(), Sent::Host { fqdn, told, reach });
+        }
+        encoded.is_some()
+    }
+
+    fn add_endpoints(&mut self, batch: &mut Batch, fqdn: &Arc<str>) {
+        let tell = |entry: &mut Entry| (entry.exists(), entry.acknowledged().clone(), entry.tell());
+        if let Some((exists, acknowledged, told)) = self.endpoints.change(fqdn, tell) {
+            let encoded = if exists { self.world.endpoints(fqdn) } else { None };
+            batch.add_endpoints(fqdn, encoded.as_deref(), &acknowledged, told);
+        }
     }
 }
 
@@ -459,15 +430,19 @@ fn parse(name: &str) -> Option<ResourceName<'_>> {
     names::parse(name).filter(|_| name.len() <= LONGEST_NAME_BYTES)
 }
 
-fn check_type(request: &DeltaDiscoveryRequest) -> Result<(), Misuse> {
-    if request.type_url == names::RESOURCE_TYPE_URL {
-        return Ok(());
+fn check(request: &DeltaDiscoveryRequest) -> Result<(), Misuse> {
+    if request.type_url != names::RESOURCE_TYPE_URL {
+        return Err(Misuse::OtherType(request.type_url.chars().take(100).collect()));
     }
-    Err(Misuse::OtherType(request.type_url.chars().take(100).collect()))
+    let subscriptions = request.resource_names_subscribe.len() + request.resource_names_unsubscribe.len();
+    if subscriptions + request.initial_resource_versions.len() > MOST_NAMES {
+        return Err(Misuse::TooManyNames);
+    }
+    Ok(())
 }
 
 /// False: refused, what was in force stays.
-fn accepts(entry: &mut Entry, told: &Told, refused: Option<String>) -> bool {
+fn accepts(entry: &mut Entry, told: &Told, refused: Option<Arc<str>>) -> bool {
     match (refused, told) {
         (Some(reason), Told::Version(_)) => {
             entry.refuse(told, &reason);
@@ -478,12 +453,6 @@ fn accepts(entry: &mut Entry, told: &Told, refused: Option<String>) -> bool {
             true
         }
     }
-}
-
-fn add_endpoints(batch: &mut Batch, world: &impl Resources, fqdn: &str, entry: &mut Entry) {
-    let encoded = if entry.exists() { world.endpoints(fqdn) } else { None };
-    let acknowledged = entry.acknowledged().clone();
-    batch.add_endpoints(fqdn, encoded.as_deref(), &acknowledged, entry.tell());
 }
 
 #[cfg(test)]

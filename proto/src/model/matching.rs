@@ -91,7 +91,8 @@ impl StringMatch {
         match wire.kind {
             Some(Kind::Exact(text)) => Ok(Self::Exact(fold(text))),
             Some(Kind::Prefix(text)) => Ok(Self::Prefix(fold(text))),
-            Some(Kind::Regex(pattern)) => match full_match(&pattern, ignore_case) {
+            // Istio: the case is ignored "only in the case of exact and prefix URI matches".
+            Some(Kind::Regex(pattern)) => match full_match(&pattern, false) {
                 Ok(regex) => Ok(Self::Regex(regex)),
                 Err(reason) => Err(Invalid::new(field, format!("regex {pattern:?}: {reason}"))),
             },

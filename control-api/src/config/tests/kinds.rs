@@ -1,4 +1,4 @@
-//! Kinds, metadata, Service, ServiceEntry, WorkloadEntry: what is taken and what is refused where.
+//! Kinds, metadata, Service: what is taken and what is refused where.
 
 use super::*;
 
@@ -6,13 +6,7 @@ fn service(spec: &str) -> String {
     format!("apiVersion: v1\nkind: Service\nmetadata:\n  name: user\nspec:\n{spec}")
 }
 
-fn service_entry(spec: &str) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: user\nspec:\n  hosts: [user.mesh]\n{spec}"
-    )
-}
-
-fn workload(spec: &str) -> String {
+pub(super) fn workload(spec: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata:\n  name: user-1\n  labels: {{zone: meta, app: user}}\nspec:\n{spec}"
     )
@@ -133,6 +127,28 @@ fn metadata_is_checked_and_what_a_server_adds_is_harmless() {
         "metadata.creationTimestamp",
         "not a time",
     );
+    for (line, field, reason) in [
+        ("resourceVersion: 1", "resourceVersion", "write \"1\" in quotes"),
+        ("uid: 7", "uid", "write \"7\" in quotes"),
+        ("generation: many", "generation", "whole number"),
+        ("deletionTimestamp: soon", "deletionTimestamp", "not a time"),
+        ("annotations: [1]", "annotations", "must be a mapping"),
+        ("annotations: {a: 1}", "annotations.a", "write \"1\" in quotes"),
+        ("annotations: {'a b': x}", "annotations[a b]", "not an annotation key"),
+        ("finalizers: 5", "finalizers", "must be a list"),
+        ("finalizers: [5]", "finalizers[0]", "write \"5\" in quotes"),
+        ("ownerReferences: x", "ownerReferences", "must be a list"),
+        ("ownerReferences: [x]", "ownerReferences[0]", "must be a mapping"),
+        ("managedFields: {}", "managedFields", "must be a list"),
+        (
+            "annotations: {networking.istio.io/exportTo: .}",
+            "annotations[networking.istio.io/exportTo]",
+            "not supported yet: only `*` is",
+        ),
+    ] {
+        assert_refused(&with(line), 5, &format!("metadata.{field}"), reason);
+    }
+    one(&with("annotations: {networking.istio.io/exportTo: '*', note: ''}"));
     assert_eq!(one(&with("creationTimestamp: null")).created, None);
     assert_eq!(one(&with("namespace: ''")).key.namespace, "default");
     let bad_name = service("  clusterIP: None\n").replace("name: user", "name: User_1");
@@ -173,7 +189,7 @@ fn a_service_says_where_a_service_is() {
 
 #[test]
 fn a_service_is_refused_where_it_is_wrong() {
-    let cases: [(&str, u32, &str, &str); 14] = [
+    let cases: [(&str, u32, &str, &str); 23] = [
         (
             "  type: ExternalName\n  clusterIP: None\n",
             6,
@@ -243,6 +259,60 @@ fn a_service_is_refused_where_it_is_wrong() {
             "not an IP address",
         ),
         (
+            "  clusterIP: None\n  ipFamilies: 7\n",
+            7,
+            "spec.ipFamilies",
+            "must be a list",
+        ),
+        (
+            "  clusterIP: None\n  ipFamilies: [IPv5]\n",
+            7,
+            "spec.ipFamilies[0]",
+            "IPv4, IPv6",
+        ),
+        (
+            "  clusterIP: None\n  externalTrafficPolicy: Bogus\n",
+            7,
+            "spec.externalTrafficPolicy",
+            "Cluster, Local",
+        ),
+        (
+            "  clusterIP: None\n  ipFamilyPolicy: Bogus\n",
+            7,
+            "spec.ipFamilyPolicy",
+            "SingleStack",
+        ),
+        (
+            "  clusterIP: None\n  externalIPs: [here]\n",
+            7,
+            "spec.externalIPs[0]",
+            "not an IP address",
+        ),
+        (
+            "  clusterIP: None\n  loadBalancerSourceRanges: [1]\n",
+            7,
+            "spec.loadBalancerSourceRanges[0]",
+            "must be text",
+        ),
+        (
+            "  clusterIP: None\n  allocateLoadBalancerNodePorts: often\n",
+            7,
+            "spec.allocateLoadBalancerNodePorts",
+            "true or false",
+        ),
+        (
+            "  clusterIP: None\n  loadBalancerClass: {}\n",
+            7,
+            "spec.loadBalancerClass",
+            "must be text",
+        ),
+        (
+            "  ports:\n  - port: 80\n    nodePort: abc\n",
+            8,
+            "spec.ports[0].nodePort",
+            "must be a whole number",
+        ),
+        (
             "  clusterIP: None\n  externalName: x\n",
             7,
             "spec.externalName",
@@ -265,180 +335,4 @@ fn several_ports_need_names_of_their_own() {
         "spec.ports[1].name",
         "twice",
     );
-}
-
-#[test]
-fn a_service_entry_lists_or_selects_its_endpoints() {
-    let text = service_entry(
-        "  addresses: [10.0.0.9]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  exportTo: ['*']\n  ports:\n  - {number: 80, name: http, protocol: HTTP, targetPort: 8080}\n  - {number: 81, name: grpc}\n  endpoints:\n  - {address: 127.0.0.1, ports: {http: 9001}, labels: {version: v1}, weight: 3, locality: a/b/c, serviceAccount: sa}\n",
-    );
-    let Spec::ServiceEntry(entry) = one(&text).spec else {
-        panic!()
-    };
-    assert_eq!(entry.hosts, ["user.mesh"]);
-    assert_eq!(entry.ports[0].target, TargetPort::Number(8080));
-    assert_eq!(
-        (entry.ports[0].protocol, entry.ports[1].protocol),
-        (Protocol::Http1, Protocol::Http2)
-    );
-    let ServiceEndpoints::Listed(endpoints) = entry.endpoints else {
-        panic!()
-    };
-    assert_eq!(
-        (
-            endpoints[0].weight,
-            endpoints[0].ports["http"],
-            endpoints[0].labels["version"].as_str()
-        ),
-        (3, 9001, "v1")
-    );
-    let text = service_entry(
-        "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n  workloadSelector: {labels: {app: user}}\n",
-    );
-    let Spec::ServiceEntry(entry) = one(&text).spec else {
-        panic!()
-    };
-    assert_eq!(
-        entry.endpoints,
-        ServiceEndpoints::Selected([("app".into(), "user".into())].into())
-    );
-}
-
-#[test]
-fn a_service_entry_is_refused_where_it_is_wrong() {
-    let good = "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n";
-    let cases: [(String, u32, &str, &str); 12] = [
-        (
-            "  ports: [{number: 80, name: http}]\n".into(),
-            5,
-            "spec.resolution",
-            "write STATIC",
-        ),
-        (
-            good.replace("STATIC", "DNS"),
-            7,
-            "spec.resolution",
-            "not supported yet: DNS",
-        ),
-        (
-            good.replace("STATIC", "NONE"),
-            7,
-            "spec.resolution",
-            "not supported yet: NONE",
-        ),
-        (
-            good.replace("STATIC", "static"),
-            7,
-            "spec.resolution",
-            "not a resolution",
-        ),
-        (
-            format!("{good}  addresses: [10.0.0.0/8]\n"),
-            9,
-            "spec.addresses[0]",
-            "a range of addresses",
-        ),
-        (
-            format!("{good}  exportTo: [.]\n"),
-            9,
-            "spec.exportTo[0]",
-            "not supported yet",
-        ),
-        (
-            format!("{good}  subjectAltNames: [a]\n"),
-            9,
-            "spec.subjectAltNames",
-            "not supported yet",
-        ),
-        (
-            format!("{good}  endpoints:\n  - address: db.example.com\n"),
-            10,
-            "spec.endpoints[0].address",
-            "a host name",
-        ),
-        (
-            format!("{good}  endpoints:\n  - address: unix:///x\n"),
-            10,
-            "spec.endpoints[0].address",
-            "a Unix socket",
-        ),
-        (
-            format!("{good}  endpoints:\n  - address: 10.0.0.1\n    ports: {{web: 1}}\n"),
-            11,
-            "spec.endpoints[0].ports.web",
-            "no port of this ServiceEntry",
-        ),
-        (
-            format!("{good}  endpoints: [{{address: 10.0.0.1}}]\n  workloadSelector: {{labels: {{a: b}}}}\n"),
-            10,
-            "spec.workloadSelector",
-            "only one of",
-        ),
-        (
-            good.replace("name: http", "name: http, protocol: UDP"),
-            8,
-            "spec.ports[0].protocol",
-            "not supported yet: UDP",
-        ),
-    ];
-    for (spec, line, field, reason) in cases {
-        assert_refused(&service_entry(&spec), line, field, reason);
-    }
-    assert_refused(
-        &service_entry(good).replace("user.mesh", "'*.mesh'"),
-        6,
-        "spec.hosts[0]",
-        "a wildcard",
-    );
-}
-
-#[test]
-fn labels_of_a_workload_entry_come_from_its_spec_and_its_metadata() {
-    let text =
-        workload("  address: 10.0.0.1\n  labels: {zone: spec, version: v1}\n  ports: {http: 8080}\n  weight: 2\n");
-    let Spec::WorkloadEntry(entry) = one(&text).spec else {
-        panic!()
-    };
-    let labels: Vec<_> = entry
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    assert_eq!(labels, ["app=user", "version=v1", "zone=meta"]);
-}
-
-#[test]
-fn a_workload_entry_is_refused_where_it_is_wrong() {
-    let cases = [
-        ("  labels: {a: b}\n", 6, "spec.address", "is required"),
-        ("  address: 10.0.0.256\n", 7, "spec.address", "not an IP address"),
-        (
-            "  address: 0.0.0.0\n",
-            7,
-            "spec.address",
-            "not the address of an endpoint",
-        ),
-        (
-            "  address: 10.0.0.1\n  network: x\n",
-            8,
-            "spec.network",
-            "not supported yet",
-        ),
-        ("  address: 10.0.0.1\n  weight: -1\n", 8, "spec.weight", "out of range"),
-        (
-            "  address: 10.0.0.1\n  ports:\n    http: 0\n",
-            9,
-            "spec.ports.http",
-            "out of range",
-        ),
-        (
-            "  address: 10.0.0.1\n  labels: {'a b': c}\n",
-            8,
-            "spec.labels[a b]",
-            "not a label key",
-        ),
-    ];
-    for (spec, line, field, reason) in cases {
-        assert_refused(&workload(spec), line, field, reason);
-    }
 }

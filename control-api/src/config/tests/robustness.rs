@@ -19,7 +19,7 @@ fn every_problem_of_every_document_is_reported() {
         [
             "a.yaml:16: VirtualService/user-service: spec.http[0].route[0].destination.subsett: unknown field, did you mean `subset`?",
             "a.yaml:22: VirtualService/user-service: spec.http[1].route[0].weight: -90 is out of range: 0 to 2147483647",
-            "a.yaml:45: DestinationRule/user-service: spec.trafficPolicy.outlierDetection.interval: must be text: write \"30\" in quotes",
+            "a.yaml:45: DestinationRule/user-service: spec.trafficPolicy.outlierDetection.interval: 30 has no unit: a duration is written like 2s or 500ms",
         ]
     );
 }
@@ -303,4 +303,85 @@ pub(crate) fn damage_and_read(seed: u64, rounds: usize) -> usize {
 #[test]
 fn random_damage_never_panics_and_always_has_a_line() {
     assert!(damage_and_read(7, 3000) > 100);
+}
+
+fn many(count: usize, item: impl Fn(usize) -> String) -> String {
+    (0..count).map(item).collect::<Vec<_>>().join(", ")
+}
+
+fn rules(hosts: usize, http: &str) -> String {
+    let hosts = many(hosts, |n| format!("h{n}.mesh"));
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\nspec:\n  hosts: [{hosts}]\n  http: [{http}]\n"
+    )
+}
+
+const ROUTE: &str = "route: [{destination: {host: a}}]";
+
+#[test]
+fn a_virtual_service_that_would_make_too_much_of_every_host_is_refused() {
+    let plain = |count| many(count, |_| format!("{{{ROUTE}}}"));
+    one(&rules(100, &plain(1_000)));
+    assert_refused(
+        &rules(1_000, &plain(1_000)),
+        5,
+        "spec.hosts",
+        "1000 hosts times 1000 matches and destinations are 1000000, more than 100000: split it",
+    );
+    let matched = many(100, |n| format!("{{headers: {{x: {{exact: '{n}'}}}}}}"));
+    assert_refused(
+        &rules(1_000, &format!("{{match: [{matched}], {ROUTE}}}")),
+        5,
+        "spec.hosts",
+        "1000 hosts times 101 matches",
+    );
+    let long = format!(
+        "{{headers: {{request: {{set: {{x: {}}}}}}}, {ROUTE}}}",
+        "y".repeat(100_000)
+    );
+    one(&rules(10, &long));
+    assert_refused(&rules(1_000, &long), 5, "spec.hosts", "more than 32 MiB");
+}
+
+#[test]
+fn regexes_are_bounded_in_number_length_and_size_before_they_are_compiled() {
+    let regexes = |count: usize, pattern: &str| {
+        let items = many(count, |n| format!("{{headers: {{x{n}: {{regex: '{pattern}'}}}}}}"));
+        rules(1, &format!("{{match: [{items}], {ROUTE}}}"))
+    };
+    one(&regexes(1_000, "v[0-9]+"));
+    one(&regexes(10, "[a-z]{0,900}"));
+    assert_refused(&regexes(1_001, "a"), 6, "spec.http", "1001 regexes, more than 1000");
+    assert_refused(
+        &regexes(100, &"a".repeat(1_000)),
+        6,
+        "spec.http",
+        "100000 bytes of regexes, more than 65536",
+    );
+    assert_refused(
+        &regexes(200, "[a-z]{0,900}"),
+        6,
+        "spec.http",
+        "more than 4 MiB in every proxy",
+    );
+}
+
+#[test]
+fn a_service_entry_that_would_make_too_much_of_every_host_is_refused() {
+    let entry = |hosts: usize, ports: usize, endpoints: usize| {
+        let hosts = many(hosts, |n| format!("h{n}.mesh"));
+        let ports = many(ports, |n| format!("{{number: {}, name: p{n}}}", n + 1));
+        let endpoints = many(endpoints, |n| format!("{{address: 10.0.{}.{}}}", n / 256, n % 256));
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec:\n  hosts: [{hosts}]\n  ports: [{ports}]\n  endpoints: [{endpoints}]\n  resolution: STATIC\n"
+        )
+    };
+    one(&entry(2, 10, 5_000));
+    assert_refused(
+        &entry(500, 500, 200),
+        5,
+        "spec.hosts",
+        "500 hosts times 500 ports times 200 endpoints are 50000000, more than 100000",
+    );
+    assert_refused(&entry(400, 400, 0), 5, "spec.hosts", "400 hosts times 400 ports");
 }

@@ -148,3 +148,81 @@ fn services_of_one_name_are_one_host_and_contradictions_are_a_warning() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn an_endpoint_that_says_it_is_not_healthy_is_told_as_unhealthy() {
+    let sick = workload("w", "address: 10.0.0.1").replace(
+        "---\n",
+        "status: {conditions: [{type: Healthy, status: 'False'}]}\n---\n",
+    );
+    let world = world(&format!(
+        "{}{sick}{}",
+        service("{port: 80}"),
+        workload("x", "address: 10.0.0.2")
+    ));
+    let health: Vec<mesh::Health> = endpoints_of(&world, USER)
+        .upserts
+        .iter()
+        .map(mesh::Endpoint::health)
+        .collect();
+    assert_eq!(health, [mesh::Health::Unhealthy, mesh::Health::Healthy]);
+}
+
+/// A ServiceEntry for `USER` in a namespace, as old as its number of seconds.
+fn claim(namespace: &str, name: &str, age: &str, address: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: {namespace}, creationTimestamp: '2026-01-01T00:00:{age}Z'}}\nspec:\n  hosts: [{USER}]\n  addresses: [{address}]\n  resolution: STATIC\n  ports: [{{number: 80, name: http}}, {{number: 81, name: grpc}}]\n  endpoints: [{{address: {address}}}]\n---\n"
+    )
+}
+
+fn addresses(world: &World) -> Vec<String> {
+    let endpoints = endpoints_of(world, USER).upserts.into_iter();
+    endpoints.map(|endpoint| endpoint.address).collect()
+}
+
+#[test]
+fn nobody_puts_endpoints_behind_a_service_of_another_namespace() {
+    let service = format!(
+        "{}{}",
+        service("{name: http, port: 80}"),
+        workload("w", "address: 10.0.0.1")
+    );
+    let evil = claim("evil", "grab", "01", "10.66.0.1");
+    let own = claim("default", "more", "02", "10.0.0.2");
+    let before = world(&format!("{service}{evil}"));
+    assert_eq!(addresses(&before), ["10.0.0.1"]);
+    let host = host(&before, USER);
+    assert_eq!((host.ports.len(), host.namespace.as_str()), (1, "default"));
+    assert!(host.addresses.is_empty(), "{:?}", host.addresses);
+    let warnings = before.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with(&format!(
+            "ServiceEntry/evil/grab: spec.hosts: {USER} belongs to Service/default/user-service"
+        )),
+        "{warnings:?}"
+    );
+    // Within its own namespace it is one service with its ServiceEntries.
+    let both = world(&format!("{service}{own}{evil}"));
+    assert_eq!(addresses(&both), ["10.0.0.2", "10.0.0.1"]);
+    // A name that nobody owns any more is free.
+    let after = World::build(documents(&evil).into_iter(), 2, Some(&before));
+    assert_eq!(addresses(&after), ["10.66.0.1"]);
+    assert_eq!(after.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn of_service_entries_alone_the_namespace_that_had_the_name_first_has_it() {
+    let first = claim("shop", "b", "01", "10.0.0.1");
+    let same = claim("shop", "c", "03", "10.0.0.3");
+    let late = claim("evil", "a", "02", "10.0.0.2");
+    let world = world(&format!("{late}{same}{first}"));
+    assert_eq!(addresses(&world), ["10.0.0.1", "10.0.0.3"]);
+    assert_eq!(host(&world, USER).namespace, "shop");
+    let warnings = world.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("ServiceEntry/evil/a") && warnings[0].contains("ServiceEntry/shop/b"),
+        "{warnings:?}"
+    );
+}

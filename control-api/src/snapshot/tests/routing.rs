@@ -236,3 +236,28 @@ fn everything_a_rule_can_say_passes_the_judge() {
     assert_eq!(rule.request_headers.unwrap().set[0].value, "1%");
     assert_eq!(rule.route[0].response_headers.clone().unwrap().add[0].name, "x-a");
 }
+
+#[test]
+fn a_warning_names_some_of_many_subsets() {
+    let subsets: String = (0..500).map(|n| format!("{{name: v{n:03}}}, ")).collect();
+    let text = format!(
+        "{SERVICE}
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: user-service}}
+spec: {{hosts: [user-service], http: [{{route: [{{destination: {{host: user-service, subset: w}}}}]}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: user-service}}
+spec: {{host: user-service, subsets: [{subsets}]}}
+"
+    );
+    let warnings = world(&text).warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("it has v000, v001"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("v009 and 490 more, by DestinationRule"),
+        "{warnings:?}"
+    );
+}

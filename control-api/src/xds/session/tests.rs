@@ -1,11 +1,14 @@
 //! The server's machine on its own: what it sends, in which order, and what it makes of the answers.
 
+mod work;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::Message;
 use prost_types::Any;
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use tsunagi_proto::wire::google::rpc;
 use tsunagi_proto::wire::mesh;
 
 use super::*;
@@ -15,6 +18,8 @@ use crate::snapshot::{Encoded, EncodedChange};
 #[derive(Clone, Default)]
 struct Fake {
     revision: u64,
+    /// Since the revision before; `None`: not known.
+    changed: Option<Vec<String>>,
     hosts: HashMap<&'static str, (String, Vec<&'static str>)>,
     endpoints: HashMap<&'static str, (String, Option<String>)>,
 }
@@ -52,6 +57,10 @@ impl Resources for Fake {
     fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
         encoded(names::workload(namespace, node_id), "w1", None)
     }
+    fn changed_since(&self, revision: u64) -> Option<Arc<[String]>> {
+        let changed = self.changed.as_ref().filter(|_| revision + 1 == self.revision);
+        changed.map(|names| names.iter().cloned().collect())
+    }
 }
 
 impl Fake {
@@ -83,6 +92,11 @@ impl Fake {
     }
     fn next(mut self) -> Self {
         self.revision += 1;
+        self
+    }
+    /// It differs from the one before in these.
+    fn knowing(mut self, changed: &[String]) -> Self {
+        self.changed = Some(changed.to_vec());
         self
     }
 }
@@ -312,6 +326,41 @@ fn a_refusal_without_details_refuses_the_whole_response() {
 }
 
 #[test]
+fn a_refusal_of_what_was_not_sent_refuses_the_whole_response() {
+    for named in ["host/c", "endpoints/z", "host/x", ""] {
+        let mut session = start(Fake::first(), &["host/a", "host/x"]);
+        let response = session.response().unwrap();
+        assert!(shown(&response).contains(&"-host/x".to_owned()));
+        session.request(&nack(&response, &[(named, "bad")])).unwrap();
+        let refused = session.progress().refused;
+        assert_eq!(refused.len(), 3, "{named}");
+        assert!(refused.iter().all(|refused| refused.reason == "all of it"));
+        assert_eq!(session.progress().acknowledged, 0);
+    }
+    // One that was sent is enough for the rest to be in force.
+    let mut session = start(Fake::first(), &["host/a"]);
+    let response = session.response().unwrap();
+    session
+        .request(&nack(&response, &[("host/c", "bad"), ("endpoints/b", "bad")]))
+        .unwrap();
+    let refused: Vec<String> = session.progress().refused.iter().map(ToString::to_string).collect();
+    assert_eq!(refused, ["endpoints/b: bad"]);
+}
+
+#[test]
+fn what_is_kept_of_a_refusal_is_short() {
+    let long = "x".repeat(2 << 20);
+    for details in [vec![], vec![("host/a", long.as_str())]] {
+        let mut session = start(Fake::first(), &["host/a"]);
+        let response = session.response().unwrap();
+        let mut answer = nack(&response, &details);
+        answer.error_detail.as_mut().unwrap().message = long.clone();
+        session.request(&answer).unwrap();
+        assert_eq!(session.progress().refused[0].reason.len(), 1_024);
+    }
+}
+
+#[test]
 fn resuming_sends_only_what_differs() {
     let held = [
         ("host/a", "a1"),
@@ -400,6 +449,15 @@ fn who_does_not_say_who_it_is_or_wants_another_type_is_turned_away() {
     let world = Arc::new(Fake::first());
     let nobody = Session::new(Arc::clone(&world), &request(&["host/a"], &[]));
     assert_eq!(nobody.err(), Some(Misuse::NoIdentity));
+    let mut large = first_request(&[], &[]);
+    large.node.as_mut().unwrap().user_agent_name = "x".repeat(LARGEST_NODE_BYTES);
+    assert_eq!(Session::new(Arc::clone(&world), &large).err(), Some(Misuse::LargeNode));
+    let mut talkative = first_request(&[], &[]);
+    talkative.resource_names_subscribe = vec!["*".to_owned(); MOST_NAMES + 1];
+    assert_eq!(
+        Session::new(Arc::clone(&world), &talkative).err(),
+        Some(Misuse::TooManyNames)
+    );
     let mut other = first_request(&[], &[]);
     other.type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned();
     assert_eq!(

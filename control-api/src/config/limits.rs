@@ -1,0 +1,121 @@
+//! How large one document may make the world. Every host of a VirtualService gets all of its rules and every host of a
+//! ServiceEntry all of its endpoints, so a short text can mean a lot: what would take seconds and hundreds of megabytes
+//! is refused before it is read. Called by the readers of these kinds.
+
+use serde_json::Value;
+
+use super::read::Field;
+use super::regex_size;
+
+/// Hosts times what each of them gets.
+const MOST_ITEMS: usize = 100_000;
+/// The same in bytes of text.
+const MOST_BYTES: usize = 32 << 20;
+/// What a field costs besides its text.
+const FIELD_BYTES: usize = 16;
+const MOST_REGEXES: usize = 1_000;
+/// All patterns together.
+const MOST_PATTERN_BYTES: usize = 64 << 10;
+/// All patterns together as a proxy holds them.
+const MOST_REGEX_BYTES: u64 = 4 << 20;
+
+/// Hosts, and the matches and destinations of all rules; the regexes among them.
+pub(super) fn of_virtual_service(spec: &Field<'_>) -> bool {
+    let spec_value = spec.value();
+    let http = list(spec_value, "http");
+    let items: usize = http
+        .iter()
+        .map(|rule| (list(rule, "match").len() + list(rule, "route").len()).max(1))
+        .sum();
+    let hosts = list(spec_value, "hosts").len();
+    let fits = product(spec, "hosts", &[(hosts, "hosts"), (items, "matches and destinations")])
+        && bytes(spec, hosts, spec_value.get("http"));
+    fits && regexes(spec, http)
+}
+
+/// Hosts, ports and endpoints.
+pub(super) fn of_service_entry(spec: &Field<'_>) -> bool {
+    let count = |name| list(spec.value(), name).len();
+    let (hosts, ports, endpoints) = (count("hosts"), count("ports"), count("endpoints"));
+    let factors = [
+        (hosts, "hosts"),
+        (ports, "ports"),
+        // Without one there may be as many that are selected.
+        (endpoints.max(1), "endpoints"),
+    ];
+    product(spec, "hosts", &factors) && bytes(spec, hosts, spec.value().get("endpoints"))
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn product(spec: &Field<'_>, at: &str, factors: &[(usize, &str)]) -> bool {
+    let product = factors
+        .iter()
+        .fold(1_usize, |product, (count, _)| product.saturating_mul(*count));
+    if product > MOST_ITEMS {
+        let factors: Vec<String> = factors.iter().map(|(count, what)| format!("{count} {what}")).collect();
+        let factors = factors.join(" times ");
+        spec.refuse_at(at, format!("{factors} are {product}, more than {MOST_ITEMS}: split it"));
+    }
+    product <= MOST_ITEMS
+}
+
+fn bytes(spec: &Field<'_>, hosts: usize, repeated: Option<&Value>) -> bool {
+    let product = repeated.map_or(0, size).saturating_mul(hosts);
+    if product > MOST_BYTES {
+        let limit = MOST_BYTES >> 20;
+        spec.refuse_at(
+            "hosts",
+            format!("{hosts} hosts times what each of them gets are more than {limit} MiB: split it"),
+        );
+    }
+    product <= MOST_BYTES
+}
+
+/// The document is nested at most as deep as its reader allows.
+fn size(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
+        _ => 0,
+    };
+    FIELD_BYTES + inner
+}
+
+fn regexes(spec: &Field<'_>, http: &[Value]) -> bool {
+    let mut patterns = Vec::new();
+    for item in http.iter().flat_map(|rule| list(rule, "match")) {
+        find_patterns(item, &mut patterns);
+    }
+    let length: usize = patterns.iter().map(|pattern| pattern.len()).sum();
+    let compiled = patterns
+        .iter()
+        .fold(0_u64, |sum, pattern| sum.saturating_add(regex_size::bytes(pattern)));
+    let reason = if patterns.len() > MOST_REGEXES {
+        format!("{} regexes, more than {MOST_REGEXES}", patterns.len())
+    } else if length > MOST_PATTERN_BYTES {
+        format!("{length} bytes of regexes, more than {MOST_PATTERN_BYTES}")
+    } else if compiled > MOST_REGEX_BYTES {
+        let limit = MOST_REGEX_BYTES >> 20;
+        format!(
+            "its regexes would take more than {limit} MiB in every proxy: a counted repetition costs what it repeats"
+        )
+    } else {
+        return true;
+    };
+    spec.refuse_at("http", format!("{reason}: split it"));
+    false
+}
+
+fn find_patterns<'a>(value: &'a Value, patterns: &mut Vec<&'a str>) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::String(pattern) if name == "regex" => patterns.push(pattern),
+            Value::Object(_) => find_patterns(value, patterns),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! ServiceEntry and WorkloadEntry: what is taken and what is refused where.
+
+use super::kinds::workload;
+use super::*;
+
+fn service_entry(spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: user\nspec:\n  hosts: [user.mesh]\n{spec}"
+    )
+}
+
+#[test]
+fn a_service_entry_lists_or_selects_its_endpoints() {
+    let text = service_entry(
+        "  addresses: [10.0.0.9]\n  location: MESH_INTERNAL\n  resolution: STATIC\n  exportTo: ['*']\n  ports:\n  - {number: 80, name: http, protocol: HTTP, targetPort: 8080}\n  - {number: 81, name: grpc}\n  endpoints:\n  - {address: 127.0.0.1, ports: {http: 9001}, labels: {version: v1}, weight: 3, locality: '', serviceAccount: sa}\n",
+    );
+    let Spec::ServiceEntry(entry) = one(&text).spec else {
+        panic!()
+    };
+    assert_eq!(entry.hosts, ["user.mesh"]);
+    assert_eq!(entry.ports[0].target, TargetPort::Number(8080));
+    assert_eq!(
+        (entry.ports[0].protocol, entry.ports[1].protocol),
+        (Protocol::Http1, Protocol::Http2)
+    );
+    let ServiceEndpoints::Listed(endpoints) = entry.endpoints else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            endpoints[0].weight,
+            endpoints[0].ports["http"],
+            endpoints[0].labels["version"].as_str()
+        ),
+        (3, 9001, "v1")
+    );
+    let text = service_entry(
+        "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n  workloadSelector: {labels: {app: user}}\n",
+    );
+    let Spec::ServiceEntry(entry) = one(&text).spec else {
+        panic!()
+    };
+    assert_eq!(
+        entry.endpoints,
+        ServiceEndpoints::Selected([("app".into(), "user".into())].into())
+    );
+}
+
+#[test]
+fn a_service_entry_is_refused_where_it_is_wrong() {
+    let good = "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n";
+    let cases: [(String, u32, &str, &str); 12] = [
+        (
+            "  ports: [{number: 80, name: http}]\n".into(),
+            5,
+            "spec.resolution",
+            "write STATIC",
+        ),
+        (
+            good.replace("STATIC", "DNS"),
+            7,
+            "spec.resolution",
+            "not supported yet: DNS",
+        ),
+        (
+            good.replace("STATIC", "NONE"),
+            7,
+            "spec.resolution",
+            "not supported yet: NONE",
+        ),
+        (
+            good.replace("STATIC", "static"),
+            7,
+            "spec.resolution",
+            "not a resolution",
+        ),
+        (
+            format!("{good}  addresses: [10.0.0.0/8]\n"),
+            9,
+            "spec.addresses[0]",
+            "a range of addresses",
+        ),
+        (
+            format!("{good}  exportTo: [.]\n"),
+            9,
+            "spec.exportTo[0]",
+            "not supported yet",
+        ),
+        (
+            format!("{good}  subjectAltNames: [a]\n"),
+            9,
+            "spec.subjectAltNames",
+            "not supported yet",
+        ),
+        (
+            format!("{good}  endpoints:\n  - address: db.example.com\n"),
+            10,
+            "spec.endpoints[0].address",
+            "a host name",
+        ),
+        (
+            format!("{good}  endpoints:\n  - address: unix:///x\n"),
+            10,
+            "spec.endpoints[0].address",
+            "a Unix socket",
+        ),
+        (
+            format!("{good}  endpoints:\n  - address: 10.0.0.1\n    ports: {{web: 1}}\n"),
+            11,
+            "spec.endpoints[0].ports.web",
+            "no port of this ServiceEntry",
+        ),
+        (
+            format!("{good}  endpoints: [{{address: 10.0.0.1}}]\n  workloadSelector: {{labels: {{a: b}}}}\n"),
+            10,
+            "spec.workloadSelector",
+            "only one of",
+        ),
+        (
+            good.replace("name: http", "name: http, protocol: UDP"),
+            8,
+            "spec.ports[0].protocol",
+            "not supported yet: UDP",
+        ),
+    ];
+    for (spec, line, field, reason) in cases {
+        assert_refused(&service_entry(&spec), line, field, reason);
+    }
+    assert_refused(
+        &service_entry(good).replace("user.mesh", "'*.mesh'"),
+        6,
+        "spec.hosts[0]",
+        "a wildcard",
+    );
+}
+
+#[test]
+fn labels_of_a_workload_entry_come_from_its_spec_and_its_metadata() {
+    let text =
+        workload("  address: 10.0.0.1\n  labels: {zone: spec, version: v1}\n  ports: {http: 8080}\n  weight: 2\n");
+    let Spec::WorkloadEntry(entry) = one(&text).spec else {
+        panic!()
+    };
+    let labels: Vec<_> = entry
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    assert_eq!(labels, ["app=user", "version=v1", "zone=meta"]);
+}
+
+#[test]
+fn a_workload_entry_is_refused_where_it_is_wrong() {
+    let cases = [
+        ("  labels: {a: b}\n", 6, "spec.address", "is required"),
+        ("  address: 10.0.0.256\n", 7, "spec.address", "not an IP address"),
+        (
+            "  address: 0.0.0.0\n",
+            7,
+            "spec.address",
+            "not the address of an endpoint",
+        ),
+        (
+            "  address: 10.0.0.1\n  network: x\n",
+            8,
+            "spec.network",
+            "not supported yet",
+        ),
+        ("  address: 10.0.0.1\n  weight: -1\n", 8, "spec.weight", "out of range"),
+        (
+            "  address: 10.0.0.1\n  locality: a/b\n",
+            8,
+            "spec.locality",
+            "not supported yet: balancing by locality",
+        ),
+        (
+            "  address: 10.0.0.1\n  locality: 7\n",
+            8,
+            "spec.locality",
+            "must be text",
+        ),
+        (
+            "  address: 10.0.0.1\n  serviceAccount: No One\n",
+            8,
+            "spec.serviceAccount",
+            "not the name of a service account",
+        ),
+        (
+            "  address: 10.0.0.1\nstatus: {conditions: [{type: Healthy, status: false}]}\n",
+            8,
+            "status.conditions[0].status",
+            "must be text",
+        ),
+        (
+            "  address: 10.0.0.1\nstatus: {conditions: [{type: Healthy}]}\n",
+            8,
+            "status.conditions[0].status",
+            "is required",
+        ),
+        (
+            "  address: 10.0.0.1\nstatus: {conditions: {}}\n",
+            8,
+            "status.conditions",
+            "must be a list",
+        ),
+        (
+            "  address: 10.0.0.1\n  ports:\n    http: 0\n",
+            9,
+            "spec.ports.http",
+            "out of range",
+        ),
+        (
+            "  address: 10.0.0.1\n  labels: {'a b': c}\n",
+            8,
+            "spec.labels[a b]",
+            "not a label key",
+        ),
+    ];
+    for (spec, line, field, reason) in cases {
+        assert_refused(&workload(spec), line, field, reason);
+    }
+}
+
+#[test]
+fn a_workload_entry_is_healthy_unless_its_status_says_that_it_is_not() {
+    let healthy = |status: &str| {
+        let text = workload(&format!("  address: 10.0.0.1\nstatus: {status}\n"));
+        let document = one(&text);
+        // Health outlives a restart.
+        let back = from_stored(&document.object).unwrap();
+        assert_eq!(back.spec, document.spec);
+        match document.spec {
+            Spec::WorkloadEntry(entry) => entry.healthy,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!healthy(
+        "{conditions: [{type: Ready, status: x}, {type: Healthy, status: 'False'}]}"
+    ));
+    for status in [
+        "{}",
+        "{conditions: []}",
+        "{conditions: [{type: Healthy, status: 'True'}]}",
+        "{conditions: [{type: Healthy, status: Unknown}]}",
+        "{conditions: [{type: Ready, status: 'False'}]}",
+    ] {
+        assert!(healthy(status), "{status}");
+    }
+}

@@ -1,0 +1,167 @@
+//! The service as a tonic server calls it, without sockets: what it refuses, how fast it reads and what it logs.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Mutex;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use prost::Message;
+use tokio::task::LocalSet;
+use tonic::codegen::Service;
+use tsunagi_proto::names;
+use tsunagi_proto::wire::discovery::Node;
+use tsunagi_proto::wire::google::rpc;
+
+use super::*;
+use crate::snapshot::Encoded;
+
+const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+/// Has every host, always the same.
+struct Anything;
+
+impl Resources for Anything {
+    fn revision(&self) -> u64 {
+        1
+    }
+    fn host(&self, fqdn: &str, _: &str) -> Option<Arc<Encoded>> {
+        Some(encoded(names::host(fqdn)))
+    }
+    fn endpoints(&self, fqdn: &str) -> Option<Arc<Encoded>> {
+        Some(encoded(names::endpoints(fqdn)))
+    }
+    fn reaches(&self, fqdn: &str, _: &str) -> Arc<[String]> {
+        Arc::new([fqdn.to_owned()])
+    }
+    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
+        encoded(names::workload(namespace, node_id))
+    }
+}
+
+fn encoded(name: String) -> Arc<Encoded> {
+    Arc::new(Encoded {
+        name,
+        version: "v1".to_owned(),
+        bytes: Bytes::from_static(b"x"),
+        change: None,
+    })
+}
+
+fn request() -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: names::RESOURCE_TYPE_URL.to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+fn first(node_id: &str, subscribe: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(Node {
+            id: node_id.to_owned(),
+            ..Node::default()
+        }),
+        resource_names_subscribe: subscribe.iter().map(|&name| name.to_owned()).collect(),
+        ..request()
+    }
+}
+
+fn refusal(nonce: &str, message: String) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        response_nonce: nonce.to_owned(),
+        error_detail: Some(rpc::Status {
+            code: 3,
+            message,
+            ..rpc::Status::default()
+        }),
+        ..request()
+    }
+}
+
+/// A client that says all this at once, then half-closes its side; returns how the stream ended.
+async fn outcome(requests: &[DeltaDiscoveryRequest]) -> tonic::Code {
+    let mut body = BytesMut::new();
+    for request in requests {
+        body.put_u8(0);
+        body.put_u32(request.encoded_len() as u32);
+        request.encode(&mut body).unwrap();
+    }
+    let (_sender, world) = watch::channel(Arc::new(Anything));
+    let mut service = service(world, Status::new());
+    let call = http::Request::post(METHOD).header("content-type", "application/grpc");
+    let response = service.call(call.body(Full::new(body.freeze())).unwrap()).await;
+    let answer = response.unwrap().into_body().collect().await.unwrap();
+    let status = answer.trailers().and_then(|trailers| trailers.get("grpc-status"));
+    tonic::Code::from_bytes(status.unwrap().as_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_node_and_a_large_request_are_refused() {
+    let node = "x".repeat(64 << 10);
+    assert_eq!(outcome(&[first(&node, &[])]).await, tonic::Code::InvalidArgument);
+    let large = "x".repeat(LARGEST_REQUEST_BYTES);
+    assert_eq!(outcome(&[first("a", &[&large])]).await, tonic::Code::OutOfRange);
+    let most = "x".repeat(LARGEST_REQUEST_BYTES - 1_000);
+    assert_eq!(outcome(&[first("a", &[&most])]).await, tonic::Code::Ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_talks_without_end_is_read_at_a_steady_pace() {
+    let requests = |count: usize| {
+        let later = std::iter::repeat_n(request(), count);
+        [first("a", &[])].into_iter().chain(later).collect::<Vec<_>>()
+    };
+    let started = Instant::now();
+    assert_eq!(outcome(&requests(50)).await, tonic::Code::Ok);
+    assert_eq!(started.elapsed(), Duration::ZERO, "a burst is read at once");
+    assert_eq!(outcome(&requests(2_000)).await, tonic::Code::Ok);
+    assert!(started.elapsed() >= Duration::from_millis(1_500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_get_their_turn_between_two_requests() {
+    const REQUESTS: usize = 90;
+    let turns = Rc::new(Cell::new(0));
+    let local = LocalSet::new();
+    let counted = Rc::clone(&turns);
+    local.spawn_local(async move {
+        loop {
+            counted.set(counted.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut requests = vec![request(); REQUESTS];
+    requests.insert(0, first("a", &[]));
+    assert_eq!(local.run_until(outcome(&requests)).await, tonic::Code::Ok);
+    assert!(turns.get() > REQUESTS / 2, "{} turns", turns.get());
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_logged_once_and_short() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let text = "bad regex ".repeat(100_000);
+    let stale = refusal("77", text.clone());
+    let requests = [first("a", &["host/a"]), stale, refusal("1", text)];
+    assert_eq!(outcome(&requests).await, tonic::Code::Ok);
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = logged.lines().filter(|line| line.contains("bad regex")).collect();
+    assert_eq!(lines.len(), 1, "{}", logged.len());
+    assert!(lines[0].len() < 1_500, "{}", lines[0].len());
+}

@@ -1,0 +1,105 @@
+//! The part of a session that compares the world with what its proxy uses: all of it, or what is known to have changed.
+//! Called by `session` alone.
+
+use std::sync::Arc;
+
+use tsunagi_proto::names::{self, ResourceName};
+
+use super::Session;
+use crate::status::Span;
+use crate::xds::entry::{Entry, Told};
+use crate::xds::resources::Resources;
+
+impl<W: Resources> Session<W> {
+    /// Subscriptions or what is in force have changed, the world has not.
+    pub(super) fn refresh(&mut self) {
+        let revision = self.world.revision();
+        self.observe_endpoints(Span {
+            after: revision.saturating_sub(1),
+            upto: revision,
+        });
+    }
+
+    /// Compares the world with what is subscribed, of it only these names where they are known; true when something
+    /// of it has changed.
+    pub(super) fn observe(&mut self, names: Option<Vec<Arc<[String]>>>, span: Span) -> bool {
+        let mut changed = self.observe_workload(span);
+        let Some(names) = names else {
+            let hosts: Vec<Arc<str>> = self.hosts.names().cloned().collect();
+            for fqdn in hosts {
+                changed |= self.observe_host(&fqdn, span);
+            }
+            self.reaches.touch_all();
+            return self.observe_endpoints(span) || changed;
+        };
+        for name in names.iter().flat_map(|names| names.iter()) {
+            match names::parse(name) {
+                Some(ResourceName::Host(fqdn)) => changed |= self.observe_host(fqdn, span),
+                Some(ResourceName::Endpoints(fqdn))
+                    if self.endpoints.contains(fqdn) || self.reaches.is_reached(fqdn) =>
+                {
+                    self.reaches.touch(fqdn);
+                }
+                _ => {}
+            }
+        }
+        self.observe_endpoints(span) || changed
+    }
+
+    fn observe_workload(&mut self, span: Span) -> bool {
+        if self.workload.len() == 0 {
+            return false;
+        }
+        let encoded = self.world.workload(&self.identity.namespace, &self.identity.node_id);
+        let observe = |entry: &mut Entry| entry.observe(Some(&encoded.version), span);
+        self.workload.change(&self.workload_name, observe).unwrap_or_default()
+    }
+
+    fn observe_host(&mut self, fqdn: &str, span: Span) -> bool {
+        if !self.hosts.contains(fqdn) {
+            return false;
+        }
+        let encoded = self.world.host(fqdn, &self.identity.namespace);
+        let version = encoded.as_ref().map(|encoded| encoded.version.as_str());
+        self.reaches.set_current(fqdn, self.reach(fqdn, version));
+        let observe = |entry: &mut Entry| (entry.observe(version, span), entry.is_settled());
+        let (changed, settled) = self.hosts.change(fqdn, observe).unwrap_or_default();
+        if settled {
+            // Also when the world came back to what the proxy had kept.
+            self.reaches.settle(fqdn);
+        }
+        changed
+    }
+
+    /// All that may have changed since the last time.
+    fn observe_endpoints(&mut self, span: Span) -> bool {
+        let mut changed = false;
+        let stale = self.reaches.take_stale(self.endpoints.names());
+        for fqdn in stale {
+            changed |= self.observe_endpoints_of(&fqdn, span);
+        }
+        changed
+    }
+
+    /// The proxy needs those that the current versions of its hosts reach, and those that the versions in force there
+    /// reach.
+    fn observe_endpoints_of(&mut self, fqdn: &str, span: Span) -> bool {
+        let held = self.endpoints.contains(fqdn);
+        let wanted = self.reaches.is_reached(fqdn) || (held && self.reaches.needs_all());
+        let encoded = if wanted { self.world.endpoints(fqdn) } else { None };
+        let version = encoded.as_ref().map(|encoded| encoded.version.as_str());
+        if !held {
+            if version.is_some() {
+                let entry = Entry::new(Told::Nothing, version, span.upto);
+                self.endpoints.insert(fqdn, entry);
+            }
+            return false;
+        }
+        let observe = |entry: &mut Entry| (entry.observe(version, span), entry.exists() || entry.may_be_held());
+        let (changed, kept) = self.endpoints.change(fqdn, observe).unwrap_or_default();
+        if !kept {
+            self.endpoints.remove(fqdn);
+        }
+        changed
+    }
+}
