@@ -16,7 +16,7 @@ pub(super) fn check(pattern: &str) -> Result<(), String> {
         return Err(format!("a regex must not be longer than {LONGEST_BYTES} bytes"));
     }
     re2_only(pattern)?;
-    full_match(pattern, false).map(drop).map_err(|error| {
+    full_match(pattern).map(drop).map_err(|error| {
         // The crate draws the pattern with a caret; its last line is the reason.
         let reason = error.lines().last().unwrap_or_default();
         format!("not a regex: {}", reason.strip_prefix("error: ").unwrap_or(reason))

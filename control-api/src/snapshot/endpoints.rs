@@ -105,10 +105,18 @@ struct Found {
 impl Found {
     fn add_service(&mut self, catalog: &Catalog, service: &Document) {
         if let Some(selector) = selector(service) {
+            let mut selected = 0;
             for document in catalog.selected(&service.key.namespace, selector) {
                 if let Spec::WorkloadEntry(entry) = &document.spec {
+                    selected += 1;
                     self.add(service, &document, entry);
                 }
+            }
+            if selected == 0 {
+                self.warnings.push(format!(
+                    "{}: no WorkloadEntry of its namespace has the labels that it selects: requests get 503 UH",
+                    service.key
+                ));
             }
         }
         if let Spec::ServiceEntry(service_entry) = &service.spec

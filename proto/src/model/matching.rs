@@ -69,13 +69,12 @@ fn ascii_classes(pattern: &str) -> String {
 }
 
 /// Compiles `pattern` so that it matches only whole values.
-pub fn full_match(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
+pub fn full_match(pattern: &str) -> Result<Regex, String> {
     let pattern = &ascii_classes(pattern);
     let build = |pattern: &str| {
         RegexBuilder::new(pattern)
             .size_limit(REGEX_SIZE_LIMIT_BYTES)
             .dfa_size_limit(REGEX_SIZE_LIMIT_BYTES)
-            .case_insensitive(ignore_case)
             .build()
             .map_err(|error| error.to_string())
     };
@@ -92,7 +91,7 @@ impl StringMatch {
             Some(Kind::Exact(text)) => Ok(Self::Exact(fold(text))),
             Some(Kind::Prefix(text)) => Ok(Self::Prefix(fold(text))),
             // Istio: the case is ignored "only in the case of exact and prefix URI matches".
-            Some(Kind::Regex(pattern)) => match full_match(&pattern, false) {
+            Some(Kind::Regex(pattern)) => match full_match(&pattern) {
                 Ok(regex) => Ok(Self::Regex(regex)),
                 Err(reason) => Err(Invalid::new(field, format!("regex {pattern:?}: {reason}"))),
             },

@@ -226,3 +226,16 @@ fn of_service_entries_alone_the_namespace_that_had_the_name_first_has_it() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn a_service_that_selects_nothing_is_warned_of_until_it_does() {
+    let alone = service("{name: http, port: 80}");
+    let warnings = world(&alone).warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("Service/default/user-service: no WorkloadEntry"),
+        "{warnings:?}"
+    );
+    let together = world(&format!("{alone}{}", workload("w", "address: 10.0.0.1")));
+    assert!(together.warnings().is_empty());
+}
