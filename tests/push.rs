@@ -247,6 +247,8 @@ async fn a_sidecar_starts_and_serves_without_a_control_plane_from_what_it_knew()
         let mut files = std::fs::read_dir(state.path())
             .ok()?
             .flatten()
+            // Not the file on its way to become it.
+            .filter(|file| file.path().extension().is_some_and(|extension| extension == "state"))
             .filter_map(|file| std::fs::read(file.path()).ok());
         files
             .any(|bytes| String::from_utf8_lossy(&bytes).contains("endpoints/echo.default"))
