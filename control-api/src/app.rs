@@ -17,7 +17,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::service::Routes;
 
@@ -45,6 +45,8 @@ const BLOCKING_THREADS: usize = 2;
 /// For a process that ends (it was killed and is started again) to let go of its store.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// `timeout` of GNU sends SIGTERM to its child and again to the group that the child is in: within this, two are one.
+const ECHO_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -186,18 +188,19 @@ impl Plane {
     }
 
     async fn run(mut self, signals: &mut Signals) -> Result<(), ServeError> {
-        tokio::select! {
-            () = signals.next() => {}
+        let first = tokio::select! {
+            first = signals.next() => Some(first),
             failed = &mut self.grpc => {
                 if let Ok(Err(error)) = failed {
                     return Err(ServeError::Grpc(error));
                 }
+                None
             }
-        }
+        };
         tracing::info!("shutting down; a second signal stops at once");
         tokio::select! {
             () = self.end() => Ok(()),
-            () = signals.next() => Err(ServeError::Interrupted),
+            () = signals.next_but_echoes(first) => Err(ServeError::Interrupted),
         }
     }
 
@@ -215,6 +218,27 @@ impl Plane {
     }
 }
 
+/// A signal that asks for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Terminate,
+    Interrupt,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    request: Request,
+    at: Instant,
+}
+
+impl Received {
+    /// Whoever presses Ctrl-C twice means it, however fast.
+    fn is_echo_of(self, first: Received) -> bool {
+        let both = [self.request, first.request];
+        both == [Request::Terminate; 2] && self.at.duration_since(first.at) < ECHO_TIME
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -228,10 +252,21 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    async fn next(&mut self) -> Received {
+        let request = tokio::select! {
+            _ = self.terminate.recv() => Request::Terminate,
+            _ = self.interrupt.recv() => Request::Interrupt,
+        };
+        let at = Instant::now();
+        Received { request, at }
+    }
+
+    async fn next_but_echoes(&mut self, first: Option<Received>) {
+        loop {
+            let next = self.next().await;
+            if !first.is_some_and(|first| next.is_echo_of(first)) {
+                return;
+            }
         }
     }
 }
@@ -239,5 +274,31 @@ impl Signals {
 impl From<StoreError> for ServeError {
     fn from(error: StoreError) -> Self {
         Self::Start(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_sigterm_within_a_second_is_the_first_and_a_second_ctrl_c_is_not() {
+        let begin = Instant::now();
+        let after = |request, milliseconds| Received {
+            request,
+            at: begin + Duration::from_millis(milliseconds),
+        };
+        let (terminate, interrupt) = (Request::Terminate, Request::Interrupt);
+        for (first, second, milliseconds, is_echo) in [
+            (terminate, terminate, 0, true),
+            (terminate, terminate, 999, true),
+            (terminate, terminate, 1_000, false),
+            (interrupt, interrupt, 10, false),
+            (terminate, interrupt, 10, false),
+            (interrupt, terminate, 10, false),
+        ] {
+            let found = after(second, milliseconds).is_echo_of(after(first, 0));
+            assert_eq!(found, is_echo, "{first:?} {second:?} {milliseconds}");
+        }
     }
 }

@@ -32,7 +32,8 @@ pub struct ServeOptions {
 
     /// Folder of YAML and JSON files (*.yaml, *.yml, *.json, also in subfolders) to apply at start and to follow: looked at
     /// once a second, taken whole or not at all, followed in deletions too. What comes from it is changed in it only:
-    /// the API refuses. At most 16 MiB, 4 MiB a file. Default: none
+    /// the API refuses. Empty at start it deletes nothing: that is a volume that is not mounted. While the store is empty,
+    /// /readyz waits for its first good content. At most 16 MiB, 4 MiB a file. Default: none
     #[arg(long, env = "TSUNAGI_CONFIG_DIR", value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
 

@@ -91,7 +91,7 @@ fn describe() {
     describe_counter!(HTTP_API_REQUESTS, "Requests to the HTTP API by method and status code.");
     describe_gauge!(
         CONFIG_DIR_SYNCED,
-        "1 while the content of --config-dir is in force, 0 while an older one is because of a problem that the log names."
+        "1 while the content of --config-dir is in force, 0 while an older one or none is because of a problem that the log names."
     );
     describe_gauge!(BUILD_INFO, "1, with the version of this binary as a label.");
 }

@@ -8,7 +8,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Key, Problem},
+    config::{Key, Origin, Problem},
     error,
     ingest::Refused,
 };
@@ -27,6 +27,9 @@ pub struct StatusObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
     pub code: u16,
+    /// What the request brought about that its author may not have meant; beyond Kubernetes' fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -145,13 +148,42 @@ impl Failure {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
-    pub(super) fn conflict(key: &Key, reason: &str) -> Self {
+    fn conflict(key: &Key, reason: &str, origin: Origin) -> Self {
         let message = format!(
-            "Operation cannot be fulfilled on {} {:?}: {reason}",
+            "{origin}Operation cannot be fulfilled on {} {:?}: {reason}",
             resource(key),
             key.name
         );
-        Self::new(StatusCode::CONFLICT, "Conflict", message).about(key)
+        let mut failure = Self::new(StatusCode::CONFLICT, "Conflict", message).about(key);
+        if let Some(details) = failure.object.details.as_mut().filter(|_| origin.line > 0) {
+            details.causes.push(Cause {
+                reason: "Conflict".to_owned(),
+                message: reason.to_owned(),
+                field: "metadata".to_owned(),
+                file: origin.file,
+                line: origin.line,
+                kind: key.kind.as_str().to_owned(),
+                name: key.name.clone(),
+            });
+        }
+        failure
+    }
+
+    /// Of a strict transaction.
+    fn warned(warnings: Vec<String>) -> Self {
+        let message = format!("strict: nothing was changed because of {}", warnings.join("; "));
+        let mut failure = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        let cause = |warning| Cause {
+            reason: "Warning".to_owned(),
+            message: format!("warning: {warning}"),
+            ..Cause::default()
+        };
+        let causes = warnings.into_iter().map(cause).collect();
+        failure.object.details = Some(Details {
+            causes,
+            ..Details::default()
+        });
+        failure
     }
 
     pub(super) fn internal(message: impl Into<String>) -> Self {
@@ -198,7 +230,8 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Invalid(problems) => Self::problems(problems),
-            Refused::Conflict { key, reason } => Self::conflict(&key, &reason),
+            Refused::Warned(warnings) => Self::warned(warnings),
+            Refused::Conflict { key, reason, origin } => Self::conflict(&key, &reason, origin),
             Refused::Store(error) => {
                 let message = error::sentence(&error);
                 tracing::error!("{message}");
@@ -225,7 +258,7 @@ impl IntoResponse for Failure {
 }
 
 /// The answer to a DELETE that deleted.
-pub(super) fn deleted(key: &Key, uid: &str) -> StatusObject {
+pub(super) fn deleted(key: &Key, uid: &str, warnings: Vec<String>) -> StatusObject {
     let mut metadata = serde_json::Map::new();
     metadata.insert("uid".to_owned(), uid.into());
     StatusObject {
@@ -235,6 +268,7 @@ pub(super) fn deleted(key: &Key, uid: &str) -> StatusObject {
         status: "Success".to_owned(),
         details: Failure::bad_request("").about(key).object.details,
         code: 200,
+        warnings,
         ..StatusObject::default()
     }
 }

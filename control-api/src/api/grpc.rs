@@ -152,7 +152,7 @@ fn no_such(key: &Key) -> Status {
 fn status(refused: Refused) -> Status {
     let message = shortened(error::sentence(&refused));
     match refused {
-        Refused::Invalid(_) => Status::invalid_argument(message),
+        Refused::Invalid(_) | Refused::Warned(_) => Status::invalid_argument(message),
         Refused::Conflict { .. } => Status::aborted(message),
         Refused::Store(_) | Refused::Failed => Status::internal(message),
         Refused::Stopped => Status::unavailable(message),

@@ -15,10 +15,7 @@ mod resources;
 mod server;
 mod transactions;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::{
     Router,
@@ -48,12 +45,6 @@ pub struct Api {
     pub metrics: PrometheusHandle,
     /// True once shutdown began: `/readyz` fails from then on.
     pub stopping: Arc<AtomicBool>,
-}
-
-impl Api {
-    fn ready(&self) -> bool {
-        !self.stopping.load(Ordering::Relaxed)
-    }
 }
 
 /// Everything that `--http-addr` answers.
@@ -107,7 +98,7 @@ fn bounded(method: &Method) -> &'static str {
 }
 
 /// For answers that are plain text.
-fn text(status: StatusCode, body: &'static str) -> (StatusCode, String) {
+fn text(status: StatusCode, body: &str) -> (StatusCode, String) {
     (status, format!("{body}\n"))
 }
 

@@ -1,5 +1,7 @@
 //! For whoever runs the control plane: `/healthz`, `/readyz`, `/metrics`.
 
+use std::sync::atomic::Ordering;
+
 use axum::{
     extract::State,
     http::{HeaderValue, StatusCode, header},
@@ -16,12 +18,21 @@ pub(super) async fn healthy() -> impl IntoResponse {
     text(StatusCode::OK, "ok")
 }
 
-/// 200 from the first request (the store is loaded before a socket is opened) until shutdown begins.
+/// 200 from the first request (the store is loaded before a socket is opened) until shutdown begins; but with a config
+/// folder and an empty store only from its first good content: before that nothing of what proxies need is known.
 pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
-    if api.ready() {
-        text(StatusCode::OK, "ok")
-    } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "shutting down")
+    if api.stopping.load(Ordering::Relaxed) {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+    }
+    match api.ingest.awaits_folder() {
+        None => text(StatusCode::OK, "ok"),
+        Some(folder) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!(
+                "nothing from the config folder {} was in force yet, and nothing else is stored; the log says why",
+                folder.display()
+            ),
+        ),
     }
 }
 

@@ -20,6 +20,9 @@ pub struct TransactionReply {
     /// Only with `wait`: each connected proxy that uses what was changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledgements: Option<Vec<AcknowledgementReply>>,
+    /// Only with `wait`: how many there are, whatever they use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected_proxies: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -71,6 +74,7 @@ impl TransactionReply {
             changes: applied.changes.iter().map(ChangeReply::from).collect(),
             warnings: applied.warnings.clone(),
             acknowledgements: None,
+            connected_proxies: None,
         }
     }
 }

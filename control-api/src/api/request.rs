@@ -15,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::{BODY_LIMIT_BYTES, failure::Failure};
+use crate::ingest::Mode;
 
 /// For the whole body to arrive.
 const BODY_TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -67,6 +68,21 @@ impl Query {
                 "dryRun must be true or false, not {other:?}"
             ))),
         }
+    }
+
+    /// `dryRun` and `strict`.
+    pub(super) fn mode(&self) -> Result<Mode, Failure> {
+        let strict = match self.text("strict") {
+            None | Some("false" | "") => false,
+            Some("true") => true,
+            Some(other) => {
+                return Err(Failure::bad_request(format!(
+                    "strict must be true or false, not {other:?}"
+                )));
+            }
+        };
+        let dry_run = self.dry_run()?;
+        Ok(Mode { dry_run, strict })
     }
 
     /// `wait=10s`.

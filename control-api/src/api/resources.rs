@@ -17,7 +17,7 @@ use super::{
     request::{Format, Query},
 };
 use crate::{
-    config::{self, Document, Key, Kind},
+    config::{self, Document, Key, Kind, Origin},
     ingest::{Operation, Removal},
 };
 
@@ -191,6 +191,7 @@ async fn delete(api: &Api, key: Key, request: Request) -> Result<Response, Failu
     let removal = Removal {
         key: key.clone(),
         expected: wish.expected,
+        origin: Origin::default(),
     };
     let applied = api.ingest.delete(vec![removal], dry_run || wish.dry_run).await?;
     if applied
@@ -200,7 +201,7 @@ async fn delete(api: &Api, key: Key, request: Request) -> Result<Response, Failu
     {
         return Err(Failure::no_such(&key));
     }
-    Ok(format.reply(StatusCode::OK, &failure::deleted(&key, uid)))
+    Ok(format.reply(StatusCode::OK, &failure::deleted(&key, uid, applied.warnings)))
 }
 
 #[cfg(test)]

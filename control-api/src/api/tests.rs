@@ -1,6 +1,6 @@
 //! Tests of the HTTP API as a client sees it: through the router, over a real store.
 
-use std::time::SystemTime;
+use std::{sync::atomic::Ordering, time::SystemTime};
 
 use axum::{
     body::Body,
@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod grpc;
+mod verdicts;
 
 const SERVICE: &str = "apiVersion: v1
 kind: Service

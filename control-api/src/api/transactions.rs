@@ -1,5 +1,5 @@
-//! `POST /v1/transactions`: many documents, all or nothing. `operation=delete` deletes what the documents name; `wait`
-//! waits for the proxies that use what was changed.
+//! `POST /v1/transactions`: many documents, all or nothing. `operation=delete` deletes what the documents name; `strict`
+//! refuses what it would warn of; `wait` waits for the proxies that use what was changed.
 
 use axum::{
     extract::{Request, State},
@@ -18,13 +18,13 @@ use crate::{
     ingest::Removal,
 };
 
-const PARAMETERS: [&str; 4] = ["dryRun", "wait", "namespace", "operation"];
+const PARAMETERS: [&str; 5] = ["dryRun", "strict", "wait", "namespace", "operation"];
 const DEFAULT_NAMESPACE: &str = "default";
 
 pub(super) async fn transact(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
     let query = Query::of(request.uri(), &PARAMETERS)?;
-    let (dry_run, wait) = (query.dry_run()?, query.wait()?);
-    if dry_run && wait.is_some() {
+    let (mode, wait) = (query.mode()?, query.wait()?);
+    if mode.dry_run && wait.is_some() {
         return Err(Failure::bad_request(
             "dryRun changes nothing that could be waited for: leave wait out",
         ));
@@ -46,14 +46,15 @@ pub(super) async fn transact(State(api): State<Api>, request: Request) -> Result
     let format = Format::wanted(request.headers());
     let documents = documents::read(request, namespace).await?;
     let applied = if delete {
-        api.ingest.delete(removals(documents), dry_run).await?
+        api.ingest.delete(removals(documents), mode).await?
     } else {
-        api.ingest.apply(documents, dry_run).await?
+        api.ingest.apply(documents, mode).await?
     };
-    let mut reply = TransactionReply::new(&applied, dry_run);
+    let mut reply = TransactionReply::new(&applied, mode.dry_run);
     if let Some(limit) = wait {
         let answers = api.status.wait(applied.last_change(), limit).await;
         reply.acknowledgements = Some(answers.into_iter().map(AcknowledgementReply::from).collect());
+        reply.connected_proxies = Some(api.status.count());
     }
     Ok(format.reply(StatusCode::OK, &reply))
 }
@@ -63,6 +64,7 @@ fn removals(documents: Vec<Document>) -> Vec<Removal> {
     let removal = |document: Document| Removal {
         key: document.key,
         expected: document.object,
+        origin: document.origin,
     };
     documents.into_iter().map(removal).collect()
 }

@@ -28,6 +28,10 @@ pub(super) struct Options {
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
 
+    /// Refuse what would be warned of: a warning that this newly causes is exit code 1, and nothing is stored
+    #[arg(long)]
+    strict: bool,
+
     /// Return once every connected proxy that uses the change has acknowledged it; fail when one refuses it or does not
     /// answer in time (a duration such as 500ms or 1m, at most 1h; 10s when none is given). In the first 5 s after a
     /// restart of the control plane it first gives the proxies time to return
@@ -43,16 +47,18 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
     files::attach(&mut call, &files)?;
     let reply = client.call(call).await?;
     if !reply.status.is_success() {
-        return Err(refusal(&reply, client));
+        let refused = refusal(&reply, client);
+        if options.strict && matches!(refused, CliError::Told) {
+            output::complain("tsunagi: nothing was changed");
+        }
+        return Err(refused);
     }
     let transaction: TransactionReply = serde_json::from_slice(&reply.body)
         .map_err(|error| CliError::Failed(format!("the control plane's answer is not understood: {error}")))?;
-    for warning in &transaction.warnings {
-        output::complain(&format!("warning: {warning}"));
-    }
+    output::warn(&transaction.warnings);
     print_changes(&transaction, output)?;
     match (&transaction.acknowledgements, options.wait) {
-        (Some(answers), Some(limit)) => print_answers(answers, limit, output),
+        (Some(answers), Some(limit)) => print_answers(answers, transaction.connected_proxies, limit, output),
         (None, Some(_)) => Err(CliError::Failed(
             "the control plane did not say who has acknowledged the change".to_owned(),
         )),
@@ -65,6 +71,9 @@ fn path(options: &Options) -> String {
     let mut path = format!("/v1/transactions?namespace={namespace}");
     if options.dry_run {
         path.push_str("&dryRun=true");
+    }
+    if options.strict {
+        path.push_str("&strict=true");
     }
     if let Some(limit) = options.wait {
         path.push_str(&format!("&wait={}ms", limit.as_millis()));
@@ -82,9 +91,14 @@ fn print_changes(transaction: &TransactionReply, output: &mut Output) -> Result<
     Ok(output.flush()?)
 }
 
-fn print_answers(answers: &[AcknowledgementReply], limit: Duration, output: &mut Output) -> Result<(), CliError> {
+fn print_answers(
+    answers: &[AcknowledgementReply],
+    connected: Option<usize>,
+    limit: Duration,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let (good, bad): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.state == "acknowledged");
-    output.line(&summary(good.len(), answers.len()))?;
+    output.line(&summary(good.len(), answers.len(), connected))?;
     output.flush()?;
     for answer in &bad {
         let proxy = format!("{}/{}", answer.namespace, answer.node_id);
@@ -97,8 +111,10 @@ fn print_answers(answers: &[AcknowledgementReply], limit: Duration, output: &mut
     if bad.is_empty() { Ok(()) } else { Err(CliError::Told) }
 }
 
-fn summary(good: usize, all: usize) -> String {
+/// An older control plane does not say how many proxies are connected.
+fn summary(good: usize, all: usize, connected: Option<usize>) -> String {
     match (good, all) {
+        (_, 0) if connected == Some(0) => "no proxy is connected".to_owned(),
         (_, 0) => "nothing changes for any connected proxy".to_owned(),
         (1, 1) => "acknowledged by the 1 proxy that uses it".to_owned(),
         (good, all) if good == all => format!("acknowledged by all {all} proxies that use it"),
@@ -116,18 +132,26 @@ mod tests {
             files: Vec::new(),
             namespace: "a&b".to_owned(),
             dry_run: true,
+            strict: false,
             wait: None,
         };
         assert_eq!(path(&options), "/v1/transactions?namespace=a%26b&dryRun=true");
         options.dry_run = false;
         options.wait = Some(Duration::from_millis(1_500));
-        assert_eq!(path(&options), "/v1/transactions?namespace=a%26b&wait=1500ms");
+        options.strict = true;
+        assert_eq!(
+            path(&options),
+            "/v1/transactions?namespace=a%26b&strict=true&wait=1500ms"
+        );
     }
 
     #[test]
     fn a_summary_says_how_many_of_how_many() {
-        assert_eq!(summary(0, 0), "nothing changes for any connected proxy");
-        assert_eq!(summary(3, 3), "acknowledged by all 3 proxies that use it");
-        assert!(summary(2, 3).starts_with("acknowledged by 2 of 3"));
+        assert_eq!(summary(0, 0, Some(0)), "no proxy is connected");
+        for connected in [Some(2), None] {
+            assert_eq!(summary(0, 0, connected), "nothing changes for any connected proxy");
+        }
+        assert_eq!(summary(3, 3, Some(4)), "acknowledged by all 3 proxies that use it");
+        assert!(summary(2, 3, Some(3)).starts_with("acknowledged by 2 of 3"));
     }
 }

@@ -96,6 +96,10 @@ impl Client {
         let sender = self.connect().await?;
         match timeout(ANSWER_LIMIT + wait, exchange(sender, request)).await {
             Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) if error.is_parse() => Err(CliError::Failed(format!(
+                "{}: that is not the HTTP API (is it the gRPC port?)",
+                self.server
+            ))),
             Ok(Err(error)) => Err(self.failed("the connection broke", &error)),
             Err(_) => Err(CliError::Failed(format!(
                 "no answer from the control plane at {} in time",
@@ -166,5 +170,25 @@ mod tests {
         for server in ["https://control:1", "", "http://", "http://a b", "http://h/?q=1"] {
             assert!(matches!(Client::new(server), Err(CliError::Usage(_))), "{server}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_grpc_port_is_recognised() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let server = crate::api::serve_grpc(listener, tonic::service::Routes::default(), stopped);
+        let server = tokio::spawn(server);
+        let Ok(client) = Client::new(&address.to_string()) else {
+            unreachable!("host and port")
+        };
+        let failed = client.call(Call::new(Method::GET, "/v1/proxies".to_owned())).await;
+        let said = failed
+            .map(|reply| reply.status)
+            .expect_err("another protocol")
+            .to_string();
+        let expected = format!("{address}: that is not the HTTP API (is it the gRPC port?)");
+        assert_eq!(said, expected);
+        server.abort();
     }
 }

@@ -53,6 +53,8 @@ async fn delete_named(kind: Kind, options: &Options, client: &Client, output: &m
         let path = super::get::path(kind, Some(&options.namespace), Some(name));
         let reply = client.call(Call::new(Method::DELETE, path)).await?;
         if reply.status.is_success() {
+            let status: StatusObject = serde_json::from_slice(&reply.body).unwrap_or_default();
+            output::warn(&status.warnings);
             output.line(&format!("{} {name:?} deleted", resource_word(kind.as_str())))?;
             continue;
         }
@@ -83,6 +85,7 @@ async fn delete_files(options: &Options, client: &Client, output: &mut Output) -
     }
     let transaction: TransactionReply = serde_json::from_slice(&reply.body)
         .map_err(|error| CliError::Failed(format!("the control plane's answer is not understood: {error}")))?;
+    output::warn(&transaction.warnings);
     let mut missing = false;
     for change in &transaction.changes {
         let resource = resource_word(&change.kind);

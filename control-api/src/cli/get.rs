@@ -159,13 +159,9 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// `["a","b"]`, as kubectl shows an Istio resource's hosts.
 fn list(value: &Value) -> String {
-    if value.is_array() {
-        value.to_string()
-    } else {
-        String::new()
-    }
+    let items = value.as_array().into_iter().flatten();
+    items.map(text).collect::<Vec<_>>().join(",")
 }
 
 fn pairs(value: &Value) -> String {
@@ -218,8 +214,8 @@ mod tests {
         });
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(600);
         let shown = rows(Kind::VirtualService, std::slice::from_ref(&item), true, now);
-        let expected = "NAMESPACE   NAME   GATEWAYS   HOSTS              AGE\n\
-                        shop        user   <none>     [\"user\",\"other\"]   10m";
+        let expected = "NAMESPACE   NAME   GATEWAYS   HOSTS        AGE\n\
+                        shop        user   <none>     user,other   10m";
         assert_eq!(shown, expected);
     }
 

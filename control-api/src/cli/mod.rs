@@ -172,6 +172,7 @@ mod tests {
             "tsunagi serve --http-addr 127.0.0.1:0 --grpc-addr 127.0.0.1:0 --data-dir d",
             "tsunagi apply -f a.yaml -f dir -n shop --dry-run",
             "tsunagi apply -f - --wait",
+            "tsunagi apply -f - --strict --dry-run",
             "tsunagi apply -f - --wait=2s --server http://h:1",
             "tsunagi --server http://h:1 get vs user -o yaml",
             "tsunagi get services -A -o json",
@@ -200,6 +201,20 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_demos_help_says_what_it_needs() {
+        let mut cli = Cli::command();
+        let demo = cli
+            .find_subcommand_mut("demo")
+            .map(|demo| demo.render_long_help().to_string());
+        assert!(
+            demo.as_deref()
+                .unwrap_or_default()
+                .contains("tsunagi-proxy, beside this one"),
+            "{demo:?}"
+        );
     }
 
     #[test]

@@ -19,7 +19,40 @@ impl Output {
     }
 }
 
+/// Of one command; who can do something about them begins with the first.
+const MOST_WARNINGS: usize = 50;
+
+/// A line each.
+pub(super) fn warn(warnings: &[String]) {
+    for line in warning_lines(warnings) {
+        complain(&line);
+    }
+}
+
+fn warning_lines(warnings: &[String]) -> Vec<String> {
+    let first = warnings.iter().take(MOST_WARNINGS);
+    let mut lines: Vec<String> = first.map(|warning| format!("warning: {warning}")).collect();
+    if warnings.len() > lines.len() {
+        lines.push(format!("warning: and {} more", warnings.len() - lines.len()));
+    }
+    lines
+}
+
 /// To whoever watches stderr; if nobody does, there is nobody to tell.
 pub(super) fn complain(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_a_line_each_up_to_a_limit() {
+        let warnings: Vec<String> = (0..60).map(|index| format!("Service/default/{index}: idle")).collect();
+        assert_eq!(warning_lines(&warnings[..1]), ["warning: Service/default/0: idle"]);
+        let lines = warning_lines(&warnings);
+        assert_eq!(lines.len(), MOST_WARNINGS + 1);
+        assert_eq!(lines.last().map(String::as_str), Some("warning: and 10 more"));
+    }
 }

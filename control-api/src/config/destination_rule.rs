@@ -33,7 +33,7 @@ const SUBSET: Fields = Fields {
 };
 
 pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule> {
-    if !spec.is_message(&SPEC) {
+    if !spec.is_message_around(&SPEC, &[("trafficPolicy", &traffic_policy::POLICY)]) {
         return None;
     }
     spec.exported_everywhere();
@@ -57,7 +57,7 @@ fn subsets(list: &Field<'_>) -> Vec<Subset> {
 }
 
 fn subset(item: &Field<'_>) -> Option<Subset> {
-    if !item.is_message(&SUBSET) {
+    if !item.is_message_around(&SUBSET, &[("trafficPolicy", &traffic_policy::POLICY)]) {
         return None;
     }
     let labels = item.get("labels").map(|field| field.labels()).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::{DestinationRule, Key, Service, ServiceEntry, VirtualService, WorkloadEntry};
 
@@ -17,6 +18,17 @@ pub struct Document {
     pub labels: BTreeMap<String, String>,
     /// `metadata.creationTimestamp`; `None` before the document is stored.
     pub created: Option<Created>,
+}
+
+/// As the beginning of a message, as in `a.yaml:7: `; nothing where it is not known.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.file.as_str(), self.line) {
+            ("", _) => Ok(()),
+            (file, 0) => write!(f, "{file}: "),
+            (file, line) => write!(f, "{file}:{line}: "),
+        }
+    }
 }
 
 /// Seconds and nanoseconds since the Unix epoch.

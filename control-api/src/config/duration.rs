@@ -21,6 +21,9 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err("a duration must not be negative".to_owned());
     }
+    if !text.is_empty() && text != "0" && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err("has no unit: a duration is written like 2s or 500ms".to_owned());
+    }
     let nanoseconds = nanoseconds(text.strip_prefix('+').unwrap_or(text))
         .ok_or("not a duration: write it like `1.5s`, `100ms` or `1h10m`")?;
     let duration = u64::try_from(nanoseconds).map_or(Duration::MAX, Duration::from_nanos);
@@ -104,6 +107,9 @@ mod tests {
             "", "5", "s", "1", "1d", "1 s", "1.2.3s", "1s ", "one", ".s", "1sm", "+", "1e3s", "1.5",
         ] {
             assert!(parse(text).is_err(), "{text}");
+        }
+        for text in ["5", "1.5", "30"] {
+            assert!(parse(text).unwrap_err().contains("has no unit"), "{text}");
         }
         assert!(parse("-1s").unwrap_err().contains("negative"));
         assert!(parse("1us").unwrap_err().contains("1ms"));

@@ -8,7 +8,7 @@ use super::read::{Field, Fields};
 use super::scalar::shown;
 use super::{HttpMatch, StringMatch, regex_syntax, virtual_service};
 
-const MATCH: Fields = Fields {
+pub(super) const MATCH: Fields = Fields {
     supported: &[
         "name",
         "uri",
@@ -35,7 +35,7 @@ pub(super) fn read_list(list: &Field<'_>) -> Vec<HttpMatch> {
 }
 
 fn read(item: &Field<'_>) -> Option<HttpMatch> {
-    if !item.is_message(&MATCH) {
+    if !item.is_message_around(&MATCH, &[("uri", &STRING)]) {
         return None;
     }
     if let Some(gateways) = item.get("gateways") {

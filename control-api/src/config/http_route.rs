@@ -8,7 +8,7 @@ use super::read::{Field, Fields};
 use super::scalar::shown;
 use super::{HeaderOperations, Headers, Retries, WeightedDestination, names};
 
-const ROUTE: Fields = Fields {
+pub(super) const ROUTE: Fields = Fields {
     supported: &["destination", "weight", "headers"],
     later: &[],
 };
@@ -28,7 +28,7 @@ const OPERATIONS: Fields = Fields {
     supported: &["set", "add", "remove"],
     later: &[],
 };
-const RETRIES: Fields = Fields {
+pub(super) const RETRIES: Fields = Fields {
     supported: &[
         "attempts",
         "perTryTimeout",
@@ -91,7 +91,7 @@ pub(super) fn read_list(list: &Field<'_>, namespace: &str) -> Vec<WeightedDestin
 }
 
 fn destination(item: &Field<'_>, namespace: &str) -> Option<WeightedDestination> {
-    if !item.is_message(&ROUTE) {
+    if !item.is_message_around(&ROUTE, &[("destination", &DESTINATION)]) {
         return None;
     }
     let weight = item.get("weight").map_or(Some(0), |field| field.count());
@@ -100,7 +100,7 @@ fn destination(item: &Field<'_>, namespace: &str) -> Option<WeightedDestination>
         .map(|field| read_headers(&field))
         .unwrap_or_default();
     let destination = item.required("destination")?;
-    if !destination.is_message(&DESTINATION) {
+    if !destination.is_message_around(&DESTINATION, &[("port", &PORT)]) {
         return None;
     }
     let subset = destination
@@ -114,6 +114,7 @@ fn destination(item: &Field<'_>, namespace: &str) -> Option<WeightedDestination>
         port,
         subset,
         weight: weight?,
+        weight_is_given: item.get("weight").is_some(),
         headers,
     })
 }
@@ -135,7 +136,7 @@ fn port(field: &Field<'_>) -> Option<u16> {
 }
 
 pub(super) fn read_headers(field: &Field<'_>) -> Headers {
-    if !field.is_message(&HEADERS) {
+    if !field.is_message_around(&HEADERS, &[("request", &OPERATIONS), ("response", &OPERATIONS)]) {
         return Headers::default();
     }
     let operations = |name| field.get(name).map(|field| operations(&field)).unwrap_or_default();

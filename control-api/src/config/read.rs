@@ -68,6 +68,12 @@ pub(super) struct Fields {
     pub later: &'static [&'static str],
 }
 
+impl Fields {
+    fn all(&self) -> impl Iterator<Item = &'static str> {
+        self.supported.iter().chain(self.later).copied()
+    }
+}
+
 impl<'a> Field<'a> {
     pub(super) fn root(value: &'a Value, report: &'a Report) -> Field<'a> {
         Field {
@@ -128,6 +134,11 @@ impl<'a> Field<'a> {
 
     /// Is this a mapping? Names every field of it that is unknown or not supported yet. What is `null` is not set.
     pub(super) fn is_message(&self, fields: &Fields) -> bool {
+        self.is_message_around(fields, &[])
+    }
+
+    /// The same; `inner` are messages in fields of this one, where a field that is unknown here may belong.
+    pub(super) fn is_message_around(&self, fields: &Fields, inner: &[(&str, &Fields)]) -> bool {
         let Some(map) = self.map() else {
             self.mistyped("a mapping");
             return false;
@@ -143,8 +154,16 @@ impl<'a> Field<'a> {
                 }
                 continue;
             }
-            let known = fields.supported.iter().chain(fields.later).copied();
-            self.refuse_at(name, format!("unknown field{}", names::did_you_mean(name, known)));
+            let places: Vec<String> = inner
+                .iter()
+                .filter(|(_, fields)| fields.all().any(|known| known == name))
+                .map(|(place, _)| format!("`{place}`"))
+                .collect();
+            let hint = match places.join(" or ") {
+                places if places.is_empty() => names::did_you_mean(name, fields.all()),
+                places => format!(" here, it belongs under {places}"),
+            };
+            self.refuse_at(name, format!("unknown field{hint}"));
         }
         true
     }
@@ -420,6 +439,29 @@ mod tests {
                 "mirror: known but not supported yet",
                 "timeOut: unknown field, did you mean `timeout`?",
                 "zebra: unknown field"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_field_that_belongs_one_level_deeper_is_told_where() {
+        const OUTER: Fields = Fields {
+            supported: &["uri", "port"],
+            later: &[],
+        };
+        const INNER: Fields = Fields {
+            supported: &["prefix"],
+            later: &["suffix"],
+        };
+        let found = findings(json!({"prefix": "/", "suffix": "/", "prot": 1}), |field| {
+            assert!(field.is_message_around(&OUTER, &[("uri", &INNER), ("path", &INNER)]));
+        });
+        assert_eq!(
+            found,
+            [
+                "prefix: unknown field here, it belongs under `uri` or `path`",
+                "prot: unknown field, did you mean `port`?",
+                "suffix: unknown field here, it belongs under `uri` or `path`",
             ]
         );
     }

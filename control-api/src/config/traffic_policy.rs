@@ -61,7 +61,7 @@ pub struct OutlierDetection {
     pub min_health_percent: u32,
 }
 
-const POLICY: Fields = Fields {
+pub(super) const POLICY: Fields = Fields {
     supported: &["connectionPool", "loadBalancer", "outlierDetection"],
     later: &["tls", "portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"],
 };
@@ -109,7 +109,12 @@ const BASE_EJECTION_TIME: Duration = Duration::from_secs(30);
 const MAX_EJECTION_PERCENT: u32 = 10;
 
 pub(super) fn read(field: &Field<'_>) -> TrafficPolicy {
-    if !field.is_message(&POLICY) {
+    let inner = [
+        ("connectionPool", &POOL),
+        ("loadBalancer", &BALANCER),
+        ("outlierDetection", &OUTLIER),
+    ];
+    if !field.is_message_around(&POLICY, &inner) {
         return TrafficPolicy::default();
     }
     TrafficPolicy {
@@ -139,7 +144,7 @@ fn idle_time(block: &Field<'_>) -> Option<Duration> {
 
 fn connection_pool(block: &Field<'_>) -> ConnectionPool {
     let mut pool = ConnectionPool::default();
-    if !block.is_message(&POOL) {
+    if !block.is_message_around(&POOL, &[("tcp", &TCP), ("http", &HTTP)]) {
         return pool;
     }
     if let Some(tcp) = block.get("tcp").filter(|tcp| tcp.is_message(&TCP)) {
@@ -170,7 +175,7 @@ fn load_balancer(block: &Field<'_>) -> LoadBalancer {
         Some("ROUND_ROBIN") => return LoadBalancer::RoundRobin,
         Some("RANDOM") => return LoadBalancer::Random,
         None | Some("LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED") => {}
-        Some("PASSTHROUGH") => field.not_supported_yet("PASSTHROUGH"),
+        Some(later @ ("PASSTHROUGH" | "RING_HASH" | "MAGLEV")) => field.not_supported_yet(later),
         Some(other) => {
             field.refuse(format!(
                 "{} is neither LEAST_REQUEST, ROUND_ROBIN nor RANDOM",

@@ -62,6 +62,8 @@ pub struct WeightedDestination {
     /// Empty: all endpoints.
     pub subset: String,
     pub weight: u32,
+    /// False: it is 0 because nothing was written.
+    pub weight_is_given: bool,
     pub headers: Headers,
 }
 
@@ -116,7 +118,7 @@ const RULE: Fields = Fields {
 const OTHER_ACTIONS: [&str; 3] = ["redirect", "directResponse", "delegate"];
 
 pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<VirtualService> {
-    if !spec.is_message(&SPEC) || !limits::of_virtual_service(spec) {
+    if !spec.is_message_around(&SPEC, &[("http", &RULE)]) || !limits::of_virtual_service(spec) {
         return None;
     }
     spec.exported_everywhere();
@@ -168,7 +170,12 @@ fn rules(spec: &Field<'_>, namespace: &str) -> Vec<HttpRule> {
 }
 
 fn rule(item: &Field<'_>, namespace: &str) -> Option<HttpRule> {
-    if !item.is_message(&RULE) {
+    let inner = [
+        ("match", &http_match::MATCH),
+        ("route", &http_route::ROUTE),
+        ("retries", &http_route::RETRIES),
+    ];
+    if !item.is_message_around(&RULE, &inner) {
         return None;
     }
     let matches = item

@@ -12,7 +12,10 @@ use std::{
     collections::{BTreeMap, HashSet},
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -24,7 +27,7 @@ use tokio::{
 
 use crate::{
     clock::{self, Clock},
-    config::{self, Document, Key, Kind, Problem},
+    config::{self, Document, Key, Kind, Origin, Problem},
     snapshot::World,
     store::{self, Store, StoreError, metadata},
     telemetry::{self, Outcome},
@@ -106,13 +109,32 @@ pub struct Removal {
     pub key: Key,
     /// An object whose `metadata` may say a `resourceVersion` and a `uid`: if another one is stored, that is a conflict.
     pub expected: Value,
+    /// Where its author says so.
+    pub origin: Origin,
 }
 
 impl From<Key> for Removal {
     /// Whatever is stored there.
     fn from(key: Key) -> Self {
-        let expected = Value::Null;
-        Self { key, expected }
+        let (expected, origin) = (Value::Null, Origin::default());
+        Self { key, expected, origin }
+    }
+}
+
+/// How far a transaction goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mode {
+    /// Only says what would change.
+    pub dry_run: bool,
+    /// A warning that it brings about refuses it.
+    pub strict: bool,
+}
+
+impl From<bool> for Mode {
+    /// A dry run or not; warnings are no obstacle.
+    fn from(dry_run: bool) -> Self {
+        let strict = false;
+        Self { dry_run, strict }
     }
 }
 
@@ -121,8 +143,11 @@ impl From<Key> for Removal {
 pub enum Refused {
     #[error("{}", Lines(.0))]
     Invalid(Vec<Problem>),
-    #[error("{key}: {reason}")]
-    Conflict { key: Key, reason: String },
+    /// What a strict transaction would bring about.
+    #[error("{}", Lines(.0))]
+    Warned(Vec<String>),
+    #[error("{origin}{key}: {reason}")]
+    Conflict { key: Key, reason: String, origin: Origin },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the control plane is shutting down, nothing was changed")]
@@ -131,9 +156,9 @@ pub enum Refused {
     Failed,
 }
 
-struct Lines<'a>(&'a [Problem]);
+struct Lines<'a, T>(&'a [T]);
 
-impl fmt::Display for Lines<'_> {
+impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {
@@ -171,6 +196,8 @@ struct Inner {
     clock: Clock,
     /// Set once there is a config folder: what is its own is written by nobody else.
     folder: OnceLock<PathBuf>,
+    /// A content of it was in force.
+    folder_taken: AtomicBool,
 }
 
 impl Ingest {
@@ -204,6 +231,7 @@ impl Ingest {
             turn: Arc::new(Semaphore::new(1)),
             clock,
             folder: OnceLock::new(),
+            folder_taken: AtomicBool::new(false),
         };
         Ok((Self(Arc::new(inner)), receiver))
     }
@@ -214,22 +242,35 @@ impl Ingest {
     }
 
     /// Writes all documents or none. Dropping the future before its turn cancels it; after that it runs to its end.
-    pub async fn apply(&self, mut documents: Vec<Document>, dry_run: bool) -> Result<Applied, Refused> {
+    pub async fn apply(&self, mut documents: Vec<Document>, mode: impl Into<Mode>) -> Result<Applied, Refused> {
         for document in &mut documents {
             ownership::disown(&mut document.object);
         }
-        self.transact(Intent::Put(documents), dry_run).await
+        self.transact(Intent::Put(documents), mode.into()).await
     }
 
     /// Deletes what is there of `removals`. Dropping the future before its turn cancels it; after that it runs to its end.
-    pub async fn delete(&self, removals: Vec<impl Into<Removal>>, dry_run: bool) -> Result<Applied, Refused> {
+    pub async fn delete(&self, removals: Vec<impl Into<Removal>>, mode: impl Into<Mode>) -> Result<Applied, Refused> {
         let removals = removals.into_iter().map(Into::into).collect();
-        self.transact(Intent::Remove(removals), dry_run).await
+        self.transact(Intent::Remove(removals), mode.into()).await
     }
 
     /// Writes the documents of the config folder and deletes those that it no longer holds. Dropping it is as with `apply`.
     async fn follow_folder(&self, documents: Vec<Document>) -> Result<Applied, Refused> {
-        self.transact(Intent::Folder(documents), false).await
+        let applied = self.transact(Intent::Folder(documents), Mode::default()).await?;
+        self.0.folder_taken.store(true, Ordering::Relaxed);
+        Ok(applied)
+    }
+
+    /// Whether nothing of the config folder was ever in force here.
+    fn folder_is_new(&self) -> bool {
+        !self.0.folder_taken.load(Ordering::Relaxed)
+    }
+
+    /// The config folder, as long as all that is to be in force here is to come from it and none of it did.
+    pub fn awaits_folder(&self) -> Option<&Path> {
+        let folder = self.0.folder.get()?;
+        (self.folder_is_new() && self.held().documents.is_empty()).then_some(folder)
     }
 
     /// From now on the documents of the config folder are written by nobody else.
@@ -243,15 +284,15 @@ impl Ingest {
         lock(&self.0.world).take();
     }
 
-    async fn transact(&self, intent: Intent, dry_run: bool) -> Result<Applied, Refused> {
+    async fn transact(&self, intent: Intent, mode: Mode) -> Result<Applied, Refused> {
         let turn = Arc::clone(&self.0.turn);
         let turn = turn.acquire_owned().await.map_err(|_| Refused::Stopped)?;
         let inner = Arc::clone(&self.0);
         let work = spawn_blocking(move || {
             let _turn = turn;
             let begun = Instant::now();
-            let result = inner.run(&intent, dry_run);
-            telemetry::record_transaction(outcome(&result, dry_run), begun.elapsed());
+            let result = inner.run(&intent, mode);
+            telemetry::record_transaction(outcome(&result, mode.dry_run), begun.elapsed());
             result
         });
         work.await.unwrap_or(Err(Refused::Failed))
@@ -259,7 +300,7 @@ impl Ingest {
 }
 
 impl Inner {
-    fn run(&self, intent: &Intent, dry_run: bool) -> Result<Applied, Refused> {
+    fn run(&self, intent: &Intent, mode: Mode) -> Result<Applied, Refused> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
         let now = clock::timestamp((self.clock)());
         let base = held.world.revision();
@@ -271,8 +312,8 @@ impl Inner {
             self.folder.get().map(PathBuf::as_path),
         )?;
         if plan.is_empty() {
-            let warnings = relevant(held.world.warnings(), &held.world, &plan);
-            return Ok(plan.applied(base, warnings));
+            let warnings = Warnings::of(&held.world, &held.world, &plan);
+            return Ok(plan.applied(base, warnings.relevant));
         }
         let documents = plan.upon(&held.documents);
         let world = World::build(documents.values().cloned(), base + 1, Some(&held.world));
@@ -280,13 +321,16 @@ impl Inner {
         if !problems.is_empty() {
             return Err(Refused::Invalid(intent.locate(problems)));
         }
-        let warnings = relevant(world.warnings(), &held.world, &plan);
-        if dry_run {
-            return Ok(plan.applied(base, warnings));
+        let warnings = Warnings::of(&world, &held.world, &plan);
+        if mode.strict && !warnings.new.is_empty() {
+            return Err(Refused::Warned(warnings.new));
+        }
+        if mode.dry_run {
+            return Ok(plan.applied(base, warnings.relevant));
         }
         let revision = self.store(base, &plan)?;
         self.publish(documents, world);
-        Ok(plan.applied(revision, warnings))
+        Ok(plan.applied(revision, warnings.relevant))
     }
 
     fn store(&self, base: u64, plan: &Plan) -> Result<u64, StoreError> {
@@ -323,16 +367,27 @@ impl Inner {
     }
 }
 
-/// The warnings that the author of this transaction can do something about: those about its own documents, which begin
-/// with their keys, and those that it brings about elsewhere.
-fn relevant(warnings: Vec<String>, before: &World, plan: &Plan) -> Vec<String> {
-    let known: HashSet<String> = before.warnings().into_iter().collect();
-    let own: HashSet<String> = plan.keys().map(Key::to_string).collect();
-    let about_own = |warning: &str| warning.split_once(": ").is_some_and(|(key, _)| own.contains(key));
-    warnings
-        .into_iter()
-        .filter(|warning| !known.contains(warning) || about_own(warning))
-        .collect()
+struct Warnings {
+    /// Those that the transaction brings about.
+    new: Vec<String>,
+    /// Those that its author can do something about: the new ones, and those about its own documents, which begin with
+    /// their keys.
+    relevant: Vec<String>,
+}
+
+impl Warnings {
+    fn of(after: &World, before: &World, plan: &Plan) -> Self {
+        let known: HashSet<String> = before.warnings().into_iter().collect();
+        let own: HashSet<String> = plan.keys().map(Key::to_string).collect();
+        let about_own = |warning: &str| warning.split_once(": ").is_some_and(|(key, _)| own.contains(key));
+        let mut relevant = after.warnings();
+        relevant.retain(|warning| !known.contains(warning) || about_own(warning));
+        let new = relevant.iter().filter(|warning| !known.contains(*warning));
+        Self {
+            new: new.cloned().collect(),
+            relevant,
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -345,7 +400,7 @@ fn outcome(result: &Result<Applied, Refused>, dry_run: bool) -> Outcome {
         Ok(_) if dry_run => Outcome::DryRun,
         Ok(applied) if changes(applied) => Outcome::Applied,
         Ok(_) => Outcome::Unchanged,
-        Err(Refused::Invalid(_)) => Outcome::Refused,
+        Err(Refused::Invalid(_) | Refused::Warned(_)) => Outcome::Refused,
         Err(Refused::Conflict { .. }) => Outcome::Conflict,
         Err(Refused::Store(_) | Refused::Stopped | Refused::Failed) => Outcome::Failed,
     }

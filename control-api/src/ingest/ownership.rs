@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::Refused;
-use crate::config::{Document, Key};
+use crate::config::{Document, Key, Origin};
 
 /// Its value is the file's path inside the folder, so that the folder may move.
 const ANNOTATION: &str = "tsunagi.dev/config-file";
@@ -67,6 +67,7 @@ pub(super) fn permit<'a>(
             return Err(Refused::Conflict {
                 key: key.clone(),
                 reason,
+                origin: Origin::default(),
             });
         }
     }

@@ -195,6 +195,78 @@ async fn warnings_are_about_this_transaction_and_not_about_others() {
     );
 }
 
+#[tokio::test]
+async fn a_strict_transaction_that_brings_a_warning_about_changes_nothing() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    let strict = Mode {
+        strict: true,
+        ..Mode::default()
+    };
+    let workload = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w}\nspec: {address: 10.0.0.1, \
+                    labels: {app: user-service}}\n";
+    let both = format!("{SERVICE}{workload}");
+    let refused = ingest.apply(parse(SERVICE), strict).await.expect_err("refused");
+    assert!(matches!(refused, Refused::Warned(_)), "{refused}");
+    let expected = "Service/default/user-service: spec.selector: selects no WorkloadEntry";
+    assert!(refused.to_string().starts_with(expected), "{refused}");
+    assert!(ingest.held().documents.is_empty());
+    let dry = Mode {
+        dry_run: true,
+        ..strict
+    };
+    assert!(ingest.apply(parse(SERVICE), dry).await.is_err());
+    // Together they mean something.
+    let applied = ingest.apply(parse(&both), strict).await.expect("applied");
+    assert_eq!(applied.warnings, [] as [String; 0]);
+    // What was warned of before is no reason to refuse.
+    let idle = named("idle").replace("app: user-service", "app: idle");
+    ingest.apply(parse(&idle), false).await.expect("applied");
+    let again = ingest.apply(parse(&idle), strict).await.expect("unchanged");
+    assert_eq!(again.warnings.len(), 1, "{:?}", again.warnings);
+    let changed = idle.replace("port: 80", "port: 81");
+    assert!(ingest.apply(parse(&changed), strict).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_delete_warns_of_what_it_leaves_behind() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    let rule = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: front}\nspec:\n  hosts: [front]\n  \
+                http: [{route: [{destination: {host: user-service}}]}]\n";
+    ingest
+        .apply(parse(&format!("{SERVICE}{rule}")), false)
+        .await
+        .expect("applied");
+    let service = parse(SERVICE).remove(0).key;
+    let deleted = ingest.delete(vec![service], false).await.expect("deleted");
+    let [warning] = deleted.warnings.as_slice() else {
+        unreachable!("{:?}", deleted.warnings)
+    };
+    let expected =
+        "VirtualService/default/front: spec.http[0].route[0].destination: no service has the host user-service";
+    assert!(warning.starts_with(expected), "{warning}");
+}
+
+#[tokio::test]
+async fn a_document_that_another_cluster_exported_is_created() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    let exported = SERVICE.replace(
+        "metadata:\n",
+        "metadata:\n  resourceVersion: \"48151623\"\n  uid: theirs\n",
+    );
+    let created = ingest.apply(parse(&exported), false).await.expect("created");
+    assert_eq!(operations(&created), [Operation::Created]);
+    let document = created.changes[0].document.clone().expect("there");
+    assert_eq!(document.object["metadata"]["resourceVersion"], "1");
+    assert_ne!(document.object["metadata"]["uid"], "theirs");
+    // By now it is stale.
+    let refused = ingest.apply(parse(&exported), false).await.expect_err("refused");
+    let expected = "test.yaml:1: Service/default/user-service: the object has been modified";
+    assert!(refused.to_string().starts_with(expected), "{refused}");
+}
+
 #[test]
 fn a_problem_of_the_would_be_world_is_where_this_transaction_says_it() {
     let problem = |name: &str| Problem {

@@ -143,6 +143,7 @@ fn plan_document(
         return Err(Refused::Conflict {
             key: key.clone(),
             reason,
+            origin: new.origin.clone(),
         });
     }
     let uid = new_uid();
@@ -205,13 +206,14 @@ fn refuse_repeated(new: &[Document]) -> Result<(), Refused> {
 fn plan_remove(removals: &[Removal], documents: &Documents) -> Result<Plan, Refused> {
     let mut seen = HashSet::new();
     let mut changes = Vec::with_capacity(removals.len());
-    for Removal { key, expected } in removals {
+    for Removal { key, expected, origin } in removals {
         let stored = documents.get(key).filter(|_| seen.insert(key));
         let conflict = stored.and_then(|stored| metadata::conflict(expected, Some(&stored.object)));
         if let Some(reason) = conflict {
             return Err(Refused::Conflict {
                 key: key.clone(),
                 reason,
+                origin: origin.clone(),
             });
         }
         changes.push(Change {

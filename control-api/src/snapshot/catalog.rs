@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::shards::Shards;
-use crate::config::{Document, ServiceEndpoints, Spec};
+use crate::config::{Document, Key, ServiceEndpoints, Spec};
 
 /// Documents by a name, in no particular order.
 type Documents = Shards<Arc<Vec<Arc<Document>>>>;
@@ -32,6 +32,8 @@ pub(super) struct Catalog {
 pub(super) struct Touched {
     pub hosts: BTreeSet<String>,
     pub endpoints: BTreeSet<String>,
+    /// WorkloadEntries that may be selected now, or not any more.
+    pub workloads: BTreeSet<Key>,
 }
 
 fn put(documents: &mut Documents, name: &str, document: &Arc<Document>) {
@@ -152,6 +154,12 @@ impl Catalog {
                     self.touch_host(&fqdn, touched);
                     touched.endpoints.insert(fqdn);
                 }
+                if let Some(selector) = selector(document) {
+                    let selected = self.selected(&document.key.namespace, selector);
+                    touched
+                        .workloads
+                        .extend(selected.iter().map(|workload| workload.key.clone()));
+                }
             }
             Spec::DestinationRule(rule) => self.touch_host(&rule.host, touched),
             Spec::VirtualService(rule) => {
@@ -159,6 +167,7 @@ impl Catalog {
                 touched.endpoints.extend(rule.hosts.iter().cloned());
             }
             Spec::WorkloadEntry(entry) => {
+                touched.workloads.insert(document.key.clone());
                 for label in &entry.labels {
                     let Some(services) = self.selectors.get(&labelled(&document.key.namespace, label)) else {
                         continue;
@@ -224,6 +233,15 @@ impl Catalog {
             .collect();
         found.sort_by(|one, other| one.key.cmp(&other.key));
         found
+    }
+
+    /// Is it an endpoint of any service?
+    pub(super) fn is_selected(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let selecting = |label| self.selectors.get(&labelled(namespace, label));
+        labels
+            .iter()
+            .filter_map(selecting)
+            .any(|services| services.iter().any(|service| selects(service, labels)))
     }
 }
 

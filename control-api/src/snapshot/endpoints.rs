@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tsunagi_proto::wire::mesh::{self, resource::Kind};
+use tsunagi_proto::wire::mesh::{self, resource};
 use tsunagi_proto::{model, names};
 
 use super::catalog::{Catalog, selector};
 use super::encoded::encode;
 use super::{Encoded, EncodedChange, clusters, judge, service};
-use crate::config::{Document, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry};
+use crate::config::{Document, Key, Kind, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry};
 
 /// What is told of one host's endpoints.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(super) fn build(
     for service in &services {
         found.add_service(catalog, service);
     }
+    found.warn_of_idle_selectors();
     let set: Vec<mesh::Endpoint> = found.endpoints.into_values().collect();
     if let Some(previous) = previous.filter(|previous| previous.set == set && previous.warnings == found.warnings) {
         return Some(Arc::clone(previous));
@@ -48,7 +49,7 @@ pub(super) fn build(
         checksum,
         ..mesh::Endpoints::default()
     };
-    let mut encoded = Encoded::whole(names::endpoints(fqdn), Kind::Endpoints(whole.clone()));
+    let mut encoded = Encoded::whole(names::endpoints(fqdn), resource::Kind::Endpoints(whole.clone()));
     encoded.change = previous.and_then(|previous| change(previous, &set, &encoded, &whole));
     Some(Arc::new(EndpointsEntry {
         encoded: Arc::new(encoded),
@@ -57,6 +58,20 @@ pub(super) fn build(
         checksum,
         warnings: found.warnings,
     }))
+}
+
+/// What is to say of a WorkloadEntry that is no service's endpoint.
+pub(super) fn idle(catalog: &Catalog, document: &Document) -> Option<String> {
+    let Spec::WorkloadEntry(entry) = &document.spec else {
+        return None;
+    };
+    let namespace = &document.key.namespace;
+    (!catalog.is_selected(namespace, &entry.labels)).then(|| {
+        format!(
+            "{}: spec.labels: no Service and no ServiceEntry of namespace {namespace} selects this: it gets no requests",
+            document.key
+        )
+    })
 }
 
 /// `None` where the whole set is not longer.
@@ -87,7 +102,7 @@ fn change(
             .collect(),
         checksum: whole.checksum,
     };
-    let bytes = encode(Kind::Endpoints(message));
+    let bytes = encode(resource::Kind::Endpoints(message));
     (bytes.len() < encoded.bytes.len()).then(|| EncodedChange {
         base_version: previous.encoded.version.clone(),
         bytes,
@@ -99,24 +114,22 @@ struct Found {
     endpoints: BTreeMap<String, mesh::Endpoint>,
     /// How often an id was asked for.
     uses: HashMap<String, u32>,
+    /// Of documents that select nothing.
+    idle: Vec<Key>,
     warnings: Vec<String>,
 }
 
 impl Found {
     fn add_service(&mut self, catalog: &Catalog, service: &Document) {
         if let Some(selector) = selector(service) {
-            let mut selected = 0;
-            for document in catalog.selected(&service.key.namespace, selector) {
+            let selected = catalog.selected(&service.key.namespace, selector);
+            if selected.is_empty() {
+                self.idle.push(service.key.clone());
+            }
+            for document in selected {
                 if let Spec::WorkloadEntry(entry) = &document.spec {
-                    selected += 1;
                     self.add(service, &document, entry);
                 }
-            }
-            if selected == 0 {
-                self.warnings.push(format!(
-                    "{}: no WorkloadEntry of its namespace has the labels that it selects: requests get 503 UH",
-                    service.key
-                ));
             }
         }
         if let Spec::ServiceEntry(service_entry) = &service.spec
@@ -125,6 +138,24 @@ impl Found {
             for entry in entries {
                 self.add(service, service, entry);
             }
+        }
+    }
+
+    fn warn_of_idle_selectors(&mut self) {
+        let consequence = if self.endpoints.is_empty() {
+            "requests get 503 UH"
+        } else {
+            "it adds no endpoint"
+        };
+        for key in &self.idle {
+            let field = match key.kind {
+                Kind::Service => "spec.selector",
+                _ => "spec.workloadSelector",
+            };
+            self.warnings.push(format!(
+                "{key}: {field}: selects no WorkloadEntry of namespace {}: {consequence}",
+                key.namespace
+            ));
         }
     }
 

@@ -136,6 +136,15 @@ fn rule_warnings(rules: &[Arc<Document>], has_service: bool, fqdn: &str) -> Vec<
             warnings.push(format!("{}: {reason}", first.key));
         }
     }
+    for (index, http) in rule.http.iter().enumerate() {
+        for number in routes::forgotten(http) {
+            let reason = "is not given: beside others such a destination gets no requests";
+            warnings.push(format!(
+                "{}: spec.http[{index}].route[{number}].weight: {reason}",
+                first.key
+            ));
+        }
+    }
     warnings
 }
 

@@ -30,6 +30,16 @@ pub(super) fn reachable(rule: &HttpRule) -> Vec<(usize, &WeightedDestination)> {
         .collect()
 }
 
+/// Those of several destinations whose weight nobody wrote, by their index: a 0 that is written is meant.
+pub(super) fn forgotten(rule: &HttpRule) -> Vec<usize> {
+    let several = rule.route.len() > 1;
+    let route = rule.route.iter().enumerate();
+    route
+        .filter(|(_, to)| several && !to.weight_is_given)
+        .map(|(number, _)| number)
+        .collect()
+}
+
 /// Does a rule match every request, as Istio judges it?
 pub(super) fn catches_all(rule: &HttpRule) -> bool {
     let any = |item: &HttpMatch| {

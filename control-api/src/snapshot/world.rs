@@ -22,6 +22,8 @@ pub struct World {
     catalog: Catalog,
     hosts: Shards<Arc<HostEntry>>,
     endpoints: Shards<Arc<EndpointsEntry>>,
+    /// What is to say of WorkloadEntries that no service selects, by key.
+    idle: Shards<Arc<str>>,
     changed: Arc<[String]>,
 }
 
@@ -45,6 +47,7 @@ impl World {
         let workloads_count = previous.is_some_and(|previous| !previous.documents.is_empty());
         for document in difference.removed.iter().chain(&difference.added) {
             if document.key.kind == Kind::WorkloadEntry && !workloads_count {
+                touched.workloads.insert(document.key.clone());
                 continue;
             }
             world.catalog.touch(document, &mut touched);
@@ -84,6 +87,14 @@ impl World {
                 None => self.endpoints.remove(fqdn),
             }
         }
+        for key in &touched.workloads {
+            let index = self.documents.binary_search_by(|document| document.key.cmp(key));
+            let document = index.ok().and_then(|index| self.documents.get(index));
+            match document.and_then(|document| endpoints::idle(&self.catalog, document)) {
+                Some(warning) => self.idle.insert(&key.to_string(), warning.into()),
+                None => self.idle.remove(&key.to_string()),
+            }
+        }
         self.changed = changed.into();
     }
 
@@ -115,6 +126,7 @@ impl World {
         let mut warnings: Vec<String> = of_hosts
             .chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.warnings))
             .cloned()
+            .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
             .collect();
         warnings.sort();
         warnings.dedup();

@@ -154,6 +154,21 @@ impl Status {
         })
     }
 
+    /// The revisions that a proxy missed which comes now and lacks something: any up to `revision`, as far as anybody knows,
+    /// while those of an earlier run return; later none that anybody waits for.
+    pub fn missed(&self, revision: u64) -> Option<Span> {
+        let span = Span {
+            after: 0,
+            upto: revision,
+        };
+        (Instant::now() < self.complete_at).then_some(span)
+    }
+
+    /// How many proxies are connected.
+    pub fn count(&self) -> usize {
+        self.lock().proxies.len()
+    }
+
     /// A session began. Two live ones with one identity are two proxies whose operator gave them one name: both are shown
     /// and waited for.
     pub fn connect(self: &Arc<Self>, identity: Identity, progress: Progress) -> Reporter {
@@ -296,6 +311,9 @@ struct Waiting {
 }
 
 struct Interest {
+    /// The newest connection of all when the revision was found to concern this one: that of a proxy which returns is
+    /// newer, that of a namesake is not.
+    newest: u64,
     state: State,
     reason: String,
 }
@@ -307,7 +325,9 @@ impl Waiting {
         for (key, connection) in &connected.proxies {
             all_seen &= connection.progress.seen >= self.revision;
             if connection.is_concerned(self.revision) && !self.has_returned(key, connected) {
-                self.proxies.entry(key.clone()).or_insert_with(Interest::new);
+                self.proxies
+                    .entry(key.clone())
+                    .or_insert_with(|| Interest::new(connected.last_id));
             }
         }
         for ((identity, id), interest) in &mut self.proxies {
@@ -315,7 +335,8 @@ impl Waiting {
                 .proxies
                 .get(&(identity.clone(), *id))
                 .map(|same| (false, same));
-            let later = || connected.of(identity).next_back().filter(|(other, _)| other > id);
+            let newest = interest.newest;
+            let later = || connected.of(identity).next_back().filter(|(other, _)| *other > newest);
             interest.judge(self.revision, same.or_else(|| later().map(|(_, later)| (true, later))));
         }
         all_seen
@@ -328,7 +349,8 @@ impl Waiting {
     /// Is this the new connection of a proxy that left while it was waited for? Then it is waited for already.
     fn has_returned(&self, (identity, id): &(Identity, u64), connected: &Connected) -> bool {
         let earlier = self.proxies.range((identity.clone(), 0)..(identity.clone(), *id));
-        earlier.into_iter().any(|(key, _)| !connected.proxies.contains_key(key))
+        let mut left = earlier.filter(|(key, _)| !connected.proxies.contains_key(key));
+        left.any(|(_, interest)| *id > interest.newest)
     }
 
     /// The time is over, and of these nobody can say yet whether the change concerns them.
@@ -336,8 +358,8 @@ impl Waiting {
         for (key, connection) in &connected.proxies {
             if connection.progress.seen < self.revision {
                 self.proxies.entry(key.clone()).or_insert_with(|| Interest {
-                    state: State::Unanswered,
                     reason: "connected, but the change has not been sent to it yet".to_owned(),
+                    ..Interest::new(connected.last_id)
                 });
             }
         }
@@ -355,8 +377,9 @@ impl Waiting {
 }
 
 impl Interest {
-    fn new() -> Self {
+    fn new(newest: u64) -> Self {
         Self {
+            newest,
             state: State::Unanswered,
             reason: String::new(),
         }

@@ -174,6 +174,53 @@ async fn shortly_after_a_restart_proxies_have_time_to_return() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_of_two_proxies_of_one_identity_does_not_answer_for_the_other() {
+    let status = Status::new();
+    let (one, two) = (
+        status.connect(identity("one"), at(1, 1)),
+        status.connect(identity("one"), at(1, 1)),
+    );
+    one.report(at(2, 1), Some(Span { after: 1, upto: 2 }));
+    let waiting = tokio::spawn({
+        let status = Arc::clone(&status);
+        async move { status.wait(2, LIMIT).await }
+    });
+    tokio::task::yield_now().await;
+    drop(one);
+    tokio::task::yield_now().await;
+    two.report(at(2, 2), Some(Span { after: 1, upto: 2 }));
+    let both = [("one", State::Unanswered), ("one", State::Acknowledged)];
+    assert_eq!(states(&waiting.await.unwrap()), both);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_returns_after_the_change_and_lacks_something_counts() {
+    let status = Status::after_restart();
+    let started = Instant::now();
+    let waiting = tokio::spawn({
+        let status = Arc::clone(&status);
+        async move { status.wait(2, LIMIT * 2).await }
+    });
+    tokio::time::sleep(RETURN_TIME / 2).await;
+    let late = status.connect(identity("late"), at(2, 0));
+    late.report(at(2, 0), status.missed(2));
+    late.report(at(2, 2), None);
+    let settled = status.connect(identity("settled"), at(2, 0));
+    settled.report(at(2, 2), None);
+    assert_eq!(states(&waiting.await.unwrap()), [("late", State::Acknowledged)]);
+    assert_eq!(started.elapsed(), RETURN_TIME);
+    assert_eq!((status.missed(2), status.count()), (None, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_limit_is_over_before_the_proxies_have_returned() {
+    let status = Status::after_restart();
+    let started = Instant::now();
+    assert!(status.wait(2, RETURN_TIME / 5).await.is_empty());
+    assert_eq!(started.elapsed(), RETURN_TIME / 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_that_the_change_was_not_sent_to_in_time_is_named() {
     let status = Status::new();
     let _behind = status.connect(identity("one"), at(1, 1));

@@ -55,28 +55,25 @@ pub fn merge(new: &Value, old: Option<&Value>, stamp: Stamp<'_>) -> Write {
     ))
 }
 
-/// Why `new` must not be written over `old`: it was made from another version, or for another object of that name.
+/// Why `new` must not be written over `old`: it was made from another version, or for another object of that name. What
+/// is not there conflicts with nothing: a document that another cluster exported says the version that it has there.
 pub fn conflict(new: &Value, old: Option<&Value>) -> Option<String> {
-    let expected = |name| field(new, name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let actual = |name| old.and_then(|old| field(old, name)).and_then(Value::as_str);
-    if let Some(version) = expected("resourceVersion")
-        && actual("resourceVersion") != Some(version)
-    {
-        return Some(match actual("resourceVersion") {
-            Some(stored) => format!(
-                "the object has been modified: resourceVersion is {stored}, not {version}; apply your changes to the latest version and try again"
-            ),
-            None => format!(
-                "resourceVersion {version} is given but no such object exists; leave it out to create the object"
-            ),
-        });
-    }
-    match (expected("uid"), actual("uid")) {
-        (Some(wanted), Some(stored)) if wanted != stored => Some(format!(
-            "the object was deleted and made anew: its uid is {stored}, not {wanted}"
-        )),
-        _ => None,
-    }
+    let differs = |name| {
+        let expected = field(new, name)?.as_str().filter(|text| !text.is_empty())?;
+        let stored = field(old?, name)?.as_str()?;
+        (expected != stored).then_some((expected, stored))
+    };
+    let modified = differs("resourceVersion").map(|(expected, stored)| {
+        format!(
+            "the object has been modified: resourceVersion is {stored}, not {expected}; apply your changes to the latest version and try again"
+        )
+    });
+    modified.or_else(|| {
+        let (expected, stored) = differs("uid")?;
+        Some(format!(
+            "the object was deleted and made anew: its uid is {stored}, not {expected}"
+        ))
+    })
 }
 
 /// The revision that last changed a stored object; 0 when it does not say.
@@ -171,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn what_another_cluster_exported_is_made_anew() {
+        let mut exported = rule(1);
+        exported["metadata"]["resourceVersion"] = "48151623".into();
+        exported["metadata"]["uid"] = "theirs".into();
+        exported["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z".into();
+        assert_eq!(conflict(&exported, None), None);
+        assert_eq!(merge(&exported, None, stamp(7)), merge(&rule(1), None, stamp(7)));
+    }
+
+    #[test]
     fn the_same_again_is_unchanged_even_as_get_showed_it_or_in_another_api_version() {
         let old = stored(merge(&rule(1), None, stamp(7)));
         assert_eq!(merge(&rule(1), Some(&old), stamp(8)), Write::Unchanged);
@@ -217,7 +224,7 @@ mod tests {
         new["metadata"]["resourceVersion"] = "6".into();
         let reason = conflict(&new, Some(&old)).unwrap_or_default();
         assert!(reason.contains("resourceVersion is 7, not 6"), "{reason}");
-        assert!(conflict(&new, None).is_some());
+        assert_eq!(conflict(&new, None), None);
         new["metadata"]["resourceVersion"] = "7".into();
         new["metadata"]["uid"] = "someone else".into();
         assert!(conflict(&new, Some(&old)).is_some());

@@ -60,6 +60,13 @@ impl Entries {
         self.owed.first().cloned()
     }
 
+    /// As one entry says it of itself.
+    pub(super) fn is_behind(&self) -> bool {
+        self.owed
+            .iter()
+            .any(|name| self.get(name).is_some_and(Entry::is_behind))
+    }
+
     /// Replaces one that is there.
     pub(super) fn insert(&mut self, name: &str, entry: Entry) {
         self.remove(name);

@@ -154,6 +154,12 @@ impl Entry {
         self.refused.as_ref().map(|_| self.span)
     }
 
+    /// Before anything is told: does the proxy come with something else than there is? That it asks for something that
+    /// does not exist is nothing new.
+    pub(super) fn is_behind(&self) -> bool {
+        self.owes() && (self.exists() || matches!(self.told, Told::Version(_)))
+    }
+
     fn is_refused(&self, version: &str) -> bool {
         self.refused.as_ref().is_some_and(|refusal| refusal.version == version)
     }

@@ -129,7 +129,9 @@ async fn serve<W: Resources>(
         namespace = session.identity().namespace,
         "a proxy connected"
     );
-    let reporter = status.connect(session.identity().clone(), session.progress());
+    let progress = session.progress();
+    let missed = status.missed(progress.seen).filter(|_| session.is_behind());
+    let reporter = status.connect(session.identity().clone(), progress);
     let _connected = Connected::new(&meters.streams);
     let mut stream = Stream {
         session,
@@ -140,7 +142,7 @@ async fn serve<W: Resources>(
     };
     let mut debounce = Debounce::default();
     let mut pace = Pace::default();
-    stream.step(None)?;
+    stream.step(missed)?;
     loop {
         tokio::select! {
             request = next_request(requests, pace.due()) => match request? {

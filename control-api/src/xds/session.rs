@@ -121,6 +121,11 @@ impl<W: Resources> Session<W> {
         &self.identity
     }
 
+    /// Before the first response: does the proxy come with something else than there is?
+    pub fn is_behind(&self) -> bool {
+        self.hosts.is_behind() || self.endpoints.is_behind()
+    }
+
     /// Is it the answer to the response in flight, and not to an earlier one?
     pub fn is_answered_by(&self, request: &DeltaDiscoveryRequest) -> bool {
         let flight = self.in_flight.as_ref();

@@ -98,6 +98,7 @@ async fn it_refuses_with_the_lines_that_name_the_problems() {
         "{}",
         refused.message()
     );
+    client.apply(apply(SERVICE)).await.expect("applied");
     let stale = SERVICE.replace("metadata:\n", "metadata:\n  resourceVersion: \"9\"\n");
     assert_eq!(
         client.apply(apply(&stale)).await.expect_err("stale").code(),

@@ -1,5 +1,5 @@
 //! `tsunagi demo`: a control plane, a sidecar and four endpoints of one service as real processes on free loopback ports,
-//! the user's own rules applied to them, and six acts that show and check what they do. Called by the command line.
+//! the user's own rules applied to them, five acts that show and check what they do, and a sixth for whoever stays. Called by the command line.
 //!
 //! This file decides the order and the end: whatever ends the demo (the last act, a signal, an error, a child that died),
 //! every process is ended and the folder removed before the command returns. `processes` says what holds after `kill -9`.
@@ -40,6 +40,10 @@ const DEATH_NEWS_LIMIT: Duration = Duration::from_millis(300);
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
     /// See it work on this machine: control plane, sidecar and a service with two versions, then yours to try
+    ///
+    /// It needs the sidecar's program, tsunagi-proxy, beside this one (as `cargo build` and the release archives put it) or
+    /// in PATH, and nothing else: every port is a free one of 127.0.0.1, every file is in a temporary folder, and both are
+    /// given back at the end.
     Demo(Options),
     /// One endpoint of the demo's service
     #[command(hide = true)]
@@ -99,7 +103,7 @@ async fn perform(
     screen: &mut Screen,
     mut watched: Watched<'_>,
 ) -> Result<(), CliError> {
-    let unkept = match watched.until_ended(story(proxy, processes, screen)).await? {
+    let unkept = match watched.until_ended(story(proxy, options, processes, screen)).await? {
         Some(unkept) => unkept,
         None => {
             screen.line("\nstopped before the last act")?;
@@ -121,7 +125,12 @@ async fn perform(
 }
 
 /// All acts; what did not turn out as told.
-async fn story(proxy: PathBuf, processes: &mut Processes, screen: &mut Screen) -> Result<Vec<String>, CliError> {
+async fn story(
+    proxy: PathBuf,
+    options: &Options,
+    processes: &mut Processes,
+    screen: &mut Screen,
+) -> Result<Vec<String>, CliError> {
     let started = Instant::now();
     let mut checks = Checks::default();
     screen.line("tsunagi demo: a mesh on this machine, made of real processes")?;
@@ -139,8 +148,10 @@ async fn story(proxy: PathBuf, processes: &mut Processes, screen: &mut Screen) -
     acts::ejection::play(&mesh, screen, &mut checks).await?;
     screen.act(5, "A limit overflows: who is over it is told so at once")?;
     acts::overflow::play(&mesh, screen, &mut checks).await?;
-    screen.act(6, "Yours to try")?;
-    acts::try_it::play(&mesh, screen)?;
+    if !options.exit {
+        screen.act(6, "Yours to try")?;
+        acts::try_it::play(&mesh, screen)?;
+    }
     screen.line(&checks.summary(started.elapsed()))?;
     Ok(checks.unkept)
 }

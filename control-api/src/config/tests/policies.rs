@@ -123,6 +123,24 @@ fn a_destination_rule_is_refused_where_it_is_wrong() {
             "not supported yet",
         ),
         (
+            "  trafficPolicy:\n    loadBalancer:\n      simple: RING_HASH\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.simple",
+            "known but not supported yet: RING_HASH",
+        ),
+        (
+            "  trafficPolicy:\n    loadBalancer:\n      simple: MAGLEV\n",
+            9,
+            "spec.trafficPolicy.loadBalancer.simple",
+            "known but not supported yet: MAGLEV",
+        ),
+        (
+            "  trafficPolicy:\n    connectionPool: {maxConnections: 5}\n",
+            8,
+            "spec.trafficPolicy.connectionPool.maxConnections",
+            "unknown field here, it belongs under `tcp`",
+        ),
+        (
             "  trafficPolicy:\n    loadBalancer:\n      consistentHash: {}\n",
             9,
             "spec.trafficPolicy.loadBalancer.consistentHash",

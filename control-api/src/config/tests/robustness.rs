@@ -385,3 +385,42 @@ fn a_service_entry_that_would_make_too_much_of_every_host_is_refused() {
     );
     assert_refused(&entry(400, 400, 0), 5, "spec.hosts", "400 hosts times 400 ports");
 }
+
+#[test]
+fn a_field_that_is_one_level_too_high_is_told_where_it_belongs() {
+    let rule = |part: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: n}}, spec: {{hosts: [n], http: [{{{part}}}]}}}}"
+        )
+    };
+    let route = "route: [{destination: {host: n}}]";
+    for (text, field, place) in [
+        (
+            rule(&format!("match: [{{prefix: /}}], {route}")),
+            "spec.http[0].match[0].prefix",
+            "`uri`",
+        ),
+        (
+            rule("route: [{host: n, destination: {host: n}}]"),
+            "spec.http[0].route[0].host",
+            "`destination`",
+        ),
+        (
+            rule(&format!("attempts: 2, {route}")),
+            "spec.http[0].attempts",
+            "`retries`",
+        ),
+        (
+            rule(&format!("headers: {{set: {{a: b}}}}, {route}")),
+            "spec.http[0].headers.set",
+            "`request` or `response`",
+        ),
+    ] {
+        assert_refused(
+            &text,
+            1,
+            field,
+            &format!("unknown field here, it belongs under {place}"),
+        );
+    }
+}

@@ -426,7 +426,7 @@ fn timeouts_and_retries_are_istios() {
         (Some(Duration::from_millis(10)), Some(false))
     );
     for (field, at, reason) in [
-        ("timeout: 1", "timeout", "has no unit"),
+        ("timeout: 1", "timeout", "1 has no unit"),
         ("timeout: 5 s", "timeout", "not a duration"),
         ("timeout: -1s", "timeout", "negative"),
         ("timeout: 10us", "timeout", "at least 1ms"),

@@ -131,11 +131,38 @@ impl Folder {
         }
     }
 
+    /// An empty folder is a volume that is not mounted rather than the wish to delete everything, as long as it was
+    /// never seen with anything in it.
+    fn mistake(&self, content: &Content, held: &Held) -> Option<String> {
+        if !self.ingest.folder_is_new() || !content.files.is_empty() || !content.problems.is_empty() {
+            return None;
+        }
+        let owned = held.documents.values();
+        let owned = owned.filter(|document| ownership::owner(&document.object).is_some());
+        let consequence = match owned.count() {
+            0 => "waiting for the first".to_owned(),
+            count => format!(
+                "the resources that came from it ({count}) stay (is a volume not mounted? a file with nothing but a comment \
+                 says that they are meant to go)"
+            ),
+        };
+        Some(format!(
+            "{}: holds no *.yaml, *.yml or *.json file: {consequence}",
+            self.path.display()
+        ))
+    }
+
     async fn apply(&self, content: Content) -> Result<Applied, Unfit> {
-        let revision = self.ingest.held().world.revision();
+        let held = self.ingest.held();
+        let revision = held.world.revision();
+        let standing = Standing::Refused { revision };
+        if let Some(mistake) = self.mistake(&content, &held) {
+            let lines = vec![mistake];
+            return Err(Unfit { lines, standing });
+        }
         let refused = |problems: &[Problem]| Unfit {
             lines: lines(problems),
-            standing: Standing::Refused { revision },
+            standing,
         };
         let failed = |reason: String| Unfit {
             lines: vec![format!("{}: {reason}", self.path.display())],

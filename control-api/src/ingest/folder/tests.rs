@@ -247,9 +247,64 @@ async fn without_the_folder_its_documents_are_anyones_and_whose_they_become_they
     let plane = plane.restart();
     plane.apply(&service("a", 2)).await.expect("applied");
     plane.remove("a.yaml");
-    plane.remove("b.yaml");
+    plane.write("b.yaml", "# Nothing any more.\n");
     plane.follow().await;
     assert_eq!(plane.services(), services([("a", 2)]));
+}
+
+#[tokio::test]
+async fn an_empty_folder_at_start_is_a_mistake_that_is_told_once_and_deletes_nothing() {
+    let plane = Plane::new(&[("a.yaml", service("a", 1)), ("b.yaml", service("b", 1))]);
+    plane.follow().await;
+    for name in ["a.yaml", "b.yaml"] {
+        plane.remove(name);
+    }
+    let plane = plane.restart();
+    let mut folder = plane.follow().await;
+    let said = told(&folder);
+    assert!(said.contains("the resources that came from it (2) stay"), "{said}");
+    for _ in 0..3 {
+        folder.follow().await;
+    }
+    assert_eq!((plane.services().len(), told(&folder)), (2, said));
+    assert!(plane.ingest.awaits_folder().is_none(), "there is what was there before");
+    plane.write("a.yaml", &service("a", 2));
+    for _ in 0..2 {
+        folder.follow().await;
+    }
+    assert_eq!(plane.services(), services([("a", 2)]));
+    // Emptied while it is watched, that is the wish.
+    plane.remove("a.yaml");
+    for _ in 0..2 {
+        folder.follow().await;
+    }
+    assert_eq!((plane.services(), told(&folder)), (services([]), String::new()));
+}
+
+#[tokio::test]
+async fn an_empty_store_waits_for_the_first_good_content() {
+    for first in [None, Some("kind: [")] {
+        let plane = Plane::new(&[]);
+        first.iter().for_each(|text| plane.write("a.yaml", text));
+        assert!(plane.ingest.awaits_folder().is_none(), "there is no folder yet");
+        let mut folder = plane.follow().await;
+        assert_eq!(plane.ingest.awaits_folder(), Some(plane.folder.path()));
+        plane.write("a.yaml", &service("a", 1));
+        for _ in 0..2 {
+            folder.follow().await;
+        }
+        assert!(plane.ingest.awaits_folder().is_none());
+        assert_eq!(plane.services(), services([("a", 1)]));
+        plane.remove("a.yaml");
+        for _ in 0..2 {
+            folder.follow().await;
+        }
+        assert!(plane.ingest.awaits_folder().is_none(), "it was in force once");
+    }
+    let plane = Plane::new(&[]);
+    let _folder = plane.follow().await;
+    plane.apply(&service("other", 9)).await.expect("applied");
+    assert!(plane.ingest.awaits_folder().is_none());
 }
 
 #[tokio::test]

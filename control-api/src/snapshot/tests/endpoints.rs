@@ -233,7 +233,7 @@ fn a_service_that_selects_nothing_is_warned_of_until_it_does() {
     let warnings = world(&alone).warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0].starts_with("Service/default/user-service: no WorkloadEntry"),
+        warnings[0].starts_with("Service/default/user-service: spec.selector: selects no WorkloadEntry"),
         "{warnings:?}"
     );
     let together = world(&format!("{alone}{}", workload("w", "address: 10.0.0.1")));

@@ -16,6 +16,7 @@ use tsunagi_proto::wire::google::rpc;
 
 use super::*;
 use crate::snapshot::Encoded;
+use crate::status::{Identity, Progress};
 
 const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
@@ -81,6 +82,10 @@ fn refusal(nonce: &str, message: String) -> DeltaDiscoveryRequest {
 
 /// A client that says all this at once, then half-closes its side; returns how the stream ended.
 async fn outcome(requests: &[DeltaDiscoveryRequest]) -> tonic::Code {
+    outcome_at(&Status::new(), requests).await
+}
+
+async fn outcome_at(status: &Arc<Status>, requests: &[DeltaDiscoveryRequest]) -> tonic::Code {
     let mut body = BytesMut::new();
     for request in requests {
         body.put_u8(0);
@@ -88,7 +93,7 @@ async fn outcome(requests: &[DeltaDiscoveryRequest]) -> tonic::Code {
         request.encode(&mut body).unwrap();
     }
     let (_sender, world) = watch::channel(Arc::new(Anything));
-    let mut service = service(world, Status::new());
+    let mut service = service(world, Arc::clone(status));
     let call = http::Request::post(METHOD).header("content-type", "application/grpc");
     let response = service.call(call.body(Full::new(body.freeze())).unwrap()).await;
     let answer = response.unwrap().into_body().collect().await.unwrap();
@@ -150,17 +155,45 @@ impl io::Write for Log {
     }
 }
 
+impl Log {
+    /// Of this thread, from now on.
+    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_proxy_of_one_name_is_warned_of() {
+    let log = Log::default();
+    let _logging = log.listen();
+    let status = Status::new();
+    let identity = |node_id: &str| Identity {
+        namespace: "default".to_owned(),
+        node_id: node_id.to_owned(),
+    };
+    let _connected = status.connect(identity("a"), Progress::default());
+    let advice = "give each sidecar a --node-id of its own";
+    outcome_at(&status, &[first("b", &[])]).await;
+    assert!(!log.text().contains(advice), "{}", log.text());
+    outcome_at(&status, &[first("a", &[])]).await;
+    assert_eq!(log.text().matches(advice).count(), 1, "{}", log.text());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_logged_once_and_short() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _logging = log.listen();
     let text = "bad regex ".repeat(100_000);
     let stale = refusal("77", text.clone());
     let requests = [first("a", &["host/a"]), stale, refusal("1", text)];
     assert_eq!(outcome(&requests).await, tonic::Code::Ok);
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     let lines: Vec<&str> = logged.lines().filter(|line| line.contains("bad regex")).collect();
     assert_eq!(lines.len(), 1, "{}", logged.len());
     assert!(lines[0].len() < 1_500, "{}", lines[0].len());

@@ -465,3 +465,20 @@ fn who_does_not_say_who_it_is_or_wants_another_type_is_turned_away() {
         Some(Misuse::OtherType(other.type_url))
     );
 }
+
+#[test]
+fn a_proxy_is_behind_when_it_comes_with_something_else_than_there_is() {
+    let is_behind = |subscribe: &[&str], held: &[(&str, &str)]| {
+        let session = Session::new(Arc::new(Fake::first()), &first_request(subscribe, held)).unwrap();
+        session.is_behind()
+    };
+    let all = [("host/c", "c1"), ("endpoints/c", "ec1")];
+    assert!(!is_behind(&["host/c"], &all));
+    assert!(!is_behind(&["host/c", "host/nobody"], &all));
+    assert!(!is_behind(&["workload/default/pod-1"], &[]));
+    assert!(is_behind(&["host/c"], &[("host/c", "c0"), ("endpoints/c", "ec1")]));
+    assert!(is_behind(&["host/c"], &[("host/c", "c1"), ("endpoints/c", "ec0")]));
+    assert!(is_behind(&["host/nobody"], &[("host/nobody", "n1")]));
+    // It has asked for something that was made meanwhile.
+    assert!(is_behind(&["host/c"], &[]));
+}

@@ -1,0 +1,115 @@
+//! What is valid but will not do what its author meant: warned of as long as it is so, and no longer.
+
+use super::*;
+
+const IDLE_SERVICE: &str =
+    "Service/default/user-service: spec.selector: selects no WorkloadEntry of namespace default: requests get 503 UH";
+
+fn service() -> Vec<Arc<Document>> {
+    documents(
+        "{apiVersion: v1, kind: Service, metadata: {name: user-service}, spec: {selector: {app: u}, ports: [{port: 80}]}}",
+    )
+}
+
+fn workload(name: &str, labels: &str) -> Vec<Arc<Document>> {
+    documents(&format!(
+        "{{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {{name: {name}}}, spec: {{address: 10.0.0.1, labels: {{{labels}}}}}}}"
+    ))
+}
+
+fn entry(endpoints: &str) -> Vec<Arc<Document>> {
+    documents(&format!(
+        "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: more}}, spec: {{hosts: [{USER}], resolution: STATIC, ports: [{{number: 80, name: http}}], {endpoints}}}}}"
+    ))
+}
+
+fn idle_workload(name: &str) -> String {
+    format!(
+        "WorkloadEntry/default/{name}: spec.labels: no Service and no ServiceEntry of namespace default selects this: it gets no requests"
+    )
+}
+
+/// The warnings after each step, each world made from the one before; at once gives the same.
+fn warnings_after(steps: &[&[Vec<Arc<Document>>]]) -> Vec<Vec<String>> {
+    let mut world = World::default();
+    let mut told = Vec::new();
+    for (revision, documents) in (1..).zip(steps) {
+        let next = World::build(documents.iter().flatten().cloned(), revision, Some(&world));
+        let at_once = World::build(documents.iter().flatten().cloned(), revision, None);
+        assert_eq!(next.warnings(), at_once.warnings());
+        told.push(next.warnings());
+        world = next;
+    }
+    told
+}
+
+#[test]
+fn a_selector_and_a_workload_that_do_not_find_each_other_are_warned_of_until_they_do() {
+    let (alone, together) = (workload("w", "app: u"), workload("w", "app: u, version: v1"));
+    let other = workload("other", "app: v");
+    let told = warnings_after(&[
+        &[service()],
+        &[service(), alone.clone()],
+        &[service(), together.clone(), other.clone()],
+        &[together, other],
+        &[workload("w", "")],
+        &[],
+    ]);
+    let expected: [&[String]; 6] = [
+        &[IDLE_SERVICE.to_owned()],
+        &[],
+        &[idle_workload("other")],
+        &[idle_workload("other"), idle_workload("w")],
+        &[idle_workload("w")],
+        &[],
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_selector_that_selects_nothing_beside_other_endpoints_only_adds_none() {
+    let told = warnings_after(&[
+        &[service(), entry("endpoints: [{address: 10.0.0.2}]")],
+        &[entry("workloadSelector: {labels: {app: u}}")],
+        &[entry("workloadSelector: {labels: {app: u}}"), workload("w", "app: u")],
+    ]);
+    let beside = |warning: &String| warning == &IDLE_SERVICE.replace("requests get 503 UH", "it adds no endpoint");
+    assert!(told[0].iter().any(beside), "{told:?}");
+    assert_eq!(
+        told[1],
+        [
+            "ServiceEntry/default/more: spec.workloadSelector: selects no WorkloadEntry of namespace default: requests get 503 UH"
+        ]
+    );
+    assert_eq!(told[2], [] as [String; 0]);
+}
+
+#[test]
+fn a_weight_that_nobody_wrote_is_warned_of_and_a_zero_that_is_meant_is_not() {
+    let rule = |weight: &str| {
+        let text = format!(
+            "{SERVICE}{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: user-service}}, spec: {{hosts: [user-service], http: [{{route: [{{destination: {{host: user-service}}, weight: 9}}, {{destination: {{host: user-service}}{weight}}}]}}]}}}}"
+        );
+        vec![documents(&text)]
+    };
+    let (forgotten, meant) = (rule(""), rule(", weight: 0"));
+    let told = warnings_after(&[&forgotten, &meant]);
+    assert!(
+        told[0].contains(
+            &"VirtualService/default/user-service: spec.http[0].route[1].weight: is not given: beside others such a destination gets no requests".to_owned()
+        ),
+        "{told:?}"
+    );
+    assert_eq!(told[1], [idle_workload("other")]);
+    let alone = world(&RULES.replace(", weight: 100}", "}")).warnings();
+    assert!(!alone.iter().any(|warning| warning.contains("weight")), "{alone:?}");
+}
+
+#[test]
+fn a_rule_whose_service_is_deleted_is_warned_of() {
+    let text = "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: front}, spec: {hosts: [front.example.com], http: [{route: [{destination: {host: user-service}}]}]}}";
+    let told = warnings_after(&[&[documents(SERVICE), documents(text)], &[documents(text)]]);
+    let expected = "VirtualService/default/front: spec.http[0].route[0].destination: no service has the host user-service.default.svc.cluster.local: such requests get 503 NC";
+    assert!(!told[0].iter().any(|warning| warning == expected), "{told:?}");
+    assert!(told[1].iter().any(|warning| warning == expected), "{told:?}");
+}
