@@ -93,8 +93,7 @@ async fn answer(
 ) -> Result<Reached, Cause> {
     let upgrade = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
-    let authority_text = head::authority(&parts).map_err(Cause::BadRequest)?.text.to_owned();
-    let authority = head::parse_authority(&authority_text).map_err(Cause::BadRequest)?;
+    let authority = head::authority(&parts).map_err(Cause::BadRequest)?;
     let host = find_destination_host(proxy, downstream, &authority).await?;
     host.touch();
     exchange.series = Arc::clone(&host.unrouted);

@@ -33,11 +33,6 @@ impl Limit {
         self.current.load(Ordering::Relaxed)
     }
 
-    /// More are out than the maximum allows, because it was lowered.
-    pub fn is_exceeded(&self) -> bool {
-        self.current() > self.maximum()
-    }
-
     /// `None` at the maximum.
     pub fn acquire(self: &Arc<Self>) -> Option<Permit> {
         self.acquire_below(self.maximum())
@@ -96,7 +91,7 @@ mod tests {
         let limit = Limit::new(2);
         let (first, second) = (limit.acquire(), limit.acquire());
         limit.set_maximum(1);
-        assert!(limit.is_exceeded());
+        assert!(limit.current() > limit.maximum());
         drop(first);
         assert!(limit.acquire().is_none());
         drop(second);
