@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
+use crate::model::HttpMatch;
 use crate::wire::mesh::{self, string_match::Kind};
 
 fn text(kind: Kind) -> Option<mesh::StringMatch> {

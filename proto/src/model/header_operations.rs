@@ -17,16 +17,41 @@ impl HeaderOperations {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    pub fn apply(&self, fields: &mut impl EditFields) {
         for name in &self.remove {
-            headers.remove(name);
+            fields.remove(name);
         }
         for (name, value) in &self.set {
-            headers.insert(name, value.clone());
+            fields.set(name, value);
         }
         for (name, value) in &self.add {
-            headers.append(name, value.clone());
+            fields.append(name, value);
         }
+    }
+}
+
+/// Header fields that a rule can change, however they are stored.
+pub trait EditFields {
+    /// In place of whatever is there.
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue);
+
+    fn append(&mut self, name: &HeaderName, value: &HeaderValue);
+
+    /// Every value of it.
+    fn remove(&mut self, name: &HeaderName);
+}
+
+impl EditFields for HeaderMap {
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.insert(name, value.clone());
+    }
+
+    fn append(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append(name, value.clone());
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.remove(name);
     }
 }
 

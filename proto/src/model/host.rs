@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Cluster, HeaderOperations, HttpMatch, Invalid, RetryPolicy, duration, header_operations};
+use super::{Cluster, HeaderOperations, HttpMatch, Invalid, RetryPolicy, RuleIndex, duration, header_operations};
 use crate::names::DEFAULT_CLUSTER_DOMAIN;
 use crate::wire::mesh;
 
@@ -51,6 +51,8 @@ pub struct RouteTable {
     pub namespace: String,
     pub name: String,
     pub rules: Vec<HttpRule>,
+    /// Of `rules`, where they are many; so they stay as they are.
+    pub(crate) index: Option<RuleIndex>,
 }
 
 #[derive(Clone, Debug)]
@@ -196,6 +198,7 @@ impl TryFrom<mesh::RouteTable> for RouteTable {
         Ok(Self {
             namespace: wire.namespace,
             name: wire.name,
+            index: RuleIndex::new(&rules),
             rules,
         })
     }

@@ -7,13 +7,16 @@ mod header_operations;
 mod host;
 mod matching;
 mod retry;
+mod rule_index;
+mod sorted_texts;
 
 pub use cluster::{Cluster, ClusterKey, ConnectionPool, LoadBalancer, OutlierDetection, UNLIMITED};
 pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
-pub use header_operations::HeaderOperations;
+pub use header_operations::{EditFields, HeaderOperations};
 pub use host::{Host, HttpRule, Port, Protocol, RouteTable, WeightedDestination, Workload};
 pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
 pub use retry::{RetryOn, RetryPolicy};
+pub(crate) use rule_index::{Bucket, Node, Place, RuleIndex};
 
 use std::time::Duration;
 
