@@ -1,5 +1,6 @@
 //! What the benchmarks share: simulated proxies that speak the real protocol, a load of a fixed rate, and percentiles.
 
+pub mod compare_output;
 mod fleet;
 mod load;
 mod writer;

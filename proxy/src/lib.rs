@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod app;
 pub mod bootstrap;
+pub mod codec;
 pub mod drain;
 pub mod error;
 pub mod http;

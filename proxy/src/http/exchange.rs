@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderName, HeaderValue, Method, Request, Version, header};
-use hyper::body::Incoming;
+use http::{HeaderName, Method, Version, header};
 
-use super::request_path::{Downstream, Proxy};
+use super::downstream::DownstreamConnection;
+use super::request_path::Proxy;
+use crate::codec::RequestHead;
 use crate::telemetry::access_log::Entry;
 use crate::telemetry::{Direction, Flags, RequestSeries};
 use crate::upstream::Endpoint;
 
 #[derive(Debug)]
-pub struct Exchange {
-    proxy: Arc<Proxy>,
+pub struct Exchange<'p> {
+    proxy: &'p Proxy,
     direction: Direction,
     method: Method,
     started: Instant,
@@ -31,11 +32,11 @@ pub struct Exchange {
 #[derive(Debug)]
 struct Log {
     start_time: SystemTime,
-    path: http::Uri,
+    path: String,
     protocol: Version,
-    authority: Option<HeaderValue>,
-    request_id: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
+    authority: Vec<u8>,
+    request_id: Vec<u8>,
+    user_agent: Vec<u8>,
     remote: Option<SocketAddr>,
     details: &'static str,
     route: String,
@@ -45,15 +46,17 @@ struct Log {
     received_bytes: u64,
 }
 
-impl Exchange {
-    pub fn begin(proxy: &Arc<Proxy>, downstream: &Downstream, request: &Request<Incoming>) -> Self {
-        let header = |name: &HeaderName| request.headers().get(name).cloned();
+impl<'p> Exchange<'p> {
+    pub fn begin(proxy: &'p Proxy, downstream: &DownstreamConnection, head: &RequestHead) -> Self {
+        let header = |name: &HeaderName| head.headers.get(name).unwrap_or_default().to_vec();
         let log = proxy.access_log.enabled().then(|| {
             Box::new(Log {
                 start_time: SystemTime::now(),
-                path: request.uri().clone(),
-                protocol: request.version(),
-                authority: header(&header::HOST),
+                path: head.path_and_query().to_owned(),
+                protocol: head.version,
+                authority: head
+                    .authority()
+                    .map_or_else(|| header(&header::HOST), |authority| authority.as_bytes().to_vec()),
                 request_id: header(&HeaderName::from_static("x-request-id")),
                 user_agent: header(&header::USER_AGENT),
                 remote: downstream.remote,
@@ -66,9 +69,9 @@ impl Exchange {
             })
         });
         Self {
-            proxy: Arc::clone(proxy),
+            proxy,
             direction: downstream.direction,
-            method: request.method().clone(),
+            method: head.method.clone(),
             started: Instant::now(),
             series: Arc::clone(&proxy.unrouted),
             status: 0,
@@ -82,8 +85,8 @@ impl Exchange {
         &self.method
     }
 
-    pub fn proxy(&self) -> &Arc<Proxy> {
-        &self.proxy
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy
     }
 
     pub fn routed(&mut self, series: &Arc<RequestSeries>, route: &str, cluster: &str) {
@@ -121,13 +124,11 @@ impl Exchange {
         let elapsed = self.started.elapsed();
         self.series.record(&self.method, self.status, self.flags, elapsed);
         let Some(log) = &self.log else { return };
-        let text = |value: &Option<HeaderValue>| value.clone().unwrap_or_else(|| HeaderValue::from_static(""));
-        let (authority, request_id, agent) = (text(&log.authority), text(&log.request_id), text(&log.user_agent));
         self.proxy.access_log.log(&Entry {
             start_time: log.start_time,
             direction: self.direction,
             method: self.method.as_str(),
-            path: log.path.path_and_query().map_or("", |path| path.as_str()),
+            path: &log.path,
             protocol: log.protocol,
             response_code: self.status,
             response_flags: self.flags,
@@ -138,22 +139,16 @@ impl Exchange {
             upstream_host: log.upstream,
             upstream_cluster: &log.cluster,
             route_name: &log.route,
-            authority: if authority.is_empty() {
-                log.path
-                    .authority()
-                    .map_or(&b""[..], |authority| authority.as_str().as_bytes())
-            } else {
-                authority.as_bytes()
-            },
-            request_id: request_id.as_bytes(),
-            user_agent: agent.as_bytes(),
+            authority: &log.authority,
+            request_id: &log.request_id,
+            user_agent: &log.user_agent,
             downstream_remote_address: log.remote,
             attempt_count: log.attempts,
         });
     }
 }
 
-impl Drop for Exchange {
+impl Drop for Exchange<'_> {
     /// Nobody waited for the end: the client went away.
     fn drop(&mut self) {
         if !self.recorded {

@@ -1,19 +1,22 @@
 //! One attempt: an endpoint, a connection to it, the request out, the response's head in.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use http::{Request, Response, request};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use tsunagi_proto::model::Protocol;
 
-use super::head;
+use super::downstream::{Downstream, unless_gone};
 use super::local_reply::Cause;
+use super::request_body::{Attempted, RequestBody};
 use super::retry::Retries;
+use crate::codec::{BodyLength, Broken, RequestHead, Transfer};
 use crate::limits::Permit;
 use crate::net::ConnectError;
 use crate::snapshot::Cluster;
-use crate::upstream::{AcquireError, ActiveRequest, Endpoint, Lease, Outcome, RequestBody, acquire, choose};
+use crate::upstream::{
+    AcquireError, ActiveRequest, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
+};
 
 /// Why an attempt gave no response.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub enum Failure {
     TryTimeout,
     Timeout,
     BrokenRequestBody,
+    ClientGone,
 }
 
 impl Failure {
@@ -48,6 +52,7 @@ impl Failure {
             Self::Protocol => Cause::UpstreamProtocol,
             Self::TryTimeout | Self::Timeout => Cause::Timeout,
             Self::BrokenRequestBody => Cause::BrokenRequestBody,
+            Self::ClientGone => Cause::ClientGone,
         }
     }
 
@@ -56,24 +61,23 @@ impl Failure {
             Self::Connect(error) => (!error.is_local()).then_some(Outcome::ConnectFailure),
             Self::ResetBeforeRequest | Self::Refused | Self::Reset { .. } | Self::Protocol => Some(Outcome::Reset),
             Self::TryTimeout | Self::Timeout => Some(Outcome::Timeout),
-            Self::NoEndpoint | Self::Overflow(_) | Self::Stale | Self::BrokenRequestBody => None,
+            Self::NoEndpoint | Self::Overflow(_) | Self::Stale | Self::BrokenRequestBody | Self::ClientGone => None,
         }
     }
 }
 
 /// A response's head, and what is held until its body has ended.
 pub struct Answer {
-    pub response: Response<Incoming>,
     pub lease: Lease,
     pub permit: Permit,
+    /// The request's body, which may still be on its way.
+    pub upload: Transfer,
 }
 
 /// What outlives an attempt that is cut off by a timeout.
 #[derive(Default)]
 pub struct Progress {
     pub active: Option<ActiveRequest>,
-    /// The head, should the request be sent again.
-    pub spare: Option<request::Parts>,
     sent: bool,
 }
 
@@ -98,59 +102,77 @@ impl Progress {
 }
 
 /// Does the endpoint get HTTP/2? Where nothing is declared, what the client speaks.
-pub fn speaks_http2(cluster: &Cluster, parts: &request::Parts) -> bool {
+pub fn speaks_http2(cluster: &Cluster, head: &RequestHead) -> bool {
     match cluster.told.protocol {
         Protocol::Http2 => true,
-        Protocol::Detect => parts.version == http::Version::HTTP_2,
+        Protocol::Detect => head.version == http::Version::HTTP_2,
         _ => false,
     }
 }
 
 /// Runs one attempt. Dropping the future cancels it: the queue is left, the connection closed or the stream reset.
-pub async fn attempt(
+pub async fn attempt<D: Downstream>(
     cluster: &Cluster,
-    request: Request<RequestBody>,
+    head: &RequestHead,
+    body: &mut RequestBody,
+    client: &mut D,
     retries: &Retries<'_>,
     progress: &mut Progress,
     worker: usize,
 ) -> Result<Answer, Failure> {
-    let (mut parts, body) = request.into_parts();
-    let http2 = speaks_http2(cluster, &parts);
-    if retries.may_be_cut_off() {
-        progress.spare = Some(copy(&parts));
-    }
-    let (mut lease, permit) = match connection(cluster, http2, retries, progress, worker).await {
-        Ok(connection) => connection,
-        Err(failure) => {
-            progress.spare = Some(parts);
-            return Err(failure);
-        }
-    };
-    if progress.spare.is_none() && retries.may_repeat_sent(lease.is_reused(), http2) {
-        progress.spare = Some(copy(&parts));
-    }
-    if http2 {
-        head::write_for_http2(&mut parts)
-    } else {
-        head::write_for_http1(&mut parts)
-    }
+    let http2 = speaks_http2(cluster, head);
+    let (mut lease, permit) = connection(cluster, http2, client, retries, progress, worker).await?;
     progress.sent = true;
-    let watched = body.watch();
-    match lease.send(Request::from_parts(parts, body)).await {
-        Ok(response) => Ok(Answer {
-            response,
-            lease,
-            permit,
-        }),
-        Err(error) => Err(failure(error, &watched, lease.is_reused(), progress)),
+    let reused = lease.is_reused();
+    let mut upload = Transfer::default();
+    lease
+        .send_head(head, upstream_length(body.length))
+        .map_err(|error| failure(error, reused))?;
+    exchange_heads(&mut lease, &mut upload, body, client)
+        .await?
+        .map_err(|error| failure(error, reused))?;
+    Ok(Answer { lease, permit, upload })
+}
+
+/// A request's body never ends with its connection.
+fn upstream_length(length: BodyLength) -> BodyLength {
+    match length {
+        BodyLength::UntilClose => BodyLength::Chunked,
+        known => known,
     }
+}
+
+/// Sends the request, as much as is there of it, until the response's head has come.
+async fn exchange_heads<D: Downstream>(
+    lease: &mut Lease,
+    upload: &mut Transfer,
+    body: &mut RequestBody,
+    client: &mut D,
+) -> Result<Result<(), UpstreamError>, Failure> {
+    let mut refused = false;
+    poll_fn(|cx| {
+        if !upload.is_flushed() && !refused {
+            match upload.poll_flushed(&mut Attempted { body, client }, lease, cx) {
+                Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(Err(Failure::BrokenRequestBody)),
+                // The endpoint reads no further; it may have answered before it closed.
+                Poll::Ready(Err(Broken::Sink(_))) => refused = true,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        match lease.poll_response_head(cx) {
+            Poll::Ready(result) => Poll::Ready(Ok(result)),
+            Poll::Pending => client.poll_gone(cx).map(|()| Err(Failure::ClientGone)),
+        }
+    })
+    .await
 }
 
 /// An endpoint, a connection to it, and a place among the requests in flight. Requests that share a connection take their
 /// place before they wait for it; those that have one each take it with the connection.
-async fn connection(
+async fn connection<D: Downstream>(
     cluster: &Cluster,
     http2: bool,
+    client: &mut D,
     retries: &Retries<'_>,
     progress: &mut Progress,
     worker: usize,
@@ -166,22 +188,11 @@ async fn connection(
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
     let early = if http2 { Some(request_permit(cluster)?) } else { None };
-    let lease = acquire(
-        &cluster.learned,
-        &endpoint,
-        &cluster.told,
-        &cluster.members,
-        http2,
-        worker,
-    )
-    .await
-    .map_err(|error| match error {
-        AcquireError::Connect(error) => Failure::Connect(error),
-        AcquireError::PendingOverflow => {
-            cluster.learned.series.overflow_pending_requests.increment(1);
-            Failure::Overflow("pending_requests")
-        }
-    })?;
+    let lease = match acquire_ready(&endpoint, &cluster.told, http2, worker) {
+        Some(lease) => lease,
+        // Boxed: what is rare should not make every request's state larger.
+        None => Box::pin(wait_for_connection(cluster, &endpoint, http2, client, worker)).await?,
+    };
     if !Arc::ptr_eq(lease.endpoint(), &endpoint) {
         progress.active = Some(lease.endpoint().begin());
     }
@@ -198,15 +209,29 @@ async fn connection(
     Ok((lease, permit))
 }
 
-/// A copy to send again. The spelling of header names, which lives in the extensions, is not worth its cost here: should
-/// the request be repeated, it goes out in lower case.
-fn copy(parts: &request::Parts) -> request::Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method = parts.method.clone();
-    copy.uri = parts.uri.clone();
-    copy.version = parts.version;
-    copy.headers = parts.headers.clone();
-    copy
+async fn wait_for_connection<D: Downstream>(
+    cluster: &Cluster,
+    endpoint: &Arc<Endpoint>,
+    http2: bool,
+    client: &mut D,
+    worker: usize,
+) -> Result<Lease, Failure> {
+    let acquired = acquire(
+        &cluster.learned,
+        endpoint,
+        &cluster.told,
+        &cluster.members,
+        http2,
+        worker,
+    );
+    let acquired = unless_gone(client, acquired).await.ok_or(Failure::ClientGone)?;
+    acquired.map_err(|error| match error {
+        AcquireError::Connect(error) => Failure::Connect(error),
+        AcquireError::PendingOverflow => {
+            cluster.learned.series.overflow_pending_requests.increment(1);
+            Failure::Overflow("pending_requests")
+        }
+    })
 }
 
 fn request_permit(cluster: &Cluster) -> Result<Permit, Failure> {
@@ -216,32 +241,12 @@ fn request_permit(cluster: &Cluster) -> Result<Permit, Failure> {
     })
 }
 
-/// What hyper's error means for the request and for its endpoint.
-fn failure(
-    mut error: TrySendError<Request<RequestBody>>,
-    body: &RequestBody,
-    reused: bool,
-    progress: &mut Progress,
-) -> Failure {
-    if let Some(unsent) = error.take_message() {
-        progress.spare = Some(unsent.into_parts().0);
-        return if reused {
-            Failure::Stale
-        } else {
-            Failure::ResetBeforeRequest
-        };
-    }
-    if body.is_broken() {
-        return Failure::BrokenRequestBody;
-    }
-    let error = error.into_error();
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<h2::Error>());
-    match source {
-        Some(h2) if h2.reason() == Some(h2::Reason::REFUSED_STREAM) => Failure::Refused,
-        // A GOAWAY without an error: streams above the last one named were not processed.
-        Some(h2) if h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR) => Failure::Refused,
-        Some(h2) if h2.is_reset() && h2.is_remote() => Failure::Reset { remote: true },
-        _ if error.is_parse() || error.is_parse_too_large() => Failure::Protocol,
-        _ => Failure::Reset { remote: false },
+fn failure(error: UpstreamError, reused: bool) -> Failure {
+    match error {
+        UpstreamError::Unsent if reused => Failure::Stale,
+        UpstreamError::Unsent => Failure::ResetBeforeRequest,
+        UpstreamError::Refused => Failure::Refused,
+        UpstreamError::Reset { remote } => Failure::Reset { remote },
+        UpstreamError::Protocol => Failure::Protocol,
     }
 }

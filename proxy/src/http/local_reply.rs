@@ -3,24 +3,29 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::response_body::ResponseBody;
+use crate::codec::{Headers, ResponseHead};
 use crate::telemetry::Flags;
 
 /// Why the proxy answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     BadRequest(&'static str),
+    HeadTooLarge,
     NoRoute(Cow<'static, str>),
     ClusterNotFound(Cow<'static, str>),
     NoHealthyUpstream,
     Overflow(&'static str),
     ConnectFailure(String),
-    UpstreamReset { remote: bool },
+    UpstreamReset {
+        remote: bool,
+    },
     UpstreamProtocol,
     Timeout,
     BrokenRequestBody,
+    /// Nobody to answer.
+    ClientGone,
 }
 
 #[derive(Debug)]
@@ -43,6 +48,12 @@ impl Cause {
             Self::BadRequest(reason) => {
                 reply(StatusCode::BAD_REQUEST, Flags::DPE, "downstream_protocol_error", Cow::Borrowed(reason))
             }
+            Self::HeadTooLarge => reply(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Flags::DPE,
+                "downstream_protocol_error",
+                "the request's head is larger than 64 KiB or has more than 100 fields".into(),
+            ),
             Self::NoRoute(body) => reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", body),
             Self::ClusterNotFound(body) => reply(StatusCode::SERVICE_UNAVAILABLE, Flags::NC, "cluster_not_found", body),
             Self::NoHealthyUpstream => {
@@ -84,7 +95,7 @@ impl Cause {
             Self::Timeout => {
                 reply(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "response_timeout", "upstream request timeout".into())
             }
-            Self::BrokenRequestBody => reply(
+            Self::BrokenRequestBody | Self::ClientGone => reply(
                 StatusCode::BAD_REQUEST,
                 Flags::DC,
                 "downstream_remote_disconnect",
@@ -96,49 +107,41 @@ impl Cause {
 
 impl LocalReply {
     /// The response: plain text, or a trailers-only status for a gRPC request.
-    pub fn response(&self, grpc: bool) -> Response<ResponseBody> {
-        let mut response = if grpc { self.grpc() } else { self.plain() };
+    pub fn response(&self, grpc: bool) -> (ResponseHead, Bytes) {
+        let (mut head, body) = if grpc { self.grpc() } else { self.plain() };
         if self.flags.contains(Flags::UO) {
-            response.headers_mut().insert(
-                HeaderName::from_static("x-envoy-overloaded"),
-                HeaderValue::from_static("true"),
-            );
+            let name = HeaderName::from_static("x-envoy-overloaded");
+            head.headers.set(&name, &HeaderValue::from_static("true"));
         }
-        if self.status == StatusCode::BAD_REQUEST {
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        (head, body)
     }
 
-    fn plain(&self) -> Response<ResponseBody> {
+    fn plain(&self) -> (ResponseHead, Bytes) {
         let mut text = self.body.clone().into_owned();
         text.push('\n');
-        let mut response = Response::new(ResponseBody::local(Bytes::from(text)));
-        *response.status_mut() = self.status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        response
+        let mut head = ResponseHead::local(self.status);
+        head.headers
+            .set(&header::CONTENT_TYPE, &HeaderValue::from_static("text/plain"));
+        (head, Bytes::from(text))
     }
 
-    fn grpc(&self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::local(Bytes::new()));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(HeaderName::from_static("grpc-status"), grpc_status(self.status).into());
+    fn grpc(&self) -> (ResponseHead, Bytes) {
+        let mut head = ResponseHead::local(StatusCode::OK);
+        let headers = &mut head.headers;
+        headers.set(&header::CONTENT_TYPE, &HeaderValue::from_static("application/grpc"));
+        let status = HeaderValue::from(grpc_status(self.status));
+        headers.set(&HeaderName::from_static("grpc-status"), &status);
         if let Ok(message) = HeaderValue::from_str(&percent_encoded(&self.body)) {
-            headers.insert(HeaderName::from_static("grpc-message"), message);
+            headers.set(&HeaderName::from_static("grpc-message"), &message);
         }
-        response
+        (head, Bytes::new())
     }
 }
 
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+pub fn is_grpc(headers: &Headers) -> bool {
     headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        .get(&header::CONTENT_TYPE)
+        .is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 /// gRPC's mapping of HTTP statuses (`doc/http-grpc-status-mapping.md`).
@@ -171,18 +174,20 @@ mod tests {
     #[test]
     fn a_full_pool_says_so_in_its_flag_and_header() {
         let reply = Cause::Overflow("pending_requests").reply();
-        let response = reply.response(false);
-        assert_eq!((response.status().as_u16(), reply.flags), (503, Flags::UO));
-        assert_eq!(response.headers()["x-envoy-overloaded"], "true");
+        let (head, _) = reply.response(false);
+        assert_eq!((head.status.as_u16(), reply.flags), (503, Flags::UO));
+        let name = HeaderName::from_static("x-envoy-overloaded");
+        assert_eq!(head.headers.get(&name), Some(&b"true"[..]));
     }
 
     #[test]
     fn a_grpc_request_gets_a_grpc_status_and_no_text() {
-        let response = Cause::NoHealthyUpstream.reply().response(true);
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["grpc-status"], "14");
-        assert_eq!(response.headers()["grpc-message"], "no healthy upstream");
-        assert!(http_body::Body::is_end_stream(response.body()));
+        let (head, body) = Cause::NoHealthyUpstream.reply().response(true);
+        let get = |name| head.headers.get(&HeaderName::from_static(name));
+        assert_eq!(head.status, 200);
+        assert_eq!(get("grpc-status"), Some(&b"14"[..]));
+        assert_eq!(get("grpc-message"), Some(&b"no healthy upstream"[..]));
+        assert!(body.is_empty());
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Serving one request: `request_path` is the way, every other file one step of it.
 
 mod connection;
+mod downstream;
 mod exchange;
 mod forward;
 mod head;
+mod http1;
+mod http2;
 mod local_reply;
+mod request_body;
 mod request_path;
-mod response_body;
+mod response;
 mod retry;
 mod route;
 mod tunnel;
 
 pub use connection::serve_connection;
-pub use request_path::{Downstream, Proxy};
-pub use response_body::ResponseBody;
+pub use downstream::DownstreamConnection;
+pub use request_path::Proxy;

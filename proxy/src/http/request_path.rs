@@ -1,29 +1,32 @@
 //! The way of a request, top to bottom: admit, find its host, route, headers, then attempts (limits, endpoint,
-//! connection, forward, observe) until one answers; the response's body does the rest.
+//! connection, forward, observe) until one answers, then the response's body.
 //!
-//! Called for every request of every connection, on the worker that accepted it.
+//! Called for every request of every connection, on the worker that accepted it, in one task from the first byte to the
+//! last: nothing is handed to another.
 
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
-use hyper::body::Incoming;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::downstream::{Downstream, DownstreamConnection, unless_gone};
 use super::exchange::Exchange;
 use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
-use super::head::{self, Authority, remove_hop_by_hop};
+use super::head::{self, Authority};
 use super::local_reply::{Cause, is_grpc};
-use super::response_body::{Held, ResponseBody, Upstream};
+use super::request_body::RequestBody;
+use super::response::{Response, relay};
 use super::retry::Retries;
-use super::route::{Route, find_host, find_port, find_route};
-use super::tunnel;
+use super::route::{Route, find_host, find_known_host, find_port, find_route};
+use super::tunnel::{self, Tunnel};
+use crate::codec::{BodyLength, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::DrainWatch;
 use crate::snapshot::{Cluster, Demand, Host, Reader};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{Direction, RequestSeries, Telemetry};
-use crate::upstream::{Outcome, RequestBody};
+use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
+use crate::upstream::Outcome;
 
 /// What one worker serves with; shared by its connections.
 #[derive(Debug)]
@@ -42,68 +45,56 @@ pub struct Proxy {
     pub on_demand_timeout: Duration,
 }
 
-/// The connection that a request came on.
-#[derive(Debug, Clone, Copy)]
-pub struct Downstream {
-    pub direction: Direction,
-    pub remote: Option<SocketAddr>,
-    /// Inside a `CONNECT`: only the worker's own connection may open one.
-    pub tunnelled: bool,
+/// What became of a request.
+#[derive(Debug)]
+pub enum Served {
+    /// Answered, or broken off; the downstream knows which.
+    Done,
+    /// The `CONNECT` was answered: the connection's bytes are the tunnel's now.
+    Tunnel(Box<Tunnel>),
 }
 
-/// Serves one request; `ambiguous`: its head says two things about where its body ends. Dropping the future (the client
-/// went away) cancels what is in flight upstream.
-pub async fn serve(
+/// Serves one request; `length` of its body, or why that is not certain. Dropping the future cancels what is in flight
+/// upstream.
+pub async fn serve<D: Downstream>(
     proxy: &Arc<Proxy>,
-    downstream: &Downstream,
-    request: Request<Incoming>,
-    ambiguous: bool,
-) -> Response<ResponseBody> {
-    let mut exchange = Exchange::begin(proxy, downstream, &request);
-    if ambiguous {
-        let cause = Cause::BadRequest("the request has both Transfer-Encoding and Content-Length");
-        return reply(cause, false, exchange);
+    downstream: &DownstreamConnection,
+    head: &mut RequestHead,
+    length: Result<BodyLength, &'static str>,
+    client: &mut D,
+) -> Served {
+    let mut exchange = Exchange::begin(proxy, downstream, head);
+    let grpc = is_grpc(&head.headers);
+    match answer(proxy, downstream, head, length, client, &mut exchange).await {
+        Ok(None) => Served::Done,
+        Ok(Some(tunnel)) => Served::Tunnel(tunnel),
+        Err(cause) => {
+            reply(cause, grpc, client, exchange).await;
+            Served::Done
+        }
     }
-    let grpc = is_grpc(request.headers());
-    let version = request.version();
-    match answer(proxy, downstream, request, &mut exchange).await {
-        Ok(Reached::Upstream(reached)) => stream(*reached, version, exchange),
-        Ok(Reached::Tunnel) => reply_tunnel(exchange),
-        Err(cause) => reply(cause, grpc, exchange),
-    }
 }
 
-/// What a request came to.
-enum Reached {
-    Upstream(Box<UpstreamAnswer>),
-    Tunnel,
-}
-
-struct UpstreamAnswer {
-    response: Response<Incoming>,
-    held: Held,
-    deadline: Option<Instant>,
-}
-
-async fn answer(
+async fn answer<D: Downstream>(
     proxy: &Arc<Proxy>,
-    downstream: &Downstream,
-    mut request: Request<Incoming>,
-    exchange: &mut Exchange,
-) -> Result<Reached, Cause> {
-    let upgrade = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
-    let (mut parts, incoming) = request.into_parts();
-    let authority = head::authority(&parts).map_err(Cause::BadRequest)?;
-    let host = find_destination_host(proxy, downstream, &authority).await?;
+    downstream: &DownstreamConnection,
+    head: &mut RequestHead,
+    length: Result<BodyLength, &'static str>,
+    client: &mut D,
+    exchange: &mut Exchange<'_>,
+) -> Result<Option<Box<Tunnel>>, Cause> {
+    let length = length.map_err(Cause::BadRequest)?;
+    let authority = head::authority(head).map_err(Cause::BadRequest)?;
+    let host = find_destination_host(proxy, downstream, &authority, client).await?;
     host.touch();
     exchange.series = Arc::clone(&host.unrouted);
     let port = match downstream.direction {
         Direction::Outbound => find_port(&host, &authority)?,
         Direction::Inbound => host.ports.first().ok_or(Cause::NoHealthyUpstream)?,
     };
-    if let Some(upgrade) = upgrade {
-        tunnel::open(proxy, downstream, &host, port, upgrade).await?;
-        return Ok(Reached::Tunnel);
+    if head.method == Method::CONNECT {
+        let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
+        return open_tunnel(tunnel, client, exchange).await;
     }
     if !port.protocol.is_http() {
         return Err(Cause::NoRoute(
@@ -111,53 +102,57 @@ async fn answer(
         ));
     }
 
-    let route = find_route(&host, port, &parts, &authority, rand::random())
+    let route = find_route(&host, port, head, &authority, rand::random())
         .ok_or_else(|| Cause::NoRoute(format!("no rule for {} matches the request", host.told.fqdn).into()))?;
     let cluster = find_cluster(&route, exchange)?;
 
-    remove_hop_by_hop(&mut parts.headers);
-    // By reading the body we have said 100 ourselves.
-    parts.headers.remove(header::EXPECT);
+    head.headers.remove_hop_by_hop();
+    // By reading the body we say 100 ourselves.
+    head.headers.remove(&header::EXPECT);
     for operations in route.request_headers() {
-        operations.apply(&mut parts.headers);
+        operations.apply(&mut head.headers);
     }
 
     let deadline = route.timeout().map(|timeout| Instant::now() + timeout);
-    let keep = Retries::keeps_body(route.retries(), &parts.method, speaks_http2(cluster, &parts));
-    let body = RequestBody::streamed(incoming, keep);
-    let (mut response, held) = dispatch(proxy, cluster, &route, parts, body, deadline, exchange).await?;
+    let keep = Retries::keeps_body(route.retries(), &head.method, speaks_http2(cluster, head));
+    let body = RequestBody::new(length, keep);
+    let mut response = dispatch(proxy, cluster, &route, head, body, deadline, client, exchange).await?;
 
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let upstream = response.lease.response_mut();
+    if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked: an upgrade ends at this hop.
         return Err(Cause::UpstreamProtocol);
     }
-    if response.headers().contains_key(header::TRANSFER_ENCODING) {
-        // The encoding overrides it (RFC 9112, 6.3), and it would contradict what we send.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-    remove_hop_by_hop(response.headers_mut());
+    let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
+    let upstream = response.lease.response_mut();
+    upstream.headers.remove_hop_by_hop();
     for operations in route.response_headers() {
-        operations.apply(response.headers_mut());
+        operations.apply(&mut upstream.headers);
     }
-    Ok(Reached::Upstream(Box::new(UpstreamAnswer {
-        response,
-        held,
-        deadline,
-    })))
+    exchange.status = upstream.status.as_u16();
+    show_flags(exchange, upstream);
+    relay(response, length, client, exchange).await;
+    Ok(None)
 }
 
-async fn find_destination_host(
+async fn find_destination_host<D: Downstream>(
     proxy: &Proxy,
-    downstream: &Downstream,
+    downstream: &DownstreamConnection,
     authority: &Authority<'_>,
+    client: &mut D,
 ) -> Result<Arc<Host>, Cause> {
     match downstream.direction {
-        Direction::Outbound => find_host(proxy, authority).await,
+        Direction::Outbound => match find_known_host(proxy, authority) {
+            Some(host) => Ok(host),
+            None => unless_gone(client, Box::pin(find_host(proxy, authority)))
+                .await
+                .unwrap_or(Err(Cause::ClientGone)),
+        },
         Direction::Inbound => Ok(Arc::clone(&proxy.application)),
     }
 }
 
-fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange) -> Result<&'h Cluster, Cause> {
+fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange<'_>) -> Result<&'h Cluster, Cause> {
     let destination = route.destination;
     let name = destination.cluster.as_ref().map_or("", |cluster| &cluster.learned.name);
     exchange.routed(&destination.series, route.label(), name);
@@ -173,45 +168,61 @@ fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange) -> Result<&'h Cl
 }
 
 /// Attempts until one answers, or none is left.
-async fn dispatch(
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the request's whole state, and it is called once"
+)]
+async fn dispatch<D: Downstream>(
     proxy: &Proxy,
     cluster: &Cluster,
     route: &Route<'_>,
-    parts: request::Parts,
-    body: RequestBody,
+    head: &RequestHead,
+    mut body: RequestBody,
     deadline: Option<Instant>,
-    exchange: &mut Exchange,
-) -> Result<(Response<Incoming>, Held), Cause> {
-    let mut retries = Retries::new(route.retries(), &cluster.learned, &parts.method);
-    let original = body.watch();
-    let mut request = Request::from_parts(parts, body);
+    client: &mut D,
+    exchange: &mut Exchange<'_>,
+) -> Result<Response, Cause> {
+    let mut retries = Retries::new(route.retries(), &cluster.learned, &head.method);
     loop {
         let mut progress = Progress::default();
         let per_try = route.retries().per_try_timeout;
-        let tried = attempt(cluster, request, &retries, &mut progress, proxy.worker);
-        let outcome = within(tried, deadline, per_try).await;
+        let outcome = {
+            let worker = proxy.worker;
+            let tried = pin!(attempt(
+                cluster,
+                head,
+                &mut body,
+                client,
+                &retries,
+                &mut progress,
+                worker
+            ));
+            match time_limit(deadline, per_try) {
+                None => tried.await,
+                Some((limit, late)) => timeout_at(limit, tried).await.unwrap_or(Err(late)),
+            }
+        };
         if let Some(endpoint) = progress.endpoint() {
             exchange.attempted(endpoint);
         }
         let failure = match outcome {
             Ok(answer) => {
-                let status = answer.response.status().as_u16();
-                progress.observe(cluster, Outcome::Status(outlier_status(&answer.response)));
-                let endpoint = Arc::clone(answer.lease.endpoint());
-                let repeatable = progress.spare.is_some() && original.is_repeatable();
-                if !retries.after_response(status, answer.response.headers(), &endpoint, repeatable) {
+                let response = answer.lease.response();
+                let status = response.status.as_u16();
+                progress.observe(cluster, Outcome::Status(outlier_status(response)));
+                let repeatable = body.is_repeatable();
+                if !retries.after_response(status, &response.headers, answer.lease.endpoint(), repeatable) {
                     retries.record(status < 500);
                     retries.flag(&mut exchange.flags);
-                    return accept(answer, progress, original).ok_or(Cause::NoHealthyUpstream);
+                    return accept(answer, progress, body, deadline).ok_or(Cause::NoHealthyUpstream);
                 }
                 None
             }
             Err(failure) => {
                 progress.observe_failure(cluster, &failure);
-                let endpoint = progress.endpoint().cloned();
-                let repeatable = progress.spare.is_some() && original.is_repeatable();
-                if !retries.after_failure(&failure, endpoint.as_ref(), repeatable) {
-                    exchange.received(|| original.bytes());
+                let endpoint = progress.endpoint();
+                if !retries.after_failure(&failure, endpoint, body.is_repeatable()) {
+                    exchange.received(|| body.bytes);
                     retries.record(false);
                     retries.flag(&mut exchange.flags);
                     return Err(failure.cause());
@@ -219,28 +230,21 @@ async fn dispatch(
                 Some(failure)
             }
         };
-        let (Some(parts), Some(body)) = (progress.spare.take(), original.again()) else {
-            return Err(failure.map_or(Cause::UpstreamReset { remote: false }, Failure::cause));
-        };
-        request = Request::from_parts(parts, body);
+        body.rewind();
         drop(progress);
-        back_off(retries.backoff(failure.as_ref(), rand::random()), deadline).await?;
+        let wait = Box::pin(back_off(retries.backoff(failure.as_ref(), rand::random()), deadline));
+        unless_gone(client, wait).await.unwrap_or(Err(Cause::ClientGone))?;
     }
 }
 
-/// The attempt, cut off by its own time or by the request's.
-async fn within(
-    attempt: impl Future<Output = Result<Answer, Failure>>,
-    deadline: Option<Instant>,
-    per_try: Option<Duration>,
-) -> Result<Answer, Failure> {
-    let (limit, late) = match (deadline, per_try.map(|per_try| Instant::now() + per_try)) {
-        (None, None) => return attempt.await,
-        (Some(deadline), Some(one)) if one < deadline => (one, Failure::TryTimeout),
-        (Some(deadline), _) => (deadline, Failure::Timeout),
-        (None, Some(one)) => (one, Failure::TryTimeout),
-    };
-    timeout_at(limit, attempt).await.unwrap_or(Err(late))
+/// When an attempt is cut off, by its own time or by the request's, and what that means.
+fn time_limit(deadline: Option<Instant>, per_try: Option<Duration>) -> Option<(Instant, Failure)> {
+    match (deadline, per_try.map(|per_try| Instant::now() + per_try)) {
+        (None, None) => None,
+        (Some(deadline), Some(one)) if one < deadline => Some((one, Failure::TryTimeout)),
+        (Some(deadline), _) => Some((deadline, Failure::Timeout)),
+        (None, Some(one)) => Some((one, Failure::TryTimeout)),
+    }
 }
 
 async fn back_off(interval: Duration, deadline: Option<Instant>) -> Result<(), Cause> {
@@ -256,87 +260,84 @@ async fn back_off(interval: Duration, deadline: Option<Instant>) -> Result<(), C
 }
 
 /// gRPC errors without a body count as the HTTP status that they stand for.
-fn outlier_status(response: &Response<Incoming>) -> u16 {
-    match response.headers().get("grpc-status").map(HeaderValue::as_bytes) {
-        None | Some(b"0") => response.status().as_u16(),
+fn outlier_status(response: &ResponseHead) -> u16 {
+    match response.headers.get(&HeaderName::from_static("grpc-status")) {
+        None | Some(b"0") => response.status.as_u16(),
         Some(b"14") => 503,
         Some(b"4") => 504,
         Some(b"2" | b"13" | b"15") => 500,
-        Some(_) => response.status().as_u16(),
+        Some(_) => response.status.as_u16(),
     }
 }
 
-fn accept(answer: Answer, progress: Progress, request_body: RequestBody) -> Option<(Response<Incoming>, Held)> {
-    let Answer {
-        response,
-        lease,
-        permit,
-    } = answer;
-    let close = response.version() < Version::HTTP_11
-        || response.headers().get_all(header::CONNECTION).iter().any(|value| {
-            value
-                .to_str()
-                .is_ok_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case("close")))
-        });
-    let held = Held {
-        lease,
+fn accept(answer: Answer, progress: Progress, body: RequestBody, deadline: Option<Instant>) -> Option<Response> {
+    let keep_alive = answer.lease.response().keeps_alive();
+    Some(Response {
+        lease: answer.lease,
         active: progress.active?,
-        permit,
-        request_body,
-        keep_alive: !close,
-    };
-    Some((response, held))
-}
-
-/// The upstream's response, its body still to come.
-fn stream(reached: UpstreamAnswer, version: Version, mut exchange: Exchange) -> Response<ResponseBody> {
-    let UpstreamAnswer {
-        response,
-        held,
+        permit: answer.permit,
+        upload: answer.upload,
+        body,
+        upload_refused: false,
+        keep_alive,
         deadline,
-    } = reached;
-    let (mut parts, incoming) = response.into_parts();
-    parts.version = Version::HTTP_11;
-    exchange.status = parts.status.as_u16();
-    show_flags(&exchange, &mut parts.headers);
-    if version == Version::HTTP_2 {
-        head::detach(&mut parts.headers);
-    }
-    let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-    let body = Upstream {
-        incoming,
-        exchange,
-        deadline,
-        held: Some(held),
-        sent_bytes: 0,
-    };
-    Response::from_parts(parts, ResponseBody::upstream(body))
+    })
 }
 
 /// The proxy's own answer.
-fn reply(cause: Cause, grpc: bool, mut exchange: Exchange) -> Response<ResponseBody> {
+async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exchange: Exchange<'_>) {
+    if cause == Cause::ClientGone {
+        // The exchange says so itself.
+        client.abort();
+        return;
+    }
     let reply = cause.reply();
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
-    let mut response = reply.response(grpc);
-    exchange.status = response.status().as_u16();
-    show_flags(&exchange, response.headers_mut());
-    exchange.finish(http_body::Body::size_hint(response.body()).lower());
-    response
+    let (mut head, body) = reply.response(grpc);
+    exchange.status = head.status.as_u16();
+    show_flags(&exchange, &mut head);
+    client.abandon_body();
+    if reply.flags.contains(Flags::DPE) {
+        client.close_after();
+    }
+    let bodiless = *exchange.method() == Method::HEAD;
+    let mut body = Whole(if bodiless { bytes::Bytes::new() } else { body });
+    exchange.finish(body.0.len() as u64);
+    let length = BodyLength::Exact(body.0.len() as u64);
+    if client.respond(&mut head, length).is_err() {
+        return client.abort();
+    }
+    let mut transfer = Transfer::default();
+    if std::future::poll_fn(|cx| transfer.poll_flushed(&mut body, client, cx))
+        .await
+        .is_err()
+    {
+        client.abort();
+    }
 }
 
-fn reply_tunnel(mut exchange: Exchange) -> Response<ResponseBody> {
+async fn open_tunnel<D: Downstream>(
+    tunnel: Tunnel,
+    client: &mut D,
+    exchange: &mut Exchange<'_>,
+) -> Result<Option<Box<Tunnel>>, Cause> {
     exchange.status = 200;
     exchange.details("connect");
     exchange.finish(0);
-    Response::new(ResponseBody::local(bytes::Bytes::new()))
+    client.open_tunnel().map_err(|_| Cause::ClientGone)?;
+    std::future::poll_fn(|cx| client.poll_flush(cx))
+        .await
+        .map_err(|_| Cause::ClientGone)?;
+    Ok(Some(Box::new(tunnel)))
 }
 
-fn show_flags(exchange: &Exchange, headers: &mut HeaderMap) {
+fn show_flags(exchange: &Exchange<'_>, head: &mut ResponseHead) {
     if exchange.proxy().debug_headers
         && !exchange.flags.is_empty()
         && let Ok(flags) = HeaderValue::from_str(&exchange.flags.to_string())
     {
-        headers.insert(HeaderName::from_static("x-tsunagi-response-flags"), flags);
+        let name = HeaderName::from_static("x-tsunagi-response-flags");
+        head.headers.set(&name, &flags);
     }
 }

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderName, Method};
 use tsunagi_proto::model::RetryPolicy;
 
 use super::forward::Failure;
 use super::head::is_idempotent;
+use crate::codec::Headers;
 use crate::limits::Permit;
 use crate::telemetry::Flags;
 use crate::upstream::{Cluster, Endpoint};
@@ -49,21 +50,6 @@ impl<'a> Retries<'a> {
         }
     }
 
-    /// Each attempt has a time of its own, after which there may be another.
-    pub fn may_be_cut_off(&self) -> bool {
-        self.policy.per_try_timeout.is_some() && self.made < self.policy.attempts
-    }
-
-    /// Might the request be needed again after it was sent? Then a copy of its head is kept.
-    pub fn may_repeat_sent(&self, reused: bool, http2: bool) -> bool {
-        let left = self.made < self.policy.attempts;
-        left && if self.policy.on.explicit {
-            true
-        } else {
-            http2 || (reused && self.idempotent)
-        }
-    }
-
     /// Does the user's policy need the body kept?
     pub fn keeps_body(policy: &RetryPolicy, method: &Method, http2: bool) -> bool {
         // An HTTP/2 endpoint may refuse a stream after it was begun.
@@ -90,7 +76,8 @@ impl<'a> Retries<'a> {
             | Failure::NoEndpoint
             | Failure::Timeout
             | Failure::Protocol
-            | Failure::BrokenRequestBody => false,
+            | Failure::BrokenRequestBody
+            | Failure::ClientGone => false,
         };
         wanted && self.take(endpoint, repeatable)
     }
@@ -98,14 +85,14 @@ impl<'a> Retries<'a> {
     pub fn after_response(
         &mut self,
         status: u16,
-        headers: &HeaderMap,
+        headers: &Headers,
         endpoint: &Arc<Endpoint>,
         repeatable: bool,
     ) -> bool {
         let grpc = || {
             let status = headers
-                .get("grpc-status")
-                .and_then(|value| value.to_str().ok()?.parse::<u8>().ok());
+                .get(&HeaderName::from_static("grpc-status"))
+                .and_then(|value| str::from_utf8(value).ok()?.parse::<u8>().ok());
             status.is_some_and(|status| self.policy.on.grpc.contains(&status))
         };
         (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint), repeatable)

@@ -3,7 +3,6 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use http::request;
 use tokio::time::timeout;
 use tsunagi_proto::decide::{RequestHead, choose_destination, decide};
 use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryPolicy, WeightedDestination};
@@ -11,6 +10,7 @@ use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryPolicy, WeightedDest
 use super::head::Authority;
 use super::local_reply::Cause;
 use super::request_path::Proxy;
+use crate::codec;
 use crate::snapshot::{Destination, Host, Lookup, Port};
 
 /// The destination of one request and what its rule says.
@@ -48,6 +48,11 @@ impl<'h> Route<'h> {
             [&rule.response_headers, &to.response_headers]
         })
     }
+}
+
+/// The host that the name means, if we have been told.
+pub fn find_known_host(proxy: &Proxy, authority: &Authority<'_>) -> Option<Arc<Host>> {
+    proxy.reader.with(|snapshot| snapshot.known(&authority.host))
 }
 
 /// The host that the name means. The first request to a host waits until the control plane has told us about it.
@@ -116,7 +121,7 @@ pub fn find_port<'h>(host: &'h Host, authority: &Authority<'_>) -> Result<&'h Po
 pub fn find_route<'h>(
     host: &'h Host,
     port: &'h Port,
-    parts: &request::Parts,
+    head: &codec::RequestHead,
     authority: &Authority<'_>,
     random: u64,
 ) -> Option<Route<'h>> {
@@ -127,11 +132,11 @@ pub fn find_route<'h>(
         });
     };
     let head = RequestHead {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query(),
+        method: head.method.as_str(),
+        path: head.path(),
+        query: head.query(),
         authority: authority.text,
-        headers: &parts.headers,
+        headers: &head.headers,
         port: port.number,
     };
     let index = decide(routes, &head)?;

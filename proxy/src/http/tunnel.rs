@@ -5,28 +5,27 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::TcpStream;
 
 use super::connection::{serve_connection, starts_like_http};
+use super::downstream::DownstreamConnection;
 use super::local_reply::Cause;
-use super::request_path::{Downstream, Proxy};
+use super::request_path::Proxy;
 use crate::drain::LiveConnectionGuard;
 use crate::net::{Prefixed, connect};
 use crate::snapshot::{Host, Port};
 use crate::telemetry::ActiveConnectionGuard;
 use crate::upstream::{ActiveRequest, ConnectionPermit, Outcome, choose};
 
-/// Opens the tunnel once the answer to the `CONNECT` is sent. An error is the answer: a TCP port has its connection first.
+/// What is needed to run the tunnel once the `CONNECT` is answered. An error is the answer: a TCP port has its connection
+/// first.
 pub async fn open(
     proxy: &Arc<Proxy>,
-    downstream: &Downstream,
+    downstream: &DownstreamConnection,
     host: &Arc<Host>,
     port: &Port,
-    upgrade: OnUpgrade,
-) -> Result<(), Cause> {
+) -> Result<Tunnel, Cause> {
     if downstream.tunnelled {
         return Err(Cause::BadRequest("a tunnel inside a tunnel is not served"));
     }
@@ -35,8 +34,8 @@ pub async fn open(
     } else {
         Some(open_endpoint(port).await?)
     };
-    let tunnel = Tunnel {
-        downstream: Downstream {
+    Ok(Tunnel {
+        downstream: DownstreamConnection {
             tunnelled: true,
             ..*downstream
         },
@@ -48,13 +47,17 @@ pub async fn open(
             proxy.telemetry.active_connection(downstream.direction),
             proxy.drain.connection(),
         ),
-    };
-    tokio::spawn(tunnel.run(upgrade));
-    Ok(())
+    })
 }
 
-struct Tunnel {
-    downstream: Downstream,
+/// The bytes of a connection, whatever carries them.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+#[derive(Debug)]
+pub struct Tunnel {
+    downstream: DownstreamConnection,
     proxy: Arc<Proxy>,
     host: Arc<Host>,
     number: u16,
@@ -63,6 +66,7 @@ struct Tunnel {
     _guards: (ActiveConnectionGuard, LiveConnectionGuard),
 }
 
+#[derive(Debug)]
 struct OpenEndpoint {
     stream: TcpStream,
     _active: ActiveRequest,
@@ -70,11 +74,9 @@ struct OpenEndpoint {
 }
 
 impl Tunnel {
-    /// Boxed, because serving a tunnel is serving connections, which may open tunnels.
-    fn run(mut self, upgrade: OnUpgrade) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    /// Until either side ends it. Boxed, because serving a tunnel is serving connections, which may open tunnels.
+    pub fn run(mut self, mut stream: Box<dyn Duplex>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let Ok(upgraded) = upgrade.await else { return };
-            let mut stream = TokioIo::new(upgraded);
             let result = match &mut self.endpoint {
                 Some(endpoint) => pass(endpoint, &mut stream).await,
                 None => self.serve_or_pass(stream).await,
@@ -86,12 +88,9 @@ impl Tunnel {
     }
 
     /// Where no protocol is declared, the first bytes decide.
-    async fn serve_or_pass<S>(&self, mut stream: S) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn serve_or_pass(&self, mut stream: Box<dyn Duplex>) -> io::Result<()> {
         let (http, prefix) = starts_like_http(&mut stream).await?;
-        let mut stream = Prefixed::new(prefix, stream);
+        let mut stream: Box<dyn Duplex> = Box::new(Prefixed::new(prefix, stream));
         if http {
             let drain = Some(self.proxy.drain.clone());
             serve_connection(&self.proxy, self.downstream, stream, drain).await;

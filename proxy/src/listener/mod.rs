@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::drain::DrainWatch;
-use crate::http::{Downstream, Proxy, serve_connection};
+use crate::http::{DownstreamConnection, Proxy, serve_connection};
 use crate::telemetry::{Direction, Telemetry};
 
 /// Pause after `accept` failed, for example for want of file descriptors.
@@ -64,7 +64,7 @@ fn serve(
         return;
     }
     let guards = (telemetry.active_connection(direction), drain.connection());
-    let downstream = Downstream {
+    let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),
         tunnelled: false,

@@ -17,7 +17,7 @@ pub enum ConnectError {
     #[error("the endpoint allows no HTTP/2 streams")]
     NoStreams,
     #[error("the handshake failed: {0}")]
-    Handshake(#[from] hyper::Error),
+    Handshake(#[from] h2::Error),
 }
 
 impl ConnectError {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 /// An endpoint that does not close by then is not waited for.
-const LINGER_TIME: Duration = Duration::from_millis(500);
+pub const LINGER_TIME: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct Lingering<S> {

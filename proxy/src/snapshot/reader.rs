@@ -77,10 +77,15 @@ impl Snapshot {
         }
     }
 
-    /// `name` is lower-case and has no port.
+    /// The host of a name that is lower-case and has no port.
+    pub fn known(&self, name: &str) -> Option<Arc<Host>> {
+        self.names.get(name)?.clone()
+    }
+
+    /// As `known`; what is not known is to be asked for, or does not exist.
     pub fn find(&self, name: &str, namespace: &str) -> Lookup {
-        if let Some(Some(host)) = self.names.get(name) {
-            return Lookup::Found(Arc::clone(host));
+        if let Some(host) = self.known(name) {
+            return Lookup::Found(host);
         }
         let domain = self
             .workload

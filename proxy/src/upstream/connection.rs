@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use bytes::Bytes;
+use http::HeaderMap;
 
 use super::http1::Http1Lease;
-use super::http2::Http2Lease;
+use super::http2_lease::Http2Lease;
 use super::queue::ConnectionPermit;
-use super::{Cluster, Endpoint, RequestBody};
+use super::{Cluster, Endpoint};
+use crate::codec::{BodyError, BodyLength, RequestHead, ResponseHead, Sink, Source, Step};
 
 /// Shared by the connection's task and whoever uses it.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Connection {
     }
 }
 
-/// Held by the task that drives a connection: it exists exactly as long as the socket.
+/// Held by whoever drives a connection: it exists exactly as long as the socket.
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     endpoint: Arc<Endpoint>,
@@ -66,6 +67,19 @@ impl Drop for OpenConnection {
     }
 }
 
+/// Why no response came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamError {
+    /// The connection had closed before anything of the request was sent.
+    Unsent,
+    /// The endpoint refused the stream: provably not processed.
+    Refused,
+    /// `remote`: the endpoint reset the stream; else the connection broke.
+    Reset { remote: bool },
+    /// What came is no response.
+    Protocol,
+}
+
 /// The right to send one request. Dropping it without `give_back` closes an HTTP/1 connection and frees an HTTP/2 stream.
 #[derive(Debug)]
 pub enum Lease {
@@ -77,7 +91,7 @@ impl Lease {
     /// The endpoint that the connection leads to: at the connection limit it can be another than the one chosen.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         match self {
-            Self::Http1(lease) => &lease.connection.endpoint,
+            Self::Http1(lease) => lease.endpoint(),
             Self::Http2(lease) => lease.endpoint(),
         }
     }
@@ -94,15 +108,33 @@ impl Lease {
         matches!(self, Self::Http2(_))
     }
 
-    /// Sends the request and waits for the response's head. The error carries the request when nothing of it was sent.
-    /// Dropping the future cancels the request.
-    pub async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    /// Writes the request's head; a body of this length is to follow. Nothing has left before the first flush.
+    pub fn send_head(&mut self, head: &RequestHead, length: BodyLength) -> Result<(), UpstreamError> {
         match self {
-            Self::Http1(lease) => lease.sender.try_send_request(request).await,
-            Self::Http2(lease) => lease.sender().try_send_request(request).await,
+            Self::Http1(lease) => lease.send_head(head, length),
+            Self::Http2(lease) => lease.send_head(head, length),
+        }
+    }
+
+    /// Ready when the response's head is there, or none will come.
+    pub fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        match self {
+            Self::Http1(lease) => lease.poll_response_head(cx),
+            Self::Http2(lease) => lease.poll_response_head(cx),
+        }
+    }
+
+    pub fn response(&self) -> &ResponseHead {
+        match self {
+            Self::Http1(lease) => lease.response(),
+            Self::Http2(lease) => lease.response(),
+        }
+    }
+
+    pub fn response_mut(&mut self) -> &mut ResponseHead {
+        match self {
+            Self::Http1(lease) => lease.response_mut(),
+            Self::Http2(lease) => lease.response_mut(),
         }
     }
 
@@ -112,6 +144,75 @@ impl Lease {
             Self::Http1(lease) if reusable => lease.give_back(),
             Self::Http1(_) => {}
             Self::Http2(lease) => lease.give_back(),
+        }
+    }
+}
+
+/// The response's body.
+impl Source for Lease {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
+        match self {
+            Self::Http1(lease) => lease.stream().poll_data(cx),
+            Self::Http2(lease) => lease.poll_data(cx),
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        match self {
+            Self::Http1(lease) => lease.stream_ref().data(),
+            Self::Http2(lease) => lease.data(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self {
+            Self::Http1(lease) => lease.stream().consume(count),
+            Self::Http2(lease) => lease.consume(count),
+        }
+    }
+
+    fn take(&mut self, limit: usize) -> Bytes {
+        match self {
+            Self::Http1(lease) => lease.stream().take(limit),
+            Self::Http2(lease) => lease.take(limit),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.stream_ref().is_end(),
+            Self::Http2(lease) => lease.is_end(),
+        }
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::Http1(lease) => lease.stream().take_trailers(),
+            Self::Http2(lease) => lease.take_trailers(),
+        }
+    }
+}
+
+/// The request's body.
+impl Sink for Lease {
+    fn poll_accept<S: Source>(&mut self, source: &mut S, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        match self {
+            Self::Http1(lease) => lease.stream().poll_accept(source, cx),
+            Self::Http2(lease) => lease.poll_accept(source, cx),
+        }
+    }
+
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError> {
+        match self {
+            Self::Http1(lease) => lease.stream().finish(trailers),
+            Self::Http2(lease) => lease.finish(trailers),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        match self {
+            Self::Http1(lease) => lease.stream().poll_flush(cx),
+            Self::Http2(lease) => lease.poll_flush(cx),
         }
     }
 }

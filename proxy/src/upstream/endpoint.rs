@@ -84,8 +84,9 @@ impl Endpoint {
 
     pub(super) fn close_idle(&self) {
         for worker in 0..self.workers() {
-            let closed = std::mem::take(&mut *self.shard(worker));
-            drop(closed);
+            let Shard { idle, multiplexed } = std::mem::take(&mut *self.shard(worker));
+            idle.into_iter().for_each(Idle::close);
+            drop(multiplexed);
         }
     }
 
@@ -95,7 +96,7 @@ impl Endpoint {
             let mut shard = self.shard(worker);
             let mut expired = Vec::new();
             let mut index = 0;
-            while let Some(idle) = shard.idle.get(index) {
+            while let Some(idle) = shard.idle.get_mut(index) {
                 if idle.is_spent(idle_timeout, now) {
                     expired.push(shard.idle.remove(index));
                 } else {
@@ -104,7 +105,7 @@ impl Endpoint {
             }
             shard.multiplexed.sweep(idle_timeout, now);
             drop(shard);
-            drop(expired);
+            expired.into_iter().for_each(Idle::close);
         }
     }
 

@@ -1,24 +1,35 @@
-//! HTTP/1.1 connections: one request at a time, kept idle in between.
+//! HTTP/1.1 connections: one request at a time, driven by the request's own task, a mere socket in between.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::Method;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tsunagi_proto::model;
 
-use super::connection::{Connection, OpenConnection};
+use super::connection::{Connection, OpenConnection, UpstreamError};
 use super::queue::{ConnectionPermit, ConnectionQueue};
-use super::{Cluster, Endpoint, Lease, RequestBody};
-use crate::net::{ConnectError, Lingering, connect};
+use super::{Cluster, Endpoint, Lease};
+use crate::codec::{BodyLength, Http1Stream, NoHead, RequestHead, ResponseHead};
+use crate::net::{ConnectError, LINGER_TIME, connect};
 
-/// A response head larger than this is refused.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// A connection with all that belongs to it; boxed, because it moves between the pool and requests.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    stream: Http1Stream<TcpStream>,
+    response: ResponseHead,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+}
 
 #[derive(Debug)]
 pub struct Http1Lease {
-    pub(super) sender: SendRequest<RequestBody>,
-    pub(super) connection: Arc<Connection>,
+    /// `None` only once it was given back.
+    http1: Option<Box<Http1>>,
+    method: Method,
     pub(super) reused: bool,
     /// `maxRequestsPerConnection` allows another request after this one.
     keep: bool,
@@ -27,56 +38,62 @@ pub struct Http1Lease {
 /// A connection between two requests.
 #[derive(Debug)]
 pub(super) struct Idle {
-    sender: SendRequest<RequestBody>,
-    connection: Arc<Connection>,
+    http1: Box<Http1>,
     since: Instant,
 }
 
 impl Idle {
-    /// Closed by the other side, or unused for too long.
-    pub fn is_spent(&self, idle_timeout: Duration, now: Instant) -> bool {
-        self.sender.is_closed() || now.saturating_duration_since(self.since) >= idle_timeout
+    fn new(http1: Box<Http1>) -> Self {
+        Self {
+            http1,
+            since: Instant::now(),
+        }
     }
 
-    fn lease(self, policy: &model::Cluster) -> Http1Lease {
-        let keep = self
-            .connection
-            .count_request(policy.connection_pool.max_requests_per_connection);
-        Http1Lease {
-            sender: self.sender,
-            connection: self.connection,
+    /// Closed by the other side, or unused for too long.
+    pub fn is_spent(&mut self, idle_timeout: Duration, now: Instant) -> bool {
+        !self.http1.stream.is_quiet() || now.saturating_duration_since(self.since) >= idle_timeout
+    }
+
+    /// Closes it; its permit is free once the endpoint has closed too.
+    pub fn close(self) {
+        linger(self.http1);
+    }
+
+    fn lease(self, policy: &model::Cluster) -> Lease {
+        let maximum = policy.connection_pool.max_requests_per_connection;
+        let keep = self.http1.connection.count_request(maximum);
+        Lease::Http1(Http1Lease {
+            http1: Some(self.http1),
+            method: Method::GET,
             reused: true,
             keep,
-        }
+        })
     }
 }
 
 /// The connection used last by this worker that is still open.
 pub(super) fn take_idle(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Option<Lease> {
-    let mut shard = endpoint.shard(worker);
-    while let Some(idle) = shard.idle.pop() {
-        if !idle.sender.is_closed() {
-            return Some(Lease::Http1(idle.lease(policy)));
+    loop {
+        let mut idle = endpoint.shard(worker).idle.pop()?;
+        if idle.http1.stream.is_quiet() {
+            return Some(idle.lease(policy));
         }
+        idle.close();
     }
-    None
 }
 
 /// Closes the connection of the endpoint that has been idle longest; false if there is none.
 pub(super) fn evict(endpoint: &Endpoint) -> bool {
     (0..endpoint.workers()).any(|worker| {
         let mut shard = endpoint.shard(worker);
-        let idle = if shard.idle.is_empty() {
-            None
-        } else {
-            Some(shard.idle.remove(0))
-        };
+        let idle = (!shard.idle.is_empty()).then(|| shard.idle.remove(0));
         drop(shard);
-        idle.is_some()
+        idle.map(Idle::close).is_some()
     })
 }
 
-/// Opens a connection and leaves it to a task of its own. Dropping the future before that closes the socket.
+/// Opens a connection. Dropping the future before that closes the socket.
 pub(super) async fn open(
     cluster: &Arc<Cluster>,
     endpoint: &Arc<Endpoint>,
@@ -86,73 +103,121 @@ pub(super) async fn open(
 ) -> Result<Lease, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let stream = connect(endpoint.address, policy.connection_pool.connect_timeout).await?;
-    let (sender, driver) = Builder::new()
-        .preserve_header_case(true)
-        .max_header_size(MAX_HEAD_BYTES)
-        .handshake(TokioIo::new(Lingering::new(stream)))
-        .await?;
-    tokio::spawn(async move {
-        if let Err(error) = driver.with_upgrades().await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-        drop(open);
-    });
     let connection = Connection::new(cluster, endpoint, worker);
     let keep = connection.count_request(policy.connection_pool.max_requests_per_connection);
-    Ok(Lease::Http1(Http1Lease {
-        sender,
+    let http1 = Http1 {
+        stream: Http1Stream::new(stream, &[]),
+        response: ResponseHead::default(),
         connection,
+        open,
+    };
+    Ok(Lease::Http1(Http1Lease {
+        http1: Some(Box::new(http1)),
+        method: Method::GET,
         reused: false,
         keep,
     }))
 }
 
+/// A connection is not over before the endpoint has closed it too. Its permit is given on only then, so that an endpoint,
+/// too, never counts more connections than the limit allows: it learns of the old one's end first.
+fn linger(http1: Box<Http1>) {
+    let Ok(runtime) = Handle::try_current() else { return };
+    let Http1 { mut stream, open, .. } = *http1;
+    runtime.spawn(async move {
+        // An endpoint that does not close by then is not waited for.
+        let _ = timeout(LINGER_TIME, stream.close()).await;
+        drop(stream);
+        drop(open);
+    });
+}
+
 impl Http1Lease {
+    const HELD: &str = "a lease has its connection until it is given back";
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.http1().connection.endpoint
+    }
+
+    pub(super) fn stream(&mut self) -> &mut Http1Stream<TcpStream> {
+        &mut self.http1.as_mut().expect(Self::HELD).stream
+    }
+
+    pub(super) fn stream_ref(&self) -> &Http1Stream<TcpStream> {
+        &self.http1().stream
+    }
+
+    pub(super) fn response(&self) -> &ResponseHead {
+        &self.http1().response
+    }
+
+    pub(super) fn response_mut(&mut self) -> &mut ResponseHead {
+        &mut self.http1.as_mut().expect(Self::HELD).response
+    }
+
+    fn http1(&self) -> &Http1 {
+        self.http1.as_ref().expect(Self::HELD)
+    }
+
+    pub(super) fn send_head(&mut self, head: &RequestHead, length: BodyLength) -> Result<(), UpstreamError> {
+        self.method = head.method.clone();
+        self.stream().send_head(length, |out| head.write_http1(out, length));
+        Ok(())
+    }
+
+    pub(super) fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        let Http1 { stream, response, .. } = &mut **self.http1.as_mut().expect(Self::HELD);
+        let error = match ready!(stream.poll_response(response, &self.method, cx)) {
+            Ok(()) => return Poll::Ready(Ok(())),
+            Err(NoHead::Refused(_)) => UpstreamError::Protocol,
+            Err(NoHead::Closed { .. } | NoHead::Io(_)) => UpstreamError::Reset { remote: false },
+        };
+        Poll::Ready(Err(error))
+    }
+
     /// Puts the connection where the next request finds it: with one that waits, else with its worker's idle ones.
-    pub(super) fn give_back(self) {
-        if !self.keep || self.sender.is_closed() || !self.connection.is_wanted() {
+    pub(super) fn give_back(mut self) {
+        let Some(mut http1) = self.http1.take() else { return };
+        http1.response.clear();
+        let clean = http1.stream.is_read() && !http1.stream.has_input() && !http1.stream.has_output();
+        if !self.keep || !clean || !http1.connection.is_wanted() {
+            linger(http1);
             return;
         }
-        let cluster = Arc::clone(&self.connection.cluster);
-        let lease = if cluster.connections.has_waiters() {
-            let policy_limit = cluster.told().0.connection_pool.max_requests_per_connection;
-            let keep = self.connection.count_request(policy_limit);
-            match ConnectionQueue::offer(
-                &cluster,
-                Lease::Http1(Self {
-                    reused: true,
-                    keep,
-                    ..self
-                }),
-            ) {
-                Some(Lease::Http1(lease)) => lease,
-                _ => return,
-            }
-        } else {
-            self
-        };
-        let connection = Arc::clone(&lease.connection);
-        let idle = Idle {
-            sender: lease.sender,
-            connection: lease.connection,
-            since: Instant::now(),
+        let connection = Arc::clone(&http1.connection);
+        let cluster = &connection.cluster;
+        let Some(idle) = offer(cluster, Idle::new(http1)) else {
+            return;
         };
         connection.endpoint.shard(connection.worker).idle.push(idle);
         // Someone may have begun to wait, or the endpoint may have left, since we looked.
         if cluster.connections.has_waiters() {
-            let policy = cluster.told().0;
-            if let Some(lease) = take_idle(&connection.endpoint, &policy, connection.worker)
-                && let Some(Lease::Http1(unclaimed)) = ConnectionQueue::offer(&cluster, lease)
-            {
-                let idle = Idle {
-                    sender: unclaimed.sender,
-                    connection: unclaimed.connection,
-                    since: Instant::now(),
-                };
+            let taken = connection.endpoint.shard(connection.worker).idle.pop();
+            if let Some(idle) = taken.and_then(|idle| offer(cluster, idle)) {
                 connection.endpoint.shard(connection.worker).idle.push(idle);
             }
         } else if connection.endpoint.is_retired() {
             connection.endpoint.close_idle();
+        }
+    }
+}
+
+/// To whoever waits at the connection limit; it comes back when nobody does.
+fn offer(cluster: &Arc<Cluster>, idle: Idle) -> Option<Idle> {
+    if !cluster.connections.has_waiters() {
+        return Some(idle);
+    }
+    match ConnectionQueue::offer(cluster, idle.lease(&cluster.told().0)) {
+        Some(Lease::Http1(mut lease)) => lease.http1.take().map(Idle::new),
+        _ => None,
+    }
+}
+
+impl Drop for Http1Lease {
+    /// Not given back: the request was broken off.
+    fn drop(&mut self) {
+        if let Some(http1) = self.http1.take() {
+            linger(http1);
         }
     }
 }

@@ -1,23 +1,35 @@
 //! HTTP/2 connections: shared by the requests of a worker, opened once however many requests wait for it.
+//!
+//! One task drives a connection: it reads and writes, and learns from the endpoint's settings how many streams there may
+//! be (RFC 9113, 6.5.2), before the first request and whenever that changes. A request's streams are its own task's.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::Notify;
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, oneshot};
 use tsunagi_proto::model;
 
 use super::connection::{Connection, OpenConnection};
+use super::http2_lease::{Http2Lease, Place};
 use super::queue::{ConnectionPermit, ConnectionQueue};
-use super::{Cluster, Endpoint, Lease, RequestBody};
-use crate::net::{ConnectError, Lingering, SettingsWatch, StreamLimit, connect};
+use super::{Cluster, Endpoint, Lease};
+use crate::codec::Gathered;
+use crate::net::{ConnectError, Lingering, connect};
 
 /// Flow-control windows: enough for 1 Gbit/s over 2 ms, and a bound on what a stalled reader can make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a stream may hold that waits for the socket.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// `h2`'s count of streams until the endpoint has said its own: no endpoint can say this one.
+const UNTOLD: usize = usize::MAX - 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
@@ -26,13 +38,14 @@ pub(super) struct Multiplexed {
 }
 
 #[derive(Debug)]
-struct Http2 {
-    sender: SendRequest<RequestBody>,
-    connection: Arc<Connection>,
+pub(super) struct Http2 {
+    sender: Mutex<SendRequest<Bytes>>,
+    pub connection: Arc<Connection>,
     streams: AtomicU32,
-    limit: Arc<StreamLimit>,
-    /// `maxRequestsPerConnection` is used up, or it is to close: no new request.
-    full: AtomicBool,
+    /// How many streams the endpoint allows.
+    maximum: AtomicU32,
+    /// No new request: `maxRequestsPerConnection` is used up, it is to close, or it does.
+    over: AtomicBool,
     used_at: Mutex<Instant>,
 }
 
@@ -43,13 +56,6 @@ pub(super) struct Opening {
     outcome: OnceLock<Result<(), Arc<ConnectError>>>,
 }
 
-#[derive(Debug)]
-pub struct Http2Lease {
-    http2: Arc<Http2>,
-    sender: SendRequest<RequestBody>,
-    pub(super) reused: bool,
-}
-
 pub(super) enum Found {
     Ready(Lease),
     Opening(Arc<Opening>),
@@ -58,10 +64,10 @@ pub(super) enum Found {
 
 impl Http2 {
     fn lease(self: &Arc<Self>, policy: &model::Cluster) -> Option<Lease> {
-        if self.full.load(Ordering::Acquire) || self.sender.is_closed() {
+        if self.is_over() {
             return None;
         }
-        let maximum = self.limit.maximum();
+        let maximum = self.maximum.load(Ordering::Acquire);
         self.streams
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |streams| {
                 (streams < maximum).then_some(streams + 1)
@@ -71,13 +77,51 @@ impl Http2 {
             .connection
             .count_request(policy.connection_pool.max_requests_per_connection)
         {
-            self.full.store(true, Ordering::Release);
+            self.close();
         }
-        Some(Lease::Http2(Http2Lease {
-            sender: self.sender.clone(),
-            http2: Arc::clone(self),
-            reused: true,
-        }))
+        Some(Lease::Http2(Http2Lease::new(Place::new(Arc::clone(self)))))
+    }
+
+    /// A stream has ended: there is room for another.
+    pub fn end_stream(&self) {
+        *self.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.streams.fetch_sub(1, Ordering::AcqRel);
+        if self.is_over() {
+            self.forget();
+        } else {
+            self.offer_streams();
+        }
+    }
+
+    /// A handle of its own for each request: `h2` lets one that opened a stream too many wait, which none of ours does.
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// False once the endpoint has said GOAWAY, the connection has ended, or its stream numbers are used up.
+    pub fn takes_requests(&self) -> bool {
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        // This handle opens no stream, so there is none it could wait for.
+        let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
+        !matches!(ready, Poll::Ready(Err(_)))
+    }
+
+    /// No new requests; those in flight finish, then it closes.
+    pub fn close(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// It closes when nobody holds it any more.
+    fn forget(&self) {
+        let Connection { endpoint, worker, .. } = &*self.connection;
+        let mut shard = endpoint.shard(*worker);
+        let forgotten = shard.multiplexed.take_over();
+        drop(shard);
+        drop(forgotten);
     }
 
     /// To those who wait at the connection limit.
@@ -91,10 +135,6 @@ impl Http2 {
         if cluster.connections.has_waiters() {
             offer_streams(cluster, endpoint, &cluster.told().0, *worker);
         }
-    }
-
-    fn is_over(&self) -> bool {
-        self.full.load(Ordering::Acquire) || self.sender.is_closed()
     }
 }
 
@@ -114,6 +154,10 @@ impl Multiplexed {
             self.ready.retain(|http2| !http2.is_over());
         }
         lease
+    }
+
+    fn take_over(&mut self) -> Vec<Arc<Http2>> {
+        self.ready.extract_if(.., |http2| http2.is_over()).collect()
     }
 }
 
@@ -201,56 +245,97 @@ async fn open(
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let timeout = policy.connection_pool.connect_timeout;
-    let stream = connect(endpoint.address, timeout).await?;
-    let (stream, limit) = SettingsWatch::new(Lingering::new(stream));
-    let (sender, driver) = Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    let ended = Arc::new(Notify::new());
-    let end = Arc::clone(&ended);
-    tokio::spawn(async move {
-        if let Err(error) = driver.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-        drop(open);
-        end.notify_one();
-    });
-    // How many streams there may be is known with the endpoint's first settings.
-    tokio::select! {
-        () = limit.changed() => {}
-        () = ended.notified() => return Err(ConnectError::NotHttp2),
-        () = tokio::time::sleep(timeout) => return Err(ConnectError::TimedOut(timeout)),
-    }
-    if limit.maximum() == 0 {
-        return Err(ConnectError::NoStreams);
-    }
-    let http2 = Arc::new(Http2 {
-        sender,
-        connection: Connection::new(cluster, endpoint, worker),
-        streams: AtomicU32::new(0),
-        limit: Arc::clone(&limit),
-        full: AtomicBool::new(false),
-        used_at: Mutex::new(Instant::now()),
-    });
-    tokio::spawn(offer_when_raised(limit, Arc::downgrade(&http2), ended));
+    let stream = Lingering::new(connect(endpoint.address, timeout).await?);
+    let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, timeout).await?;
     endpoint.shard(worker).multiplexed.ready.push(http2);
     Ok(())
 }
 
-/// When the endpoint allows more streams, those who wait get them.
-async fn offer_when_raised(limit: Arc<StreamLimit>, http2: Weak<Http2>, ended: Arc<Notify>) {
-    loop {
-        tokio::select! {
-            () = limit.changed() => {}
-            () = ended.notified() => return,
-        }
-        let Some(http2) = http2.upgrade() else { return };
-        http2.offer_streams();
+/// Greets the endpoint, leaves the connection to a task of its own and waits for the endpoint's first settings.
+pub(super) async fn establish<S>(
+    stream: S,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    timeout: Duration,
+) -> Result<Arc<Http2>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let socket = Gathered::new(stream);
+    let (sender, driven) = Builder::new()
+        .initial_max_send_streams(UNTOLD)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .enable_push(false)
+        .handshake::<_, Bytes>(socket.clone())
+        .await?;
+    let http2 = Arc::new(Http2 {
+        sender: Mutex::new(sender),
+        connection,
+        streams: AtomicU32::new(0),
+        maximum: AtomicU32::new(0),
+        over: AtomicBool::new(false),
+        used_at: Mutex::new(Instant::now()),
+    });
+    let (told, first_settings) = oneshot::channel();
+    tokio::spawn(drive(driven, socket, Arc::downgrade(&http2), told, open));
+    match tokio::time::timeout(timeout, first_settings).await {
+        Err(_) => Err(ConnectError::TimedOut(timeout)),
+        Ok(Err(_)) => Err(ConnectError::NotHttp2),
+        Ok(Ok(())) if http2.maximum.load(Ordering::Acquire) == 0 => Err(ConnectError::NoStreams),
+        Ok(Ok(())) => Ok(http2),
     }
+}
+
+/// Reads and writes until the connection has ended, which it does when nobody holds it and no stream is left.
+async fn drive<S>(
+    mut driven: h2::client::Connection<Gathered<S>, Bytes>,
+    socket: Gathered<S>,
+    http2: Weak<Http2>,
+    told: oneshot::Sender<()>,
+    open: OpenConnection,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut told = Some(told);
+    let mut known = UNTOLD;
+    let ended = std::future::poll_fn(|cx| {
+        let mut ended = Pin::new(&mut driven).poll(cx);
+        if ended.is_pending()
+            && let Poll::Ready(Err(error)) = socket.poll_write_out(cx)
+        {
+            tracing::debug!(%error, "upstream connection broke");
+            ended = Poll::Ready(Ok(()));
+        }
+        let maximum = driven.max_concurrent_send_streams();
+        let changed = std::mem::replace(&mut known, maximum) != maximum;
+        let Some(http2) = http2.upgrade() else { return ended };
+        if !http2.is_over() && !http2.takes_requests() {
+            http2.close();
+        }
+        if changed {
+            http2
+                .maximum
+                .store(u32::try_from(maximum).unwrap_or(u32::MAX), Ordering::Release);
+            match told.take() {
+                Some(told) => drop(told.send(())),
+                // There may be more than before.
+                None => http2.offer_streams(),
+            }
+        }
+        ended
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "upstream connection ended");
+    }
+    if let Some(http2) = http2.upgrade() {
+        http2.close();
+        http2.forget();
+    }
+    drop(driven);
+    drop(open);
 }
 
 /// Streams for those who wait at the connection limit.
@@ -265,34 +350,6 @@ fn offer_streams(cluster: &Arc<Cluster>, endpoint: &Endpoint, policy: &model::Cl
     }
 }
 
-impl Http2Lease {
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.http2.connection.endpoint
-    }
-
-    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
-        &mut self.sender
-    }
-
-    pub(super) fn give_back(self) {
-        let connection = &self.http2.connection;
-        if !connection.is_wanted() {
-            self.http2.full.store(true, Ordering::Release);
-            connection
-                .endpoint
-                .shard(connection.worker)
-                .multiplexed
-                .ready
-                .retain(|ready| !ready.is_over());
-        }
-    }
-}
-
-impl Drop for Http2Lease {
-    /// However the stream ended, it makes room for another.
-    fn drop(&mut self) {
-        *self.http2.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.http2.streams.fetch_sub(1, Ordering::AcqRel);
-        self.http2.offer_streams();
-    }
-}
+#[cfg(test)]
+#[path = "http2_tests.rs"]
+mod tests;

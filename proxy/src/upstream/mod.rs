@@ -2,12 +2,12 @@
 //! connections. All of it survives every push; what was told lives in `snapshot`.
 
 mod balance;
-mod body;
 mod cluster;
 mod connection;
 mod endpoint;
 mod http1;
 mod http2;
+mod http2_lease;
 mod outlier;
 mod pool;
 mod queue;
@@ -17,12 +17,11 @@ mod retry_budget;
 mod testing;
 
 pub use balance::choose;
-pub use body::{BodyError, RequestBody};
 pub use cluster::{Cluster, Member, Members};
-pub use connection::Lease;
+pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
 pub use outlier::Outcome;
-pub use pool::{AcquireError, acquire};
+pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;

@@ -20,6 +20,17 @@ pub enum AcquireError {
     Connect(Arc<ConnectError>),
 }
 
+/// A connection that is there already.
+pub fn acquire_ready(endpoint: &Endpoint, policy: &model::Cluster, http2: bool, worker: usize) -> Option<Lease> {
+    if !http2 {
+        return http1::take_idle(endpoint, policy, worker);
+    }
+    match http2::find(endpoint, policy, worker) {
+        Found::Ready(lease) => Some(lease),
+        Found::Opening(_) | Found::Nothing => None,
+    }
+}
+
 /// Gets a connection for one request. Dropping the future leaves the queue or closes the half-open socket.
 pub async fn acquire(
     cluster: &Arc<Cluster>,

@@ -1,0 +1,27 @@
+//! Messages as they travel: heads that keep the sender's spelling, bodies that are never collected, HTTP/1 as bytes.
+//!
+//! HTTP/1 is our own, because a sidecar forwards most heads untouched: no map is built, no head is copied for a retry,
+//! and one task reads, decides and writes. HTTP/2 is the `h2` crate's; its streams take part through the same two traits.
+
+mod body;
+mod buffer;
+mod gathered;
+#[cfg(test)]
+mod differential_tests;
+mod head;
+mod headers;
+mod http1;
+mod http2;
+mod message;
+mod transfer;
+
+pub use body::{BodyLength, Decoded, Decoder, Encoder};
+pub use gathered::Gathered;
+pub use head::{HeadError, parse_request, parse_response};
+pub use headers::{Headers, RawHeaders};
+pub use http1::{Http1Stream, NoHead};
+#[cfg(test)]
+pub use http2::testing as http2_testing;
+pub use http2::{Http2Stream, Http2Tunnel};
+pub use message::{RequestHead, ResponseHead, Target};
+pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};

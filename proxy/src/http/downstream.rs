@@ -1,0 +1,48 @@
+//! The client's side of one request, in whatever protocol: the request's body comes from it, the response goes to it.
+
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use crate::codec::{BodyError, BodyLength, ResponseHead, Sink, Source};
+use crate::telemetry::Direction;
+
+/// The connection that a request came on.
+#[derive(Debug, Clone, Copy)]
+pub struct DownstreamConnection {
+    pub direction: Direction,
+    pub remote: Option<SocketAddr>,
+    /// Inside a `CONNECT`: only the worker's own connection may open one.
+    pub tunnelled: bool,
+}
+
+pub trait Downstream: Source + Sink + Send {
+    /// Sends the response's head; a body of this length is to follow.
+    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength) -> Result<(), BodyError>;
+
+    /// Answers the `CONNECT`: what follows are the tunnel's bytes.
+    fn open_tunnel(&mut self) -> Result<(), BodyError>;
+
+    /// The connection serves no request after this one, because it cannot be told where this one ends.
+    fn close_after(&mut self) {}
+
+    /// Nobody reads the rest of the request's body.
+    fn abandon_body(&mut self) {}
+
+    /// Ready when the client has gone. May be asked at any time.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The response ends here although its body did not: the client must not take it for whole.
+    fn abort(&mut self);
+}
+
+/// The work's result, unless the client goes first.
+pub async fn unless_gone<D: Downstream, T>(client: &mut D, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        client.poll_gone(cx).map(|()| None)
+    })
+    .await
+}

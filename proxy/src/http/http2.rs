@@ -1,0 +1,239 @@
+//! A downstream HTTP/2 connection: a task for the connection, one for each request on it, until the client closes or the
+//! drained connection's last request is answered.
+//!
+//! What is no proper request never gets here: `h2` resets its stream, and ends the connection of a client that does that,
+//! or resets streams before they are served, too often.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connection::draining;
+use super::downstream::{Downstream, DownstreamConnection};
+use super::request_path::{Proxy, Served, serve};
+use crate::codec::{
+    BodyError, BodyLength, Gathered, HeadError, Http2Stream, Http2Tunnel, RequestHead, ResponseHead, Sink, Source, Step,
+};
+use crate::drain::DrainWatch;
+
+const MAX_CONCURRENT_STREAMS: u32 = 1000;
+/// Flow-control windows: what a request's body may hold here, and all of a connection's together.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a response may hold that waits for the socket.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// Streams that the client reset before they were accepted; more at once end the connection.
+const MAX_UNSERVED_RESETS: usize = 20;
+/// Streams that we had to reset because they broke the protocol; more end the connection.
+const MAX_MALFORMED: usize = 1024;
+
+/// Serves until the client closes or, while draining, the requests in flight are answered.
+pub async fn serve_http2<S>(proxy: &Arc<Proxy>, downstream: DownstreamConnection, stream: S, drain: Option<DrainWatch>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if let Err(error) = accept_requests(proxy, downstream, stream, drain).await {
+        tracing::debug!(%error, "downstream connection ended");
+    }
+}
+
+/// Until the last request's stream has ended.
+async fn accept_requests<S>(
+    proxy: &Arc<Proxy>,
+    downstream: DownstreamConnection,
+    stream: S,
+    drain: Option<DrainWatch>,
+) -> Result<(), BodyError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let socket = Gathered::new(stream);
+    let mut connection = Builder::new()
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_UNSERVED_RESETS)
+        .max_local_error_reset_streams(Some(MAX_MALFORMED))
+        .handshake::<_, Bytes>(socket.clone())
+        .await?;
+    let mut draining = std::pin::pin!(draining(drain));
+    let mut leaving = false;
+    poll_fn(|cx| {
+        loop {
+            // When the connection has ended its streams have, and with them the tasks of its requests.
+            while let Poll::Ready(accepted) = connection.poll_accept(cx)? {
+                let Some((request, respond)) = accepted else {
+                    return Poll::Ready(Ok(()));
+                };
+                tokio::spawn(serve_request(Arc::clone(proxy), downstream, request, respond));
+            }
+            // Behind the last poll, which may have had something to say.
+            if let Poll::Ready(Err(error)) = socket.poll_write_out(cx) {
+                return Poll::Ready(Err(error.into()));
+            }
+            if leaving || draining.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            leaving = true;
+            connection.graceful_shutdown();
+        }
+    })
+    .await
+}
+
+async fn serve_request(
+    proxy: Arc<Proxy>,
+    downstream: DownstreamConnection,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, body) = request.into_parts();
+    let mut head = RequestHead::from_http2(parts);
+    let mut client = Http2Downstream::new(body, respond);
+    let length = client.begin(&head);
+    if let Served::Tunnel(tunnel) = serve(&proxy, &downstream, &mut head, length, &mut client).await {
+        tunnel.run(Box::new(Http2Tunnel::new(client.stream))).await;
+    }
+}
+
+/// The client's side of one request.
+struct Http2Downstream {
+    stream: Http2Stream,
+    respond: SendResponse<Bytes>,
+    responded: bool,
+    /// The client waits for a word before it sends the body.
+    expects_continue: bool,
+}
+
+impl Http2Downstream {
+    fn new(body: RecvStream, respond: SendResponse<Bytes>) -> Self {
+        let mut stream = Http2Stream::default();
+        stream.receive_from(body);
+        Self {
+            stream,
+            respond,
+            responded: false,
+            expects_continue: false,
+        }
+    }
+
+    /// The length of the body, or why it is not certain.
+    fn begin(&mut self, head: &RequestHead) -> Result<BodyLength, &'static str> {
+        self.expects_continue = head.expects_continue() && !self.stream.is_end();
+        match head.body_length() {
+            // What follows are the tunnel's bytes.
+            Ok(BodyLength::Exact(1..)) if head.method == Method::CONNECT => Err("a CONNECT has no body"),
+            Ok(BodyLength::UntilClose) if self.stream.is_end() => Ok(BodyLength::None),
+            Ok(BodyLength::UntilClose) => Ok(BodyLength::Chunked),
+            Ok(length) => Ok(length),
+            Err(HeadError::Bad(reason)) => Err(reason),
+            Err(HeadError::TooLarge) => Err("the request's head is too large"),
+        }
+    }
+
+    fn send(&mut self, response: Response<()>, end: bool) -> Result<(), BodyError> {
+        self.responded = true;
+        match self.respond.send_response(response, end) {
+            Ok(send) if !end => self.stream.send_to(send),
+            Ok(_) => {}
+            Err(error) => {
+                self.abort();
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Downstream for Http2Downstream {
+    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength) -> Result<(), BodyError> {
+        let mut response = head.to_http2();
+        if let BodyLength::Exact(length @ 1..) = length {
+            response
+                .headers_mut()
+                .entry(header::CONTENT_LENGTH)
+                .or_insert_with(|| HeaderValue::from(length));
+        }
+        self.send(response, matches!(length, BodyLength::None | BodyLength::Exact(0)))
+    }
+
+    fn open_tunnel(&mut self) -> Result<(), BodyError> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::OK;
+        self.send(response, false)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.responded {
+            self.stream.poll_reset(cx)
+        } else {
+            self.respond.poll_reset(cx).map(drop)
+        }
+    }
+
+    fn abort(&mut self) {
+        self.respond.send_reset(Reason::INTERNAL_ERROR);
+    }
+}
+
+/// The request's body.
+impl Source for Http2Downstream {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
+        let polled = self.stream.poll_data(cx);
+        if std::mem::take(&mut self.expects_continue) && polled.is_pending() && !self.responded {
+            let mut interim = Response::new(());
+            *interim.status_mut() = StatusCode::CONTINUE;
+            // A client that has gone meanwhile shows itself below.
+            let _ = self.respond.send_informational(interim);
+        }
+        polled
+    }
+
+    fn data(&self) -> &[u8] {
+        self.stream.data()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.stream.consume(count);
+    }
+
+    fn take(&mut self, limit: usize) -> Bytes {
+        self.stream.take(limit)
+    }
+
+    fn is_end(&self) -> bool {
+        self.stream.is_end()
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.stream.take_trailers()
+    }
+}
+
+/// The response's body.
+impl Sink for Http2Downstream {
+    fn poll_accept<S: Source>(&mut self, source: &mut S, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        self.stream.poll_accept(source, cx)
+    }
+
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError> {
+        self.stream.finish(trailers)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.stream.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "http2_tests.rs"]
+mod tests;

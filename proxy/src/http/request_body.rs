@@ -1,0 +1,180 @@
+//! The request's body on its way upstream. Where the rule's retries may need it again, its first 64 KiB are kept; a body
+//! that outgrows that is not repeated.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::codec::{BodyError, BodyLength, Source, Step};
+
+const MAX_KEPT_BYTES: usize = 64 * 1024;
+
+/// What is known of the body, over all attempts.
+#[derive(Debug)]
+pub struct RequestBody {
+    pub length: BodyLength,
+    /// Another attempt may need it.
+    keep: bool,
+    kept: Vec<u8>,
+    /// Of `kept`, what this attempt has sent.
+    position: usize,
+    trailers: Option<HeaderMap>,
+    /// Received from the client.
+    pub bytes: u64,
+    finished: bool,
+}
+
+impl RequestBody {
+    pub fn new(length: BodyLength, keep: bool) -> Self {
+        Self {
+            length,
+            keep,
+            kept: Vec::new(),
+            position: 0,
+            trailers: None,
+            bytes: 0,
+            finished: matches!(length, BodyLength::None | BodyLength::Exact(0)),
+        }
+    }
+
+    /// Is all of it still there for another attempt?
+    pub fn is_repeatable(&self) -> bool {
+        self.keep || self.bytes == 0
+    }
+
+    /// From its start, for one more attempt.
+    pub fn rewind(&mut self) {
+        self.position = 0;
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        self.bytes += data.len() as u64;
+        self.keep &= self.kept.len() + data.len() <= MAX_KEPT_BYTES;
+        if self.keep {
+            self.kept.extend_from_slice(data);
+        } else if !self.kept.is_empty() {
+            self.kept = Vec::new();
+        }
+        self.position = self.kept.len();
+    }
+}
+
+/// The body as one attempt reads it: what was kept first, then what the client still sends.
+pub struct Attempted<'a, S> {
+    pub body: &'a mut RequestBody,
+    pub client: &'a mut S,
+}
+
+impl<S: Source> Attempted<'_, S> {
+    fn repeats(&self) -> bool {
+        self.body.position < self.body.kept.len()
+    }
+}
+
+impl<S: Source> Source for Attempted<'_, S> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
+        if self.repeats() {
+            return Poll::Ready(Ok(Step::Data));
+        }
+        if self.body.finished {
+            return Poll::Ready(Ok(Step::End));
+        }
+        let polled = self.client.poll_data(cx);
+        if let Poll::Ready(Ok(Step::End)) = &polled {
+            self.body.finished = true;
+            self.body.trailers = self.client.take_trailers();
+        }
+        polled
+    }
+
+    fn data(&self) -> &[u8] {
+        if self.repeats() {
+            &self.body.kept[self.body.position..]
+        } else {
+            self.client.data()
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        if self.repeats() {
+            self.body.position += count;
+        } else {
+            self.body.keep(&self.client.data()[..count]);
+            self.client.consume(count);
+        }
+    }
+
+    fn take(&mut self, limit: usize) -> Bytes {
+        if self.repeats() || self.body.keep {
+            let data = self.data();
+            let taken = Bytes::copy_from_slice(&data[..data.len().min(limit)]);
+            self.consume(taken.len());
+            return taken;
+        }
+        let taken = self.client.take(limit);
+        self.body.keep(&taken);
+        taken
+    }
+
+    fn is_end(&self) -> bool {
+        !self.repeats()
+            && (self.body.finished && self.body.trailers.is_none() || !self.body.finished && self.client.is_end())
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.body.trailers.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Whole;
+
+    fn read_all(body: &mut RequestBody, client: &mut Whole, piece: usize) -> Vec<u8> {
+        let mut attempted = Attempted { body, client };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut read = Vec::new();
+        while let Poll::Ready(Ok(Step::Data)) = attempted.poll_data(&mut cx) {
+            read.extend_from_slice(&attempted.take(piece));
+        }
+        read
+    }
+
+    #[test]
+    fn a_kept_body_is_read_again_from_its_start_however_far_the_first_attempt_came() {
+        let text = Bytes::from_static(b"0123456789");
+        let mut client = Whole(text.clone());
+        let mut body = RequestBody::new(BodyLength::Exact(10), true);
+        Attempted {
+            body: &mut body,
+            client: &mut client,
+        }
+        .take(4);
+        assert!(body.is_repeatable());
+        body.rewind();
+        assert_eq!(read_all(&mut body, &mut client, 3), text);
+        body.rewind();
+        assert_eq!(read_all(&mut body, &mut client, 100), text);
+        assert_eq!(body.bytes, 10);
+    }
+
+    #[test]
+    fn a_body_that_outgrows_its_buffer_is_sent_whole_and_not_repeatable() {
+        let text = Bytes::from(vec![b'x'; MAX_KEPT_BYTES + 1]);
+        let mut client = Whole(text.clone());
+        let mut body = RequestBody::new(BodyLength::Chunked, true);
+        assert_eq!(read_all(&mut body, &mut client, 1000), text);
+        assert!(!body.is_repeatable());
+    }
+
+    #[test]
+    fn a_body_that_is_not_kept_is_repeatable_only_while_nothing_of_it_was_read() {
+        let mut client = Whole(Bytes::from_static(b"abc"));
+        let mut body = RequestBody::new(BodyLength::Exact(3), false);
+        assert!(body.is_repeatable());
+        read_all(&mut body, &mut client, 1);
+        assert!(!body.is_repeatable());
+    }
+}

@@ -1,0 +1,128 @@
+//! The response's body on its way downstream, with what is left of the request's on its way up. When the upstream's last
+//! byte is there the request is over: its connection goes back to the pool, its permits are free, it is recorded; a slow
+//! client holds nothing but its own connection.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use http::Method;
+use tokio::time::{Instant, sleep_until};
+
+use super::downstream::Downstream;
+use super::exchange::Exchange;
+use super::request_body::{Attempted, RequestBody};
+use crate::codec::{BodyLength, Broken, HeadError, Source, Transfer};
+use crate::limits::Permit;
+use crate::telemetry::Flags;
+use crate::upstream::{ActiveRequest, Lease};
+
+/// A response whose head is there, and everything that the request holds until it has ended.
+pub struct Response {
+    pub lease: Lease,
+    pub active: ActiveRequest,
+    pub permit: Permit,
+    pub upload: Transfer,
+    pub body: RequestBody,
+    /// The endpoint reads no more of the request.
+    pub upload_refused: bool,
+    /// The endpoint did not ask to close.
+    pub keep_alive: bool,
+    pub deadline: Option<Instant>,
+}
+
+/// How a response ended.
+enum End {
+    Whole,
+    UpstreamBroke,
+    RequestBroke,
+    ClientGone,
+    Late,
+}
+
+impl Response {
+    /// Of the body, as it goes downstream: what has no length is sent in chunks.
+    pub fn length(&self, method: &Method) -> Result<BodyLength, HeadError> {
+        Ok(match self.lease.response().body_length(method)? {
+            BodyLength::UntilClose if self.lease.is_end() => BodyLength::Exact(0),
+            BodyLength::UntilClose => BodyLength::Chunked,
+            known => known,
+        })
+    }
+
+    /// The response arrived whole.
+    fn end(self, exchange: &mut Exchange<'_>, sent_bytes: u64) {
+        exchange.received(|| self.body.bytes);
+        exchange.finish(sent_bytes);
+        let reusable = self.keep_alive && self.upload.is_flushed();
+        drop((self.active, self.permit));
+        self.lease.give_back(reusable);
+    }
+
+    /// It will not; what is held is dropped, which closes an HTTP/1 connection and resets an HTTP/2 stream.
+    fn break_off(self, exchange: &mut Exchange<'_>, sent_bytes: u64, flag: Flags, details: &'static str) {
+        exchange.received(|| self.body.bytes);
+        exchange.flags.insert(flag);
+        exchange.details(details);
+        exchange.finish(sent_bytes);
+    }
+
+    /// One step up and one step down.
+    fn poll<D: Downstream>(&mut self, download: &mut Transfer, client: &mut D, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.upload.is_flushed() && !self.upload_refused {
+            let body = &mut self.body;
+            match self
+                .upload
+                .poll_flushed(&mut Attempted { body, client }, &mut self.lease, cx)
+            {
+                Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(End::RequestBroke),
+                // The endpoint reads no further; its answer may still be whole.
+                Poll::Ready(Err(Broken::Sink(_))) => self.upload_refused = true,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        match download.poll(&mut self.lease, client, cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(End::Whole),
+            Poll::Ready(Err(Broken::Source(_))) => Poll::Ready(End::UpstreamBroke),
+            Poll::Ready(Err(Broken::Sink(_))) => Poll::Ready(End::ClientGone),
+            Poll::Pending => client.poll_gone(cx).map(|()| End::ClientGone),
+        }
+    }
+}
+
+/// Sends the response with a body of this length.
+pub async fn relay<D: Downstream>(
+    mut response: Response,
+    length: BodyLength,
+    client: &mut D,
+    exchange: &mut Exchange<'_>,
+) {
+    let mut download = Transfer::default();
+    let deadline = response.deadline;
+    let end = if client.respond(response.lease.response_mut(), length).is_err() {
+        End::ClientGone
+    } else {
+        let mut late = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        poll_fn(|cx| match (response.poll(&mut download, client, cx), &mut late) {
+            (Poll::Pending, Some(late)) => late.as_mut().poll(cx).map(|()| End::Late),
+            (ended, _) => ended,
+        })
+        .await
+    };
+    let sent_bytes = download.bytes;
+    match end {
+        End::Whole => {
+            response.end(exchange, sent_bytes);
+            if poll_fn(|cx| client.poll_flush(cx)).await.is_ok() {
+                return;
+            }
+        }
+        End::UpstreamBroke => {
+            response.break_off(exchange, sent_bytes, Flags::UC, "upstream_reset_after_response_started")
+        }
+        End::Late => response.break_off(exchange, sent_bytes, Flags::UT, "response_timeout"),
+        End::ClientGone | End::RequestBroke => {
+            response.break_off(exchange, sent_bytes, Flags::DC, "downstream_remote_disconnect");
+        }
+    }
+    client.abort();
+}

@@ -1,0 +1,175 @@
+//! The right to one stream of an HTTP/2 connection, and that stream: the request goes out and the response comes in
+//! through it. However it ends, its place is given back once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::client::ResponseFuture;
+use http::HeaderMap;
+
+use super::Endpoint;
+use super::connection::UpstreamError;
+use super::http2::Http2;
+use crate::codec::{BodyError, BodyLength, Headers, Http2Stream, RequestHead, ResponseHead, Sink, Source, Step};
+
+/// Dropping it resets the stream if it is not over.
+#[derive(Debug)]
+pub struct Http2Lease {
+    messages: Box<Messages>,
+    pub(super) reused: bool,
+    /// The last to be dropped: the stream has ended before another takes its place.
+    place: Place,
+}
+
+/// The request as it goes out and the response as it comes in; boxed, because a lease moves about.
+#[derive(Debug, Default)]
+struct Messages {
+    stream: Http2Stream,
+    /// Until the response's head is there.
+    answer: Option<ResponseFuture>,
+    response: ResponseHead,
+}
+
+/// One of the streams that a connection may have.
+#[derive(Debug)]
+pub(super) struct Place {
+    http2: Arc<Http2>,
+}
+
+impl Place {
+    /// The stream is counted already.
+    pub fn new(http2: Arc<Http2>) -> Self {
+        Self { http2 }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.http2.end_stream();
+    }
+}
+
+impl Http2Lease {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            messages: Box::default(),
+            reused: true,
+            place,
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.place.http2.connection.endpoint
+    }
+
+    pub(super) fn send_head(&mut self, head: &RequestHead, length: BodyLength) -> Result<(), UpstreamError> {
+        let request = head.to_http2();
+        let end = matches!(length, BodyLength::None | BodyLength::Exact(0));
+        let http2 = &self.place.http2;
+        let Ok((answer, send)) = http2.sender().send_request(request, end) else {
+            if http2.takes_requests() {
+                // It is the request that cannot be sent.
+                return Err(UpstreamError::Reset { remote: false });
+            }
+            http2.close();
+            return Err(UpstreamError::Unsent);
+        };
+        self.messages.answer = Some(answer);
+        if !end {
+            self.messages.stream.send_to(send);
+        }
+        Ok(())
+    }
+
+    /// Interim responses are passed over.
+    pub(super) fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        let messages = &mut *self.messages;
+        let Some(answer) = &mut messages.answer else {
+            return Poll::Ready(Ok(()));
+        };
+        let response = match ready!(Pin::new(answer).poll(cx)) {
+            Ok(response) => response,
+            Err(error) => return Poll::Ready(Err(meaning(&error))),
+        };
+        let (parts, body) = response.into_parts();
+        messages.answer = None;
+        messages.stream.receive_from(body);
+        messages.response.status = parts.status;
+        messages.response.version = parts.version;
+        messages.response.headers = Headers::Map(parts.headers);
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn response(&self) -> &ResponseHead {
+        &self.messages.response
+    }
+
+    pub(super) fn response_mut(&mut self) -> &mut ResponseHead {
+        &mut self.messages.response
+    }
+
+    pub(super) fn give_back(self) {
+        let http2 = &self.place.http2;
+        if !http2.connection.is_wanted() {
+            http2.close();
+        }
+    }
+}
+
+/// What the end of a stream without a response says about the request and its endpoint.
+fn meaning(error: &h2::Error) -> UpstreamError {
+    match error.reason() {
+        Some(Reason::REFUSED_STREAM) => UpstreamError::Refused,
+        // A GOAWAY without an error: streams above the last one named were not processed.
+        Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => UpstreamError::Refused,
+        _ if error.is_reset() && error.is_remote() => UpstreamError::Reset { remote: true },
+        // The response was malformed or its head too large, and we have reset the stream.
+        Some(Reason::PROTOCOL_ERROR) if error.is_reset() && error.is_library() => UpstreamError::Protocol,
+        _ => UpstreamError::Reset { remote: false },
+    }
+}
+
+/// The response's body.
+impl Source for Http2Lease {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
+        self.messages.stream.poll_data(cx)
+    }
+
+    fn data(&self) -> &[u8] {
+        self.messages.stream.data()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.messages.stream.consume(count);
+    }
+
+    fn take(&mut self, limit: usize) -> Bytes {
+        self.messages.stream.take(limit)
+    }
+
+    fn is_end(&self) -> bool {
+        self.messages.stream.is_end()
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.messages.stream.take_trailers()
+    }
+}
+
+/// The request's body.
+impl Sink for Http2Lease {
+    fn poll_accept<S: Source>(&mut self, source: &mut S, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        self.messages.stream.poll_accept(source, cx)
+    }
+
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError> {
+        self.messages.stream.finish(trailers)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.messages.stream.poll_flush(cx)
+    }
+}
