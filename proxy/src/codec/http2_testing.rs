@@ -1,7 +1,13 @@
 //! An HTTP/2 peer that speaks in single frames, for unit tests of what goes over the wire.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
+
+/// A frame that does not come by then does not come.
+const LIMIT: Duration = Duration::from_secs(5);
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -102,6 +108,10 @@ impl Raw {
 
     /// The next frame; `None`: the connection was closed.
     pub async fn any(&mut self) -> Option<Frame> {
+        timeout(LIMIT, self.read()).await.expect("a frame or an end, in time")
+    }
+
+    async fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).await.ok()?;
         let [high, middle, low, kind, flags, stream @ ..] = head;

@@ -74,7 +74,8 @@ where
                 let Some((request, respond)) = accepted else {
                     return Poll::Ready(Ok(()));
                 };
-                tokio::spawn(serve_request(Arc::clone(proxy), downstream, request, respond));
+                // Boxed, because what is spawned moves about before it rests.
+                tokio::spawn(Box::pin(serve_request(Arc::clone(proxy), downstream, request, respond)));
             }
             // Behind the last poll, which may have had something to say.
             if let Poll::Ready(Err(error)) = socket.poll_write_out(cx) {

@@ -323,7 +323,7 @@ async fn a_connection_closes_when_its_last_allowed_request_is_over_or_nobody_wan
         if retired {
             setting.endpoint().retire();
         } else {
-            assert!(setting.lease().is_none());
+            assert!(setting.endpoint().shard(0).multiplexed.ready[0].is_over());
         }
         raw.head(stream, OK, true).await;
         assert_eq!(answered(&mut lease).await, Ok(StatusCode::OK));
