@@ -37,7 +37,8 @@ pub async fn serve_connection<S>(
         return;
     }
     if preface {
-        serve_http2(proxy, downstream, Prefixed::new(prefix, stream), drain).await;
+        // Boxed: it is much larger than what an HTTP/1 connection needs.
+        Box::pin(serve_http2(proxy, downstream, Prefixed::new(prefix, stream), drain)).await;
     } else {
         serve_http1(proxy, downstream, stream, &prefix, drain).await;
     }

@@ -65,14 +65,15 @@ pub async fn serve_http1<S>(
         match client.next(&mut head, draining.as_mut()).await {
             Next::Request => {}
             Next::End => return,
-            Next::Refused(error) => return client.refuse(proxy, error).await,
+            // Boxed: what is rare should not make every connection's state larger.
+            Next::Refused(error) => return Box::pin(client.refuse(proxy, error)).await,
         }
         let length = client.begin(&head);
         let served = serve(proxy, &downstream, &mut head, length, &mut client).await;
         head.clear();
         match served {
             Served::Done if client.may_continue() => {}
-            Served::Done => return client.close().await,
+            Served::Done => return Box::pin(client.close()).await,
             Served::Tunnel(tunnel) => {
                 let (stream, read) = client.stream.into_parts();
                 return tunnel.run(Box::new(Prefixed::new(read, stream))).await;
@@ -106,7 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<S> {
         let arrived = match at_once {
             Poll::Ready(arrived) => arrived,
             // Only a head that comes in pieces needs a clock.
-            Poll::Pending => match timeout(HEAD_TIME, poll_fn(|cx| self.stream.poll_request(head, cx))).await {
+            Poll::Pending => match Box::pin(timeout(HEAD_TIME, poll_fn(|cx| self.stream.poll_request(head, cx)))).await
+            {
                 Ok(arrived) => arrived,
                 Err(_) => return Next::End,
             },

@@ -91,18 +91,21 @@ where
     .await
 }
 
-async fn serve_request(
+/// Not an `async fn`: that would hold what it is given twice.
+fn serve_request(
     proxy: Arc<Proxy>,
     downstream: DownstreamConnection,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> impl Future<Output = ()> {
     let (parts, body) = request.into_parts();
     let mut head = RequestHead::from_http2(parts);
     let mut client = Http2Downstream::new(body, respond);
     let length = client.begin(&head);
-    if let Served::Tunnel(tunnel) = serve(&proxy, &downstream, &mut head, length, &mut client).await {
-        tunnel.run(Box::new(Http2Tunnel::new(client.stream))).await;
+    async move {
+        if let Served::Tunnel(tunnel) = serve(&proxy, &downstream, &mut head, length, &mut client).await {
+            tunnel.run(Box::new(Http2Tunnel::new(client.stream))).await;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Called for every request of every connection, on the worker that accepted it, in one task from the first byte to the
 //! last: nothing is handed to another.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
 use super::head::{self, Authority};
 use super::local_reply::{Cause, is_grpc};
 use super::request_body::RequestBody;
-use super::response::{Response, relay};
+use super::response::{End, Response, relay};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
@@ -69,7 +70,7 @@ pub async fn serve<D: Downstream>(
         Ok(None) => Served::Done,
         Ok(Some(tunnel)) => Served::Tunnel(tunnel),
         Err(cause) => {
-            reply(cause, grpc, client, exchange).await;
+            Box::pin(reply(cause, grpc, client, exchange)).await;
             Served::Done
         }
     }
@@ -94,7 +95,7 @@ async fn answer<D: Downstream>(
     };
     if head.method == Method::CONNECT {
         let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
-        return open_tunnel(tunnel, client, exchange).await;
+        return Box::pin(open_tunnel(tunnel, client, exchange)).await;
     }
     if !port.protocol.is_http() {
         return Err(Cause::NoRoute(
@@ -115,8 +116,8 @@ async fn answer<D: Downstream>(
 
     let deadline = route.timeout().map(|timeout| Instant::now() + timeout);
     let keep = Retries::keeps_body(route.retries(), &head.method, speaks_http2(cluster, head));
-    let body = RequestBody::new(length, keep);
-    let mut response = dispatch(proxy, cluster, &route, head, body, deadline, client, exchange).await?;
+    let mut body = RequestBody::new(length, keep);
+    let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
 
     let upstream = response.lease.response_mut();
     if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -131,7 +132,12 @@ async fn answer<D: Downstream>(
     }
     exchange.status = upstream.status.as_u16();
     show_flags(exchange, upstream);
-    relay(response, length, client, exchange).await;
+    let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
+    exchange.received(|| body.bytes);
+    response.finish(end, exchange, sent_bytes);
+    if end != End::Whole || poll_fn(|cx| client.poll_flush(cx)).await.is_err() {
+        client.abort();
+    }
     Ok(None)
 }
 
@@ -177,7 +183,7 @@ async fn dispatch<D: Downstream>(
     cluster: &Cluster,
     route: &Route<'_>,
     head: &RequestHead,
-    mut body: RequestBody,
+    body: &mut RequestBody,
     deadline: Option<Instant>,
     client: &mut D,
     exchange: &mut Exchange<'_>,
@@ -188,15 +194,7 @@ async fn dispatch<D: Downstream>(
         let per_try = route.retries().per_try_timeout;
         let outcome = {
             let worker = proxy.worker;
-            let tried = pin!(attempt(
-                cluster,
-                head,
-                &mut body,
-                client,
-                &retries,
-                &mut progress,
-                worker
-            ));
+            let tried = pin!(attempt(cluster, head, body, client, &retries, &mut progress, worker));
             match time_limit(deadline, per_try) {
                 None => tried.await,
                 Some((limit, late)) => timeout_at(limit, tried).await.unwrap_or(Err(late)),
@@ -214,7 +212,7 @@ async fn dispatch<D: Downstream>(
                 if !retries.after_response(status, &response.headers, answer.lease.endpoint(), repeatable) {
                     retries.record(status < 500);
                     retries.flag(&mut exchange.flags);
-                    return accept(answer, progress, body, deadline).ok_or(Cause::NoHealthyUpstream);
+                    return accept(answer, progress, deadline).ok_or(Cause::NoHealthyUpstream);
                 }
                 None
             }
@@ -270,14 +268,13 @@ fn outlier_status(response: &ResponseHead) -> u16 {
     }
 }
 
-fn accept(answer: Answer, progress: Progress, body: RequestBody, deadline: Option<Instant>) -> Option<Response> {
+fn accept(answer: Answer, progress: Progress, deadline: Option<Instant>) -> Option<Response> {
     let keep_alive = answer.lease.response().keeps_alive();
     Some(Response {
         lease: answer.lease,
         active: progress.active?,
         permit: answer.permit,
         upload: answer.upload,
-        body,
         upload_refused: false,
         keep_alive,
         deadline,
@@ -309,7 +306,7 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
         return client.abort();
     }
     let mut transfer = Transfer::default();
-    if std::future::poll_fn(|cx| transfer.poll_flushed(&mut body, client, cx))
+    if poll_fn(|cx| transfer.poll_flushed(&mut body, client, cx))
         .await
         .is_err()
     {
@@ -326,7 +323,7 @@ async fn open_tunnel<D: Downstream>(
     exchange.details("connect");
     exchange.finish(0);
     client.open_tunnel().map_err(|_| Cause::ClientGone)?;
-    std::future::poll_fn(|cx| client.poll_flush(cx))
+    poll_fn(|cx| client.poll_flush(cx))
         .await
         .map_err(|_| Cause::ClientGone)?;
     Ok(Some(Box::new(tunnel)))

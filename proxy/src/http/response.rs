@@ -22,7 +22,6 @@ pub struct Response {
     pub active: ActiveRequest,
     pub permit: Permit,
     pub upload: Transfer,
-    pub body: RequestBody,
     /// The endpoint reads no more of the request.
     pub upload_refused: bool,
     /// The endpoint did not ask to close.
@@ -31,7 +30,8 @@ pub struct Response {
 }
 
 /// How a response ended.
-enum End {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
     Whole,
     UpstreamBroke,
     RequestBroke,
@@ -49,27 +49,36 @@ impl Response {
         })
     }
 
-    /// The response arrived whole.
-    fn end(self, exchange: &mut Exchange<'_>, sent_bytes: u64) {
-        exchange.received(|| self.body.bytes);
+    /// The request is over: it is recorded, and what it held is free. A response that is not whole closes its HTTP/1
+    /// connection or resets its HTTP/2 stream.
+    pub fn finish(self, end: End, exchange: &mut Exchange<'_>, sent_bytes: u64) {
+        let (flag, details) = match end {
+            End::Whole => (Flags::NONE, ""),
+            End::UpstreamBroke => (Flags::UC, "upstream_reset_after_response_started"),
+            End::Late => (Flags::UT, "response_timeout"),
+            End::ClientGone | End::RequestBroke => (Flags::DC, "downstream_remote_disconnect"),
+        };
+        if end != End::Whole {
+            exchange.flags.insert(flag);
+            exchange.details(details);
+        }
         exchange.finish(sent_bytes);
-        let reusable = self.keep_alive && self.upload.is_flushed();
+        let reusable = end == End::Whole && self.keep_alive && self.upload.is_flushed();
         drop((self.active, self.permit));
-        self.lease.give_back(reusable);
-    }
-
-    /// It will not; what is held is dropped, which closes an HTTP/1 connection and resets an HTTP/2 stream.
-    fn break_off(self, exchange: &mut Exchange<'_>, sent_bytes: u64, flag: Flags, details: &'static str) {
-        exchange.received(|| self.body.bytes);
-        exchange.flags.insert(flag);
-        exchange.details(details);
-        exchange.finish(sent_bytes);
+        if reusable || self.lease.is_http2() {
+            self.lease.give_back(reusable);
+        }
     }
 
     /// One step up and one step down.
-    fn poll<D: Downstream>(&mut self, download: &mut Transfer, client: &mut D, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll<D: Downstream>(
+        &mut self,
+        body: &mut RequestBody,
+        download: &mut Transfer,
+        client: &mut D,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
         if !self.upload.is_flushed() && !self.upload_refused {
-            let body = &mut self.body;
             match self
                 .upload
                 .poll_flushed(&mut Attempted { body, client }, &mut self.lease, cx)
@@ -89,40 +98,21 @@ impl Response {
     }
 }
 
-/// Sends the response with a body of this length.
+/// Sends the response with a body of this length, until its last byte has come; says how many bytes that were.
 pub async fn relay<D: Downstream>(
-    mut response: Response,
+    response: &mut Response,
+    body: &mut RequestBody,
     length: BodyLength,
     client: &mut D,
-    exchange: &mut Exchange<'_>,
-) {
+) -> (End, u64) {
     let mut download = Transfer::default();
-    let deadline = response.deadline;
-    let end = if client.respond(response.lease.response_mut(), length).is_err() {
-        End::ClientGone
-    } else {
-        let mut late = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        poll_fn(|cx| match (response.poll(&mut download, client, cx), &mut late) {
-            (Poll::Pending, Some(late)) => late.as_mut().poll(cx).map(|()| End::Late),
-            (ended, _) => ended,
-        })
-        .await
-    };
-    let sent_bytes = download.bytes;
-    match end {
-        End::Whole => {
-            response.end(exchange, sent_bytes);
-            if poll_fn(|cx| client.poll_flush(cx)).await.is_ok() {
-                return;
-            }
-        }
-        End::UpstreamBroke => {
-            response.break_off(exchange, sent_bytes, Flags::UC, "upstream_reset_after_response_started")
-        }
-        End::Late => response.break_off(exchange, sent_bytes, Flags::UT, "response_timeout"),
-        End::ClientGone | End::RequestBroke => {
-            response.break_off(exchange, sent_bytes, Flags::DC, "downstream_remote_disconnect");
-        }
+    if client.respond(response.lease.response_mut(), length).is_err() {
+        return (End::ClientGone, 0);
     }
-    client.abort();
+    let mut late = response.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+    let end = poll_fn(|cx| match (response.poll(body, &mut download, client, cx), &mut late) {
+        (Poll::Pending, Some(late)) => late.as_mut().poll(cx).map(|()| End::Late),
+        (ended, _) => ended,
+    });
+    (end.await, download.bytes)
 }
