@@ -3,16 +3,19 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::body::{BodyLength, Decoded, Decoder, Encoder};
 use super::buffer::{Input, Output, SMALL_BYTES};
 use super::head::{HeadError, MAX_HEAD_BYTES, parse_request, parse_response};
 use super::message::{RequestHead, ResponseHead};
 use super::transfer::{BodyError, Sink, Source, Step};
+use super::transport::Transport;
 
 /// Data up to this size is copied behind what is to be written anyway; larger data is written from where it lies.
 const COPIED_BYTES: usize = 4 * 1024;
@@ -21,6 +24,9 @@ const PENDING_BYTES: usize = 16 * 1024;
 
 /// What is read and forgotten while a connection closes.
 const FORGOTTEN_BYTES: usize = 256 * 1024;
+
+/// How often a connection whose buffer is full is asked whether its other side has closed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why there is no head.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +55,10 @@ pub struct Http1Stream<S> {
     encoder: Encoder,
     /// Bytes that belong to the piece that the encoder has announced.
     announced: usize,
+    /// The other side has closed.
+    closed: bool,
+    /// Until the next look whether it has, while nothing more can be read.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Http1Stream<S> {
@@ -64,6 +74,8 @@ impl<S> Http1Stream<S> {
             examined: 0,
             encoder: Encoder::new(BodyLength::None),
             announced: 0,
+            closed: false,
+            look: None,
         }
     }
 
@@ -117,6 +129,7 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
         }
         ready!(read)?;
         self.filled = full;
+        self.closed |= count == 0;
         Poll::Ready(Ok(count))
     }
 
@@ -177,24 +190,39 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
         self.poll_fill(SMALL_BYTES, cx).map_ok(|count| count > 0)
     }
 
-    /// Ready when the other side has closed. What it sends meanwhile is kept, up to a bufferful.
+    /// Open, with nothing in either direction: may it be used for another request?
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.closed
+            && !self.has_input()
+            && !self.has_output()
+            && self.is_read()
+            && self.poll_input(&mut cx).is_pending()
+    }
+}
+
+impl<S: Transport> Http1Stream<S> {
+    /// Ready when the other side has closed. What it sends meanwhile is kept, up to a bufferful; behind that its end is
+    /// seen a little later.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.input.room(SMALL_BYTES, false).is_none() {
-                return Poll::Pending;
-            }
+        while self.input.room(SMALL_BYTES, false).is_some() {
             match self.poll_fill(SMALL_BYTES, cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {}
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }
+        while !self.stream.is_closed_by_peer() {
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK_INTERVAL)));
+            ready!(look.as_mut().poll(cx));
+            self.look = None;
+        }
+        Poll::Ready(())
     }
 
-    /// Open, with nothing in either direction: may it be used for another request?
-    pub fn is_quiet(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        !self.has_input() && !self.has_output() && self.is_read() && self.poll_input(&mut cx).is_pending()
+    /// The other side must not take the end of the connection for the end of the message.
+    pub fn reset_when_dropped(&self) {
+        self.stream.reset_when_dropped();
     }
 }
 

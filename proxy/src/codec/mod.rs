@@ -5,15 +5,17 @@
 
 mod body;
 mod buffer;
-mod gathered;
 #[cfg(test)]
 mod differential_tests;
+mod gathered;
 mod head;
 mod headers;
 mod http1;
 mod http2;
 mod message;
+mod prefixed;
 mod transfer;
+mod transport;
 
 pub use body::{BodyLength, Decoded, Decoder, Encoder};
 pub use gathered::Gathered;
@@ -24,4 +26,6 @@ pub use http1::{Http1Stream, NoHead};
 pub use http2::testing as http2_testing;
 pub use http2::{Http2Stream, Http2Tunnel};
 pub use message::{RequestHead, ResponseHead, Target};
+pub use prefixed::Prefixed;
 pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};
+pub use transport::Transport;

@@ -2,18 +2,23 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
 
 use super::downstream::DownstreamConnection;
 use super::http1::serve_http1;
 use super::http2::serve_http2;
 use super::request_path::Proxy;
+use crate::codec::Prefixed;
+use crate::codec::Transport;
 use crate::drain::DrainWatch;
-use crate::net::Prefixed;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// For the rest of a preface, from its first byte.
+const PREFACE_TIME: Duration = Duration::from_secs(10);
 /// For the first bytes, which are most often a whole request.
 const FIRST_READ_BYTES: usize = 1024;
 
@@ -24,7 +29,7 @@ pub async fn serve_connection<S>(
     mut stream: S,
     drain: Option<DrainWatch>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport + 'static,
 {
     let read = tokio::select! {
         biased;
@@ -51,20 +56,28 @@ pub(super) async fn draining(drain: Option<DrainWatch>) {
     }
 }
 
-/// Reads until it is certain whether the client starts with HTTP/2's preface. What was read comes along.
+/// Reads until it is certain whether the client starts with HTTP/2's preface. What was read comes along. Once it has begun
+/// to say what it speaks, that must not take for ever.
 async fn read_preface(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(bool, Bytes)> {
     let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
-    loop {
-        let known = read.len().min(HTTP2_PREFACE.len());
-        if read[..known] != HTTP2_PREFACE[..known] {
-            return Ok((false, read.freeze()));
-        }
-        if known == HTTP2_PREFACE.len() {
-            return Ok((true, read.freeze()));
-        }
-        if stream.read_buf(&mut read).await? == 0 {
-            return Ok((false, read.freeze()));
-        }
+    let first = stream.read_buf(&mut read).await?;
+    if first == 0 || is_preface(&read).is_some() {
+        return Ok((is_preface(&read) == Some(true), read.freeze()));
+    }
+    let rest = async {
+        while is_preface(&read).is_none() && stream.read_buf(&mut read).await? > 0 {}
+        Ok((is_preface(&read) == Some(true), read.freeze()))
+    };
+    Box::pin(timeout(PREFACE_TIME, rest)).await?
+}
+
+/// `None`: it may still become one.
+fn is_preface(read: &[u8]) -> Option<bool> {
+    let known = read.len().min(HTTP2_PREFACE.len());
+    if read[..known] != HTTP2_PREFACE[..known] {
+        Some(false)
+    } else {
+        (known == HTTP2_PREFACE.len()).then_some(true)
     }
 }
 

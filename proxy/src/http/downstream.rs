@@ -1,7 +1,11 @@
 //! The client's side of one request, in whatever protocol: the request's body comes from it, the response goes to it.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::codec::{BodyError, BodyLength, ResponseHead, Sink, Source};
 use crate::telemetry::Direction;
@@ -16,8 +20,8 @@ pub struct DownstreamConnection {
 }
 
 pub trait Downstream: Source + Sink + Send {
-    /// Sends the response's head; a body of this length is to follow.
-    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength) -> Result<(), BodyError>;
+    /// Sends the response's head; a body of this length is to follow. `over`: nothing will, not even trailers.
+    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength, over: bool) -> Result<(), BodyError>;
 
     /// Answers the `CONNECT`: what follows are the tunnel's bytes.
     fn open_tunnel(&mut self) -> Result<(), BodyError>;
@@ -31,14 +35,25 @@ pub trait Downstream: Source + Sink + Send {
     /// Ready when the client has gone. May be asked at any time.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// The response ends here although its body did not: the client must not take it for whole.
+    /// The response ends here although its body did not: the client must not take it for whole. What was accepted has been
+    /// flushed.
     fn abort(&mut self);
+}
+
+/// For a client to take what was accepted before its response broke off.
+const LAST_WORDS_TIME: Duration = Duration::from_secs(5);
+
+/// Breaks the response off behind what there is of it.
+pub async fn break_off<D: Downstream>(client: &mut D) {
+    // Whoever does not take it in time has lost it.
+    let _ = timeout(LAST_WORDS_TIME, poll_fn(|cx| client.poll_flush(cx))).await;
+    client.abort();
 }
 
 /// The work's result, unless the client goes first.
 pub async fn unless_gone<D: Downstream, T>(client: &mut D, work: impl Future<Output = T>) -> Option<T> {
     let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(done));
         }

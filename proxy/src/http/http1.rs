@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::connection::draining;
 use super::downstream::{Downstream, DownstreamConnection};
 use super::local_reply::Cause;
 use super::request_path::{Proxy, Served, serve};
+use crate::codec::Prefixed;
 use crate::codec::{
     BodyError, BodyLength, HeadError, Http1Stream, NoHead, RequestHead, ResponseHead, Sink, Source, Step, Transfer,
-    Whole,
+    Transport, Whole,
 };
 use crate::drain::DrainWatch;
-use crate::net::Prefixed;
 use crate::telemetry::Flags;
 
 /// For a head, from its first byte.
@@ -39,6 +38,8 @@ struct Http1Downstream<S> {
     /// Another request may follow.
     keep_alive: bool,
     aborted: bool,
+    /// The response's end is the connection's.
+    ends_at_close: bool,
 }
 
 /// What comes next on a connection.
@@ -56,7 +57,7 @@ pub async fn serve_http1<S>(
     read: &[u8],
     drain: Option<DrainWatch>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Transport + 'static,
 {
     let mut draining = std::pin::pin!(draining(drain.clone()));
     let mut client = Http1Downstream::new(Http1Stream::new(stream, read), drain);
@@ -82,7 +83,7 @@ pub async fn serve_http1<S>(
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<S> {
+impl<S: Transport> Http1Downstream<S> {
     fn new(stream: Http1Stream<S>, drain: Option<DrainWatch>) -> Self {
         Self {
             stream,
@@ -91,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<S> {
             expects_continue: false,
             keep_alive: true,
             aborted: false,
+            ends_at_close: false,
         }
     }
 
@@ -147,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<S> {
         self.close_after();
         let length = BodyLength::Exact(body.len() as u64);
         let (mut transfer, mut body) = (Transfer::default(), Whole(body));
-        if self.respond(&mut head, length).is_ok()
+        if self.respond(&mut head, length, false).is_ok()
             && timeout(
                 CLOSE_TIME,
                 poll_fn(|cx| transfer.poll_flushed(&mut body, &mut self, cx)),
@@ -171,14 +173,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Http1Downstream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for Http1Downstream<S> {
-    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength) -> Result<(), BodyError> {
+impl<S: Transport> Downstream for Http1Downstream<S> {
+    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength, _: bool) -> Result<(), BodyError> {
         let length = match length {
             BodyLength::Chunked if self.version < Version::HTTP_11 => BodyLength::UntilClose,
             length => length,
         };
         let draining = self.drain.as_ref().is_some_and(DrainWatch::is_draining);
-        let ends = length == BodyLength::UntilClose || draining;
+        self.ends_at_close = length == BodyLength::UntilClose;
+        let ends = self.ends_at_close || draining;
         // A client that still waits to be told to send its body will not send it now.
         if ends || (self.expects_continue && !self.stream.is_read()) {
             self.keep_alive = false;
@@ -216,11 +219,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for Http1Downstream<S>
 
     fn abort(&mut self) {
         self.aborted = true;
+        if self.ends_at_close {
+            self.stream.reset_when_dropped();
+        }
     }
 }
 
 /// The request's body.
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for Http1Downstream<S> {
+impl<S: Transport> Source for Http1Downstream<S> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
         if self.expects_continue && !self.stream.is_read() {
             if !self.stream.has_input() && !self.stream.has_output() {
@@ -255,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Source for Http1Downstream<S> {
 }
 
 /// The response's body.
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Sink for Http1Downstream<S> {
+impl<S: Transport> Sink for Http1Downstream<S> {
     fn poll_accept<F: Source>(&mut self, source: &mut F, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         self.stream.poll_accept(source, cx)
     }

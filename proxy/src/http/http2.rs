@@ -25,9 +25,9 @@ use crate::drain::DrainWatch;
 const MAX_CONCURRENT_STREAMS: u32 = 1000;
 /// Flow-control windows: what a request's body may hold here, and all of a connection's together.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// What a response may hold that waits for the socket.
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Streams that the client reset before they were accepted; more at once end the connection.
 const MAX_UNSERVED_RESETS: usize = 20;
@@ -159,7 +159,7 @@ impl Http2Downstream {
 }
 
 impl Downstream for Http2Downstream {
-    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength) -> Result<(), BodyError> {
+    fn respond(&mut self, head: &mut ResponseHead, length: BodyLength, over: bool) -> Result<(), BodyError> {
         let mut response = head.to_http2();
         if let BodyLength::Exact(length @ 1..) = length {
             response
@@ -167,7 +167,7 @@ impl Downstream for Http2Downstream {
                 .entry(header::CONTENT_LENGTH)
                 .or_insert_with(|| HeaderValue::from(length));
         }
-        self.send(response, matches!(length, BodyLength::None | BodyLength::Exact(0)))
+        self.send(response, over)
     }
 
     fn open_tunnel(&mut self) -> Result<(), BodyError> {

@@ -47,7 +47,7 @@ async fn a_response_without_a_body_is_one_frame_whatever_length_it_states() {
     let mut head = ResponseHead::local(StatusCode::OK);
     head.headers
         .set(&header::CONTENT_LENGTH, &HeaderValue::from_static("7"));
-    client.respond(&mut head, BodyLength::None).expect("it is sent");
+    client.respond(&mut head, BodyLength::None, true).expect("it is sent");
     client.finish(None).expect("it has ended already");
     let frame = raw.next().await.expect("a head");
     assert!(frame.ends_stream());
@@ -59,7 +59,9 @@ async fn a_response_without_a_body_is_one_frame_whatever_length_it_states() {
 async fn a_known_length_is_stated() {
     let (mut raw, mut client, _) = first_request(POST, true).await;
     let mut head = ResponseHead::local(StatusCode::OK);
-    client.respond(&mut head, BodyLength::Exact(5)).expect("it is sent");
+    client
+        .respond(&mut head, BodyLength::Exact(5), false)
+        .expect("it is sent");
     let (mut body, mut transfer) = (Whole(Bytes::from_static(b"hello")), Transfer::default());
     poll_fn(|cx| transfer.poll_flushed(&mut body, &mut client, cx))
         .await
@@ -76,7 +78,9 @@ async fn a_client_that_resets_or_disconnects_is_gone_before_and_after_the_head()
             let (mut raw, mut client, _) = first_request(POST, true).await;
             if responded {
                 let mut head = ResponseHead::local(StatusCode::OK);
-                client.respond(&mut head, BodyLength::Chunked).expect("it is sent");
+                client
+                    .respond(&mut head, BodyLength::Chunked, false)
+                    .expect("it is sent");
             }
             let still = timeout(Duration::from_millis(1), poll_fn(|cx| client.poll_gone(cx))).await;
             assert!(still.is_err(), "gone too early");
@@ -97,7 +101,9 @@ async fn a_client_that_resets_or_disconnects_is_gone_before_and_after_the_head()
 async fn a_response_that_is_aborted_is_reset() {
     let (mut raw, mut client, _) = first_request(POST, true).await;
     let mut head = ResponseHead::local(StatusCode::OK);
-    client.respond(&mut head, BodyLength::Chunked).expect("it is sent");
+    client
+        .respond(&mut head, BodyLength::Chunked, false)
+        .expect("it is sent");
     assert_eq!(raw.next().await.map(|frame| frame.kind), Some(HEADERS));
     client.abort();
     let reset = raw.next().await.expect("a reset");
@@ -122,6 +128,6 @@ async fn a_client_that_asks_is_told_to_go_on_once_its_body_is_wanted() {
     let (body, ()) = tokio::join!(read, asks);
     assert_eq!(&body[..], b"hello");
     let mut head = ResponseHead::local(StatusCode::OK);
-    client.respond(&mut head, BodyLength::None).expect("it is sent");
+    client.respond(&mut head, BodyLength::None, true).expect("it is sent");
     assert!(raw.next().await.expect("the answer").ends_stream());
 }

@@ -1,5 +1,5 @@
-//! The request's body on its way upstream. Where the rule's retries may need it again, its first 64 KiB are kept; a body
-//! that outgrows that is not repeated.
+//! The request's body on its way upstream. Where the rule's retries may need it again, its first 64 KiB are kept, in at
+//! most 256 pieces; a body that outgrows that is not repeated.
 
 use std::task::{Context, Poll};
 
@@ -8,7 +8,9 @@ use http::HeaderMap;
 
 use crate::codec::{BodyError, BodyLength, Source, Step};
 
-const MAX_KEPT_BYTES: usize = 64 * 1024;
+const MAX_KEPT_BYTES: u64 = 64 * 1024;
+/// A body that comes in crumbs would cost much more than its bytes.
+const MAX_KEPT_PIECES: usize = 256;
 
 /// What is known of the body, over all attempts.
 #[derive(Debug)]
@@ -16,10 +18,10 @@ pub struct RequestBody {
     pub length: BodyLength,
     /// Another attempt may need it.
     keep: bool,
-    kept: Vec<u8>,
-    /// Of `kept`, what this attempt has sent.
-    position: usize,
-    trailers: Option<HeaderMap>,
+    kept: Vec<Bytes>,
+    /// Of `kept`, what this attempt has sent: whole pieces, and bytes of the next.
+    position: (usize, usize),
+    trailers: Option<Box<HeaderMap>>,
     /// Received from the client.
     pub bytes: u64,
     finished: bool,
@@ -31,7 +33,7 @@ impl RequestBody {
             length,
             keep,
             kept: Vec::new(),
-            position: 0,
+            position: (0, 0),
             trailers: None,
             bytes: 0,
             finished: matches!(length, BodyLength::None | BodyLength::Exact(0)),
@@ -45,18 +47,32 @@ impl RequestBody {
 
     /// From its start, for one more attempt.
     pub fn rewind(&mut self) {
-        self.position = 0;
+        self.position = (0, 0);
     }
 
-    fn keep(&mut self, data: &[u8]) {
-        self.bytes += data.len() as u64;
-        self.keep &= self.kept.len() + data.len() <= MAX_KEPT_BYTES;
+    /// What was kept and this attempt has not sent yet.
+    fn repeated(&self) -> Option<&[u8]> {
+        let (piece, sent) = self.position;
+        self.kept.get(piece).map(|piece| &piece[sent..])
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.position.1 += count;
+        if self.repeated().is_some_and(<[u8]>::is_empty) {
+            self.position = (self.position.0 + 1, 0);
+        }
+    }
+
+    /// Counts what was received. A body that has become too large is not kept, not even in part.
+    fn received(&mut self, count: usize, data: impl FnOnce() -> Bytes) {
+        self.bytes += count as u64;
+        self.keep &= self.bytes <= MAX_KEPT_BYTES && self.kept.len() < MAX_KEPT_PIECES;
         if self.keep {
-            self.kept.extend_from_slice(data);
+            self.kept.push(data());
         } else if !self.kept.is_empty() {
             self.kept = Vec::new();
         }
-        self.position = self.kept.len();
+        self.position = (self.kept.len(), 0);
     }
 }
 
@@ -66,15 +82,9 @@ pub struct Attempted<'a, S> {
     pub client: &'a mut S,
 }
 
-impl<S: Source> Attempted<'_, S> {
-    fn repeats(&self) -> bool {
-        self.body.position < self.body.kept.len()
-    }
-}
-
 impl<S: Source> Source for Attempted<'_, S> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
-        if self.repeats() {
+        if self.body.repeated().is_some() {
             return Poll::Ready(Ok(Step::Data));
         }
         if self.body.finished {
@@ -83,47 +93,47 @@ impl<S: Source> Source for Attempted<'_, S> {
         let polled = self.client.poll_data(cx);
         if let Poll::Ready(Ok(Step::End)) = &polled {
             self.body.finished = true;
-            self.body.trailers = self.client.take_trailers();
+            self.body.trailers = self.client.take_trailers().map(Box::new);
         }
         polled
     }
 
     fn data(&self) -> &[u8] {
-        if self.repeats() {
-            &self.body.kept[self.body.position..]
-        } else {
-            self.client.data()
-        }
+        self.body.repeated().unwrap_or_else(|| self.client.data())
     }
 
     fn consume(&mut self, count: usize) {
-        if self.repeats() {
-            self.body.position += count;
-        } else {
-            self.body.keep(&self.client.data()[..count]);
-            self.client.consume(count);
+        if self.body.repeated().is_some() {
+            return self.body.advance(count);
         }
+        let data = || Bytes::copy_from_slice(&self.client.data()[..count]);
+        self.body.received(count, data);
+        self.client.consume(count);
     }
 
     fn take(&mut self, limit: usize) -> Bytes {
-        if self.repeats() || self.body.keep {
-            let data = self.data();
-            let taken = Bytes::copy_from_slice(&data[..data.len().min(limit)]);
-            self.consume(taken.len());
+        let (piece, sent) = self.body.position;
+        if let Some(piece) = self.body.kept.get(piece) {
+            let taken = piece.slice(sent..piece.len().min(sent + limit));
+            self.body.advance(taken.len());
             return taken;
         }
         let taken = self.client.take(limit);
-        self.body.keep(&taken);
+        self.body.received(taken.len(), || taken.clone());
         taken
     }
 
     fn is_end(&self) -> bool {
-        !self.repeats()
-            && (self.body.finished && self.body.trailers.is_none() || !self.body.finished && self.client.is_end())
+        let over = if self.body.finished {
+            self.body.trailers.is_none()
+        } else {
+            self.client.is_end()
+        };
+        over && self.body.repeated().is_none()
     }
 
     fn take_trailers(&mut self) -> Option<HeaderMap> {
-        self.body.trailers.clone()
+        self.body.trailers.as_deref().cloned()
     }
 }
 
@@ -162,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_body_that_outgrows_its_buffer_is_sent_whole_and_not_repeatable() {
-        let text = Bytes::from(vec![b'x'; MAX_KEPT_BYTES + 1]);
+        let text = Bytes::from(vec![b'x'; MAX_KEPT_BYTES as usize + 1]);
         let mut client = Whole(text.clone());
         let mut body = RequestBody::new(BodyLength::Chunked, true);
         assert_eq!(read_all(&mut body, &mut client, 1000), text);

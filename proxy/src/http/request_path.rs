@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::downstream::{Downstream, DownstreamConnection, unless_gone};
+use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone};
 use super::exchange::Exchange;
 use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
 use super::head::{self, Authority};
@@ -135,8 +135,10 @@ async fn answer<D: Downstream>(
     let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
     exchange.received(|| body.bytes);
     response.finish(end, exchange, sent_bytes);
-    if end != End::Whole || poll_fn(|cx| client.poll_flush(cx)).await.is_err() {
-        client.abort();
+    match end {
+        End::Whole if poll_fn(|cx| client.poll_flush(cx)).await.is_ok() => {}
+        End::Whole | End::ClientGone | End::RequestBroke => client.abort(),
+        End::UpstreamBroke | End::Late => Box::pin(break_off(client)).await,
     }
     Ok(None)
 }
@@ -298,11 +300,15 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
     if reply.flags.contains(Flags::DPE) {
         client.close_after();
     }
+    if *exchange.method() == Method::CONNECT {
+        // What the client may have sent already was for the tunnel.
+        client.close_after();
+    }
     let bodiless = *exchange.method() == Method::HEAD;
     let mut body = Whole(if bodiless { bytes::Bytes::new() } else { body });
     exchange.finish(body.0.len() as u64);
     let length = BodyLength::Exact(body.0.len() as u64);
-    if client.respond(&mut head, length).is_err() {
+    if client.respond(&mut head, length, body.0.is_empty()).is_err() {
         return client.abort();
     }
     let mut transfer = Transfer::default();

@@ -106,8 +106,17 @@ pub async fn relay<D: Downstream>(
     client: &mut D,
 ) -> (End, u64) {
     let mut download = Transfer::default();
-    if client.respond(response.lease.response_mut(), length).is_err() {
+    let over = length == BodyLength::None || response.lease.is_end();
+    if client.respond(response.lease.response_mut(), length, over).is_err() {
         return (End::ClientGone, 0);
+    }
+    if length == BodyLength::None {
+        // An endpoint that does not end its stream there has nothing more to say that anybody may hear.
+        response.keep_alive &= response.lease.is_end();
+        return match client.finish(None) {
+            Ok(()) => (End::Whole, 0),
+            Err(_) => (End::ClientGone, 0),
+        };
     }
     let mut late = response.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
     let end = poll_fn(|cx| match (response.poll(body, &mut download, client, cx), &mut late) {

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::TcpStream;
 
-use super::connection::{serve_connection, starts_like_http};
+use super::connection::{draining, serve_connection, starts_like_http};
 use super::downstream::DownstreamConnection;
 use super::local_reply::Cause;
 use super::request_path::Proxy;
+use crate::codec::Prefixed;
+use crate::codec::Transport;
 use crate::drain::LiveConnectionGuard;
-use crate::net::{Prefixed, connect};
+use crate::net::connect;
 use crate::snapshot::{Host, Port};
 use crate::telemetry::ActiveConnectionGuard;
 use crate::upstream::{ActiveRequest, ConnectionPermit, Outcome, choose};
@@ -50,11 +52,6 @@ pub async fn open(
     })
 }
 
-/// The bytes of a connection, whatever carries them.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
-
 #[derive(Debug)]
 pub struct Tunnel {
     downstream: DownstreamConnection,
@@ -75,7 +72,7 @@ struct OpenEndpoint {
 
 impl Tunnel {
     /// Until either side ends it. Boxed, because serving a tunnel is serving connections, which may open tunnels.
-    pub fn run(mut self, mut stream: Box<dyn Duplex>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub fn run(mut self, mut stream: Box<dyn Transport>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let result = match &mut self.endpoint {
                 Some(endpoint) => pass(endpoint, &mut stream).await,
@@ -88,9 +85,14 @@ impl Tunnel {
     }
 
     /// Where no protocol is declared, the first bytes decide.
-    async fn serve_or_pass(&self, mut stream: Box<dyn Duplex>) -> io::Result<()> {
-        let (http, prefix) = starts_like_http(&mut stream).await?;
-        let mut stream: Box<dyn Duplex> = Box::new(Prefixed::new(prefix, stream));
+    async fn serve_or_pass(&self, mut stream: Box<dyn Transport>) -> io::Result<()> {
+        let (http, prefix) = tokio::select! {
+            biased;
+            first = starts_like_http(&mut stream) => first?,
+            // Nothing has come through it yet, so nothing is lost.
+            () = draining(Some(self.proxy.drain.clone())) => return Ok(()),
+        };
+        let mut stream: Box<dyn Transport> = Box::new(Prefixed::new(prefix, stream));
         if http {
             let drain = Some(self.proxy.drain.clone());
             serve_connection(&self.proxy, self.downstream, stream, drain).await;

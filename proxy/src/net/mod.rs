@@ -3,9 +3,7 @@
 mod connect;
 mod lingering;
 mod listen;
-mod prefixed;
 
 pub use connect::{ConnectError, connect};
 pub use lingering::{LINGER_TIME, Lingering};
 pub use listen::bind;
-pub use prefixed::Prefixed;

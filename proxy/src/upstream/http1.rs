@@ -179,8 +179,7 @@ impl Http1Lease {
     pub(super) fn give_back(mut self) {
         let Some(mut http1) = self.http1.take() else { return };
         http1.response.clear();
-        let clean = http1.stream.is_read() && !http1.stream.has_input() && !http1.stream.has_output();
-        if !self.keep || !clean || !http1.connection.is_wanted() {
+        if !self.keep || !http1.stream.is_quiet() || !http1.connection.is_wanted() {
             linger(http1);
             return;
         }

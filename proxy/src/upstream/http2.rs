@@ -24,9 +24,9 @@ use crate::net::{ConnectError, Lingering, connect};
 
 /// Flow-control windows: enough for 1 Gbit/s over 2 ms, and a bound on what a stalled reader can make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// What a stream may hold that waits for the socket.
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// `h2`'s count of streams until the endpoint has said its own: no endpoint can say this one.
 const UNTOLD: usize = usize::MAX - 1;

@@ -1,0 +1,58 @@
+//! What HTTP/1 needs of a connection besides its bytes.
+
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
+use tokio::net::TcpStream;
+
+use super::http2::Http2Tunnel;
+use super::prefixed::Prefixed;
+
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Has the other side closed, behind whatever it sent that was not read yet? No, where that cannot be known.
+    fn is_closed_by_peer(&self) -> bool {
+        false
+    }
+
+    /// Dropping it resets the connection from now on, where that is possible: the other side cannot take it for an end.
+    fn reset_when_dropped(&self) {}
+}
+
+impl Transport for TcpStream {
+    fn is_closed_by_peer(&self) -> bool {
+        // Every interest is told of a closed read side; this one, unlike reading, of nothing else that is usual.
+        let closed = pin!(self.ready(Interest::PRIORITY));
+        closed.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn reset_when_dropped(&self) {
+        if let Err(error) = self.set_zero_linger() {
+            tracing::debug!(%error, "the connection cannot be reset");
+        }
+    }
+}
+
+impl Transport for DuplexStream {}
+
+impl Transport for Http2Tunnel {}
+
+impl<T: Transport> Transport for Prefixed<T> {
+    fn is_closed_by_peer(&self) -> bool {
+        self.get_ref().is_closed_by_peer()
+    }
+
+    fn reset_when_dropped(&self) {
+        self.get_ref().reset_when_dropped();
+    }
+}
+
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn is_closed_by_peer(&self) -> bool {
+        (**self).is_closed_by_peer()
+    }
+
+    fn reset_when_dropped(&self) {
+        (**self).reset_when_dropped();
+    }
+}
