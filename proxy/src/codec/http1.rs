@@ -190,14 +190,15 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
         self.poll_fill(SMALL_BYTES, cx).map_ok(|count| count > 0)
     }
 
-    /// Open, with nothing in either direction: may it be used for another request?
+    /// Both messages are over and nothing is left of them, as far as was looked.
+    pub fn is_clean(&self) -> bool {
+        !self.closed && !self.has_input() && !self.has_output() && self.is_read()
+    }
+
+    /// Clean, open, and nothing has come since: may it be used for another request?
     pub fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        !self.closed
-            && !self.has_input()
-            && !self.has_output()
-            && self.is_read()
-            && self.poll_input(&mut cx).is_pending()
+        self.is_clean() && self.poll_input(&mut cx).is_pending()
     }
 }
 

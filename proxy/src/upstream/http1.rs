@@ -179,7 +179,7 @@ impl Http1Lease {
     pub(super) fn give_back(mut self) {
         let Some(mut http1) = self.http1.take() else { return };
         http1.response.clear();
-        if !self.keep || !http1.stream.is_quiet() || !http1.connection.is_wanted() {
+        if !self.keep || !http1.stream.is_clean() || !http1.connection.is_wanted() {
             linger(http1);
             return;
         }
@@ -202,9 +202,13 @@ impl Http1Lease {
 }
 
 /// To whoever waits at the connection limit; it comes back when nobody does.
-fn offer(cluster: &Arc<Cluster>, idle: Idle) -> Option<Idle> {
+fn offer(cluster: &Arc<Cluster>, mut idle: Idle) -> Option<Idle> {
     if !cluster.connections.has_waiters() {
         return Some(idle);
+    }
+    if !idle.http1.stream.is_quiet() {
+        idle.close();
+        return None;
     }
     match ConnectionQueue::offer(cluster, idle.lease(&cluster.told().0)) {
         Some(Lease::Http1(mut lease)) => lease.http1.take().map(Idle::new),
