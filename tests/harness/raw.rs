@@ -38,7 +38,11 @@ impl RawResponse {
 
 impl RawConnection {
     pub async fn open(address: SocketAddr) -> RawConnection {
-        let stream = TcpStream::connect(address).await.expect("the listener accepts");
+        RawConnection::over(TcpStream::connect(address).await.expect("the listener accepts"))
+    }
+
+    /// Either side of a connection that is there.
+    pub fn over(stream: TcpStream) -> RawConnection {
         stream.set_nodelay(true).ok();
         RawConnection {
             stream,
@@ -99,6 +103,24 @@ impl RawConnection {
     pub async fn read_head(&mut self) -> String {
         let end = self.find(b"\r\n\r\n").await;
         String::from_utf8_lossy(&self.take(end + 4)).into_owned()
+    }
+
+    /// The next head, unless the peer closes first.
+    pub async fn next_head(&mut self) -> Option<String> {
+        self.next_through(b"\r\n\r\n").await
+    }
+
+    /// All up to and with `mark`, unless the peer closes first.
+    pub async fn next_through(&mut self, mark: &[u8]) -> Option<String> {
+        loop {
+            let found = self.unread.windows(mark.len()).position(|window| window == mark);
+            if let Some(at) = found {
+                return Some(String::from_utf8_lossy(&self.take(at + mark.len())).into_owned());
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
     }
 
     pub async fn read_exact(&mut self, length: usize) -> Vec<u8> {

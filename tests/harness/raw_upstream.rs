@@ -1,11 +1,14 @@
 //! An upstream that shows bytes as they came and answers with bytes as written: header case, broken answers, resets.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use crate::raw::RawConnection;
 
 /// Reads the head of each request, answers with the same bytes each time; an empty answer closes the connection.
 pub struct RawUpstream {
@@ -16,15 +19,30 @@ pub struct RawUpstream {
 
 impl RawUpstream {
     pub async fn start(answer: &'static [u8]) -> RawUpstream {
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let seen = heads.clone();
+        RawUpstream::bind(heads, move |stream| serve(stream, answer, seen.clone())).await
+    }
+
+    /// `serve` has each connection until it returns, then that is closed. No heads are kept.
+    pub async fn serving<A>(serve: impl Fn(RawConnection) -> A + Send + 'static) -> RawUpstream
+    where
+        A: Future<Output = ()> + Send + 'static,
+    {
+        RawUpstream::bind(Arc::default(), move |stream| serve(RawConnection::over(stream))).await
+    }
+
+    async fn bind<A>(heads: Arc<Mutex<Vec<String>>>, serve: impl Fn(TcpStream) -> A + Send + 'static) -> RawUpstream
+    where
+        A: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback address");
         let address = listener.local_addr().expect("a bound socket");
-        let heads = Arc::<Mutex<Vec<String>>>::default();
         let mut server = JoinSet::new();
-        let seen = heads.clone();
         server.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, answer, seen.clone()));
+                connections.spawn(serve(stream));
             }
         });
         RawUpstream {

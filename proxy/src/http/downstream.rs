@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::codec::{BodyError, BodyLength, ResponseHead, Sink, Source};
@@ -47,6 +48,8 @@ const LAST_WORDS_TIME: Duration = Duration::from_secs(5);
 pub async fn break_off<D: Downstream>(client: &mut D) {
     // Whoever does not take it in time has lost it.
     let _ = timeout(LAST_WORDS_TIME, poll_fn(|cx| client.poll_flush(cx))).await;
+    // An HTTP/2 stream's words leave with its connection's task, and a reset would overtake them.
+    yield_now().await;
     client.abort();
 }
 

@@ -25,7 +25,7 @@ use crate::telemetry::Flags;
 /// For a head, from its first byte.
 const HEAD_TIME: Duration = Duration::from_secs(60);
 /// For the client to close after we have.
-const CLOSE_TIME: Duration = Duration::from_secs(2);
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The client's side of the request at hand.
