@@ -1,12 +1,17 @@
-//! What the benchmarks share: simulated proxies that speak the real protocol, a load of a fixed rate, and percentiles.
+//! What the benchmarks share: simulated proxies that speak the real protocol, what a control plane would tell, endpoints
+//! that cost little, a load of a fixed rate, and percentiles.
 
+mod answers;
 pub mod compare_output;
 mod fleet;
 mod load;
+pub mod strace;
+pub mod told;
 mod writer;
 
 use std::time::Duration;
 
+pub use answers::answers;
 pub use fleet::Fleet;
 pub use load::Load;
 pub use writer::Writer;

@@ -35,7 +35,7 @@ use processes::{Deaths, Processes};
 use screen::Screen;
 
 /// For the news of a child's death to arrive, when what it died of was seen first.
-const DEATH_NEWS_LIMIT: Duration = Duration::from_millis(300);
+const DEATH_NEWS_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
