@@ -59,7 +59,7 @@ impl Headers {
     pub fn known(&self, known: Known) -> Option<&[u8]> {
         match self {
             Self::Raw(raw) => raw.known(known),
-            Self::Map(map) => map.get(known.as_str()).map(HeaderValue::as_bytes),
+            Self::Map(map) => map.get(known.name()).map(HeaderValue::as_bytes),
         }
     }
 
@@ -67,14 +67,15 @@ impl Headers {
     pub fn has(&self, known: Known) -> bool {
         match self {
             Self::Raw(raw) => raw.has(known),
-            Self::Map(map) => map.contains_key(known.as_str()),
+            Self::Map(map) => map.contains_key(known.name()),
         }
     }
 
-    pub(super) fn all(&self, known: Known) -> Values<'_, 'static> {
+    /// Every value of the field, in order of arrival.
+    pub fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
         match self {
             Self::Raw(raw) => Values::Raw(raw.values(known, known.as_str())),
-            Self::Map(map) => Values::Map(map.get_all(known.as_str()).iter()),
+            Self::Map(map) => Values::Map(map.get_all(known.name()).iter()),
         }
     }
 
@@ -149,7 +150,7 @@ impl Headers {
                 let mut copy = map.clone();
                 for known in [Known::Host, Known::ContentLength] {
                     if except.has(known) {
-                        copy.remove(known.as_str());
+                        copy.remove(known.name());
                     }
                 }
                 map::detach(&mut copy);

@@ -138,19 +138,19 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
         self.poll_head(cx, |input| parse_request(input, head))
     }
 
-    /// The response's head; interim ones are passed over.
+    /// The response's head, and the length of the body behind it; interim ones are passed over.
     pub fn poll_response(
         &mut self,
         head: &mut ResponseHead,
         request: &Method,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), NoHead>> {
+    ) -> Poll<Result<BodyLength, NoHead>> {
         loop {
             ready!(self.poll_head(cx, |input| parse_response(input, head)))?;
             if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
                 let length = head.body_length(request).map_err(NoHead::Refused)?;
                 self.expect_body(length);
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(length));
             }
         }
     }

@@ -20,7 +20,7 @@ mod transport;
 pub use body::{BodyLength, Decoded, Decoder, Encoder};
 pub use gathered::Gathered;
 pub use head::{HeadError, parse_request, parse_response};
-pub use headers::{Headers, RawHeaders};
+pub use headers::{Headers, Known, RawHeaders};
 pub use http1::{Http1Stream, NoHead};
 #[cfg(test)]
 pub use http2::testing as http2_testing;

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use http::{Method, header};
-use tsunagi_proto::decide::Fields;
+use http::Method;
 
-use crate::codec::RequestHead;
+use crate::codec::{Known, RequestHead};
 
 /// Whom the request is for, as the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +15,24 @@ pub struct Authority<'a> {
     /// As sent.
     pub text: &'a str,
 }
+
+const UPPER_CASE: u8 = 1;
+const FORBIDDEN: u8 = 2;
+
+/// What a byte is in a host; every request's are looked up.
+const HOST_BYTES: [u8; 256] = {
+    let mut kinds = [FORBIDDEN; 256];
+    let mut byte = 0;
+    while byte < kinds.len() {
+        kinds[byte] = match byte as u8 {
+            b'A'..=b'Z' => UPPER_CASE,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'%' => 0,
+            _ => FORBIDDEN,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 /// Splits `host[:port]`; refuses what is not that.
 pub fn parse_authority(text: &str) -> Result<Authority<'_>, &'static str> {
@@ -38,13 +55,13 @@ pub fn parse_authority(text: &str) -> Result<Authority<'_>, &'static str> {
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().map_err(|_| BAD)?),
         Some(_) => return Err(BAD),
     };
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:%".contains(&byte);
-    if host.is_empty() || host.len() > 255 || !host.bytes().all(allowed) {
+    let found = host.bytes().fold(0, |found, byte| found | HOST_BYTES[usize::from(byte)]);
+    if host.is_empty() || host.len() > 255 || found & FORBIDDEN != 0 {
         return Err(BAD);
     }
     // A fully qualified name may end in a dot.
     let host = host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host);
-    let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    let host = if found & UPPER_CASE != 0 {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
         Cow::Borrowed(host)
@@ -54,7 +71,7 @@ pub fn parse_authority(text: &str) -> Result<Authority<'_>, &'static str> {
 
 /// The one authority of a request. In HTTP/1 an absolute target replaces `Host` (RFC 9112, 3.2.2).
 pub fn authority(head: &RequestHead) -> Result<Authority<'_>, &'static str> {
-    let mut hosts = head.headers.values(&header::HOST);
+    let mut hosts = head.headers.all(Known::Host);
     let (host, second) = (hosts.next(), hosts.next());
     if second.is_some() {
         return Err("the request has more than one Host header");

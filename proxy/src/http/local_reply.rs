@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::codec::{Headers, ResponseHead};
+use crate::codec::{Headers, Known, ResponseHead};
 use crate::telemetry::Flags;
 
 /// Why the proxy answers by itself.
@@ -140,7 +140,7 @@ impl LocalReply {
 
 pub fn is_grpc(headers: &Headers) -> bool {
     headers
-        .get(&header::CONTENT_TYPE)
+        .known(Known::ContentType)
         .is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 

@@ -22,7 +22,7 @@ use super::response::{End, Response, relay};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
-use crate::codec::{BodyLength, RequestHead, ResponseHead, Transfer, Whole};
+use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::DrainWatch;
 use crate::snapshot::{Cluster, Demand, Host, Reader};
 use crate::telemetry::access_log::AccessLog;
@@ -109,7 +109,9 @@ async fn answer<D: Downstream>(
 
     head.headers.remove_hop_by_hop();
     // By reading the body we say 100 ourselves.
-    head.headers.remove(&header::EXPECT);
+    if head.headers.has(Known::Expect) {
+        head.headers.remove(&header::EXPECT);
+    }
     for operations in route.request_headers() {
         operations.apply(&mut head.headers);
     }
@@ -261,7 +263,7 @@ async fn back_off(interval: Duration, deadline: Option<Instant>) -> Result<(), C
 
 /// gRPC errors without a body count as the HTTP status that they stand for.
 fn outlier_status(response: &ResponseHead) -> u16 {
-    match response.headers.get(&HeaderName::from_static("grpc-status")) {
+    match response.headers.known(Known::GrpcStatus) {
         None | Some(b"0") => response.status.as_u16(),
         Some(b"14") => 503,
         Some(b"4") => 504,

@@ -42,7 +42,7 @@ pub enum End {
 impl Response {
     /// Of the body, as it goes downstream: what has no length is sent in chunks.
     pub fn length(&self, method: &Method) -> Result<BodyLength, HeadError> {
-        Ok(match self.lease.response().body_length(method)? {
+        Ok(match self.lease.response_length(method)? {
             BodyLength::UntilClose if self.lease.is_end() => BodyLength::Exact(0),
             BodyLength::UntilClose => BodyLength::Chunked,
             known => known,

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::Method;
 use tsunagi_proto::model::RetryPolicy;
 
 use super::forward::Failure;
 use super::head::is_idempotent;
-use crate::codec::Headers;
+use crate::codec::{Headers, Known};
 use crate::limits::Permit;
 use crate::telemetry::Flags;
 use crate::upstream::{Cluster, Endpoint};
@@ -91,7 +91,7 @@ impl<'a> Retries<'a> {
     ) -> bool {
         let grpc = || {
             let status = headers
-                .get(&HeaderName::from_static("grpc-status"))
+                .known(Known::GrpcStatus)
                 .and_then(|value| str::from_utf8(value).ok()?.parse::<u8>().ok());
             status.is_some_and(|status| self.policy.on.grpc.contains(&status))
         };

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use super::http1::Http1Lease;
 use super::http2_lease::Http2Lease;
 use super::queue::ConnectionPermit;
 use super::{Cluster, Endpoint};
-use crate::codec::{BodyError, BodyLength, RequestHead, ResponseHead, Sink, Source, Step};
+use crate::codec::{BodyError, BodyLength, HeadError, RequestHead, ResponseHead, Sink, Source, Step};
 
 /// Shared by the connection's task and whoever uses it.
 #[derive(Debug)]
@@ -121,6 +121,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.poll_response_head(cx),
             Self::Http2(lease) => lease.poll_response_head(cx),
+        }
+    }
+
+    /// Of the response's body, as its head says.
+    pub fn response_length(&self, request: &Method) -> Result<BodyLength, HeadError> {
+        match self {
+            Self::Http1(lease) => Ok(lease.response_length()),
+            Self::Http2(lease) => lease.response().body_length(request),
         }
     }
 

@@ -21,6 +21,8 @@ use crate::net::{ConnectError, LINGER_TIME, connect};
 pub(super) struct Http1 {
     stream: Http1Stream<TcpStream>,
     response: ResponseHead,
+    /// Of the response's body.
+    length: BodyLength,
     connection: Arc<Connection>,
     open: OpenConnection,
 }
@@ -108,6 +110,7 @@ pub(super) async fn open(
     let http1 = Http1 {
         stream: Http1Stream::new(stream, &[]),
         response: ResponseHead::default(),
+        length: BodyLength::None,
         connection,
         open,
     };
@@ -147,6 +150,10 @@ impl Http1Lease {
         &self.http1().stream
     }
 
+    pub(super) fn response_length(&self) -> BodyLength {
+        self.http1().length
+    }
+
     pub(super) fn response(&self) -> &ResponseHead {
         &self.http1().response
     }
@@ -166,9 +173,12 @@ impl Http1Lease {
     }
 
     pub(super) fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
-        let Http1 { stream, response, .. } = &mut **self.http1.as_mut().expect(Self::HELD);
-        let error = match ready!(stream.poll_response(response, &self.method, cx)) {
-            Ok(()) => return Poll::Ready(Ok(())),
+        let http1 = self.http1.as_mut().expect(Self::HELD);
+        let error = match ready!(http1.stream.poll_response(&mut http1.response, &self.method, cx)) {
+            Ok(length) => {
+                http1.length = length;
+                return Poll::Ready(Ok(()));
+            }
             Err(NoHead::Refused(_)) => UpstreamError::Protocol,
             Err(NoHead::Closed { .. } | NoHead::Io(_)) => UpstreamError::Reset { remote: false },
         };

@@ -1,6 +1,29 @@
 //! Header names that the proxy itself asks for on every request: recognised once, when a head is read, so that later
 //! look-ups compare one byte.
 
+use http::HeaderName;
+use http::header;
+
+/// By `Known`; what is not known has a name that is never asked for.
+static NAMES: [HeaderName; 16] = [
+    HeaderName::from_static("x-other"),
+    header::HOST,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::TE,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    header::EXPECT,
+    header::TRAILER,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("x-request-id"),
+    header::USER_AGENT,
+];
+
 /// Which of them a field is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -50,6 +73,11 @@ impl Known {
         } else {
             Self::Other
         }
+    }
+
+    /// As a map knows it.
+    pub fn name(self) -> &'static HeaderName {
+        &NAMES[self as usize]
     }
 
     /// Lower-case; empty for `Other`.
@@ -163,6 +191,7 @@ mod tests {
     fn every_known_name_is_recognised_in_any_case_and_nothing_like_it() {
         for known in ALL {
             let name = known.as_str();
+            assert_eq!(known.name(), name);
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");
             assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), known, "{name}");
             let mut other = name.as_bytes().to_vec();

@@ -44,13 +44,13 @@ pub(super) fn detach(headers: &mut HeaderMap) {
 }
 
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    const HOP_BY_HOP: [HeaderName; 6] = [
-        header::CONNECTION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("http2-settings"),
+    const HOP_BY_HOP: [Known; 6] = [
+        Known::Connection,
+        Known::KeepAlive,
+        Known::ProxyConnection,
+        Known::TransferEncoding,
+        Known::Upgrade,
+        Known::Http2Settings,
     ];
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -68,8 +68,8 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+    for known in HOP_BY_HOP {
+        headers.remove(known.name());
     }
     if headers.contains_key(header::TE) {
         let trailers = headers
