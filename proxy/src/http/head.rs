@@ -55,7 +55,9 @@ pub fn parse_authority(text: &str) -> Result<Authority<'_>, &'static str> {
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().map_err(|_| BAD)?),
         Some(_) => return Err(BAD),
     };
-    let found = host.bytes().fold(0, |found, byte| found | HOST_BYTES[usize::from(byte)]);
+    let found = host
+        .bytes()
+        .fold(0, |found, byte| found | HOST_BYTES[usize::from(byte)]);
     if host.is_empty() || host.len() > 255 || found & FORBIDDEN != 0 {
         return Err(BAD);
     }
