@@ -48,7 +48,7 @@ impl Peer {
     /// All that take part, each with its version.
     pub fn find_all(settings: &Settings) -> Outcome<Vec<Peer>> {
         let built = || {
-            println!("building the binaries");
+            println!("building tsunagi and tsunagi-proxy in this profile, which takes minutes the first time");
             let found = binaries();
             tsunagi::Builds {
                 control: found.tsunagi.clone(),
