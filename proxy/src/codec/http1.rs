@@ -31,9 +31,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Why there is no head.
 #[derive(Debug, thiserror::Error)]
 pub enum NoHead {
-    /// `partial`: in the midst of one.
     #[error("the connection was closed")]
-    Closed { partial: bool },
+    Closed,
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0:?}")]
@@ -176,8 +175,7 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
                 return Poll::Ready(Err(NoHead::Refused(HeadError::TooLarge)));
             }
             if ready!(self.poll_fill(MAX_HEAD_BYTES, cx))? == 0 {
-                let partial = self.examined > 0;
-                return Poll::Ready(Err(NoHead::Closed { partial }));
+                return Poll::Ready(Err(NoHead::Closed));
             }
         }
     }

@@ -85,11 +85,6 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The source is over and the sink knows; what it accepted may still have to be flushed.
-    pub fn is_finished(&self) -> bool {
-        self.finished
-    }
-
     pub fn is_flushed(&self) -> bool {
         self.flushed
     }

@@ -10,7 +10,7 @@ use super::downstream::{Downstream, unless_gone};
 use super::local_reply::Cause;
 use super::request_body::{Attempted, RequestBody};
 use super::retry::Retries;
-use crate::codec::{BodyLength, Broken, RequestHead, Transfer};
+use crate::codec::{Broken, RequestHead, Transfer};
 use crate::limits::Permit;
 use crate::net::ConnectError;
 use crate::snapshot::Cluster;
@@ -126,20 +126,12 @@ pub async fn attempt<D: Downstream>(
     let reused = lease.is_reused();
     let mut upload = Transfer::default();
     lease
-        .send_head(head, upstream_length(body.length))
+        .send_head(head, body.length)
         .map_err(|error| failure(error, reused))?;
     exchange_heads(&mut lease, &mut upload, body, client)
         .await?
         .map_err(|error| failure(error, reused))?;
     Ok(Answer { lease, permit, upload })
-}
-
-/// A request's body never ends with its connection.
-fn upstream_length(length: BodyLength) -> BodyLength {
-    match length {
-        BodyLength::UntilClose => BodyLength::Chunked,
-        known => known,
-    }
 }
 
 /// Sends the request, as much as is there of it, until the response's head has come.

@@ -14,10 +14,9 @@ use super::connection::draining;
 use super::downstream::{Downstream, DownstreamConnection};
 use super::local_reply::Cause;
 use super::request_path::{Proxy, Served, serve};
-use crate::codec::Prefixed;
 use crate::codec::{
-    BodyError, BodyLength, HeadError, Http1Stream, NoHead, RequestHead, ResponseHead, Sink, Source, Step, Transfer,
-    Transport, Whole,
+    BodyError, BodyLength, HeadError, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Sink, Source, Step,
+    Transfer, Transport, Whole,
 };
 use crate::drain::DrainWatch;
 use crate::telemetry::Flags;
@@ -118,7 +117,7 @@ impl<S: Transport> Http1Downstream<S> {
         match arrived {
             Ok(()) => Next::Request,
             Err(NoHead::Refused(error)) => Next::Refused(error),
-            Err(NoHead::Closed { .. } | NoHead::Io(_)) => Next::End,
+            Err(NoHead::Closed | NoHead::Io(_)) => Next::End,
         }
     }
 

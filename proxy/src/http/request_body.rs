@@ -15,6 +15,7 @@ const MAX_KEPT_PIECES: usize = 256;
 /// What is known of the body, over all attempts.
 #[derive(Debug)]
 pub struct RequestBody {
+    /// Never until the connection's end: a request is over before that.
     pub length: BodyLength,
     /// Another attempt may need it.
     keep: bool,

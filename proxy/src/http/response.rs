@@ -1,6 +1,6 @@
 //! The response's body on its way downstream, with what is left of the request's on its way up. When the upstream's last
-//! byte is there the request is over: its connection goes back to the pool, its permits are free, it is recorded; a slow
-//! client holds nothing but its own connection.
+//! byte is read the request is over: its connection goes back to the pool, its permits are free, it is recorded. A slow
+//! client holds them only for as long as there is more to come than fits the buffers.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};

@@ -180,7 +180,7 @@ impl Http1Lease {
                 return Poll::Ready(Ok(()));
             }
             Err(NoHead::Refused(_)) => UpstreamError::Protocol,
-            Err(NoHead::Closed { .. } | NoHead::Io(_)) => UpstreamError::Reset { remote: false },
+            Err(NoHead::Closed | NoHead::Io(_)) => UpstreamError::Reset { remote: false },
         };
         Poll::Ready(Err(error))
     }
