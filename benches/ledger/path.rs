@@ -43,6 +43,7 @@ impl Path {
                 let downstream = DownstreamConnection {
                     direction: Direction::Outbound,
                     remote: Some(remote),
+                    original_destination: None,
                     tunnelled: false,
                 };
                 serve_connection(&proxy, downstream, stream, Some(watch)).await;

@@ -1,5 +1,7 @@
 //! Names and versions of resources, and which service a name in a request may mean.
 
+use std::net::IpAddr;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The one type URL under which every resource travels, so that one response is one transaction.
@@ -16,6 +18,7 @@ pub enum ResourceName<'a> {
     Host(&'a str),
     Endpoints(&'a str),
     Workload { namespace: &'a str, node_id: &'a str },
+    Departure { namespace: &'a str, node_id: &'a str },
 }
 
 pub fn host(fqdn: &str) -> String {
@@ -30,6 +33,10 @@ pub fn workload(namespace: &str, node_id: &str) -> String {
     format!("workload/{namespace}/{node_id}")
 }
 
+pub fn departure(namespace: &str, node_id: &str) -> String {
+    format!("departure/{namespace}/{node_id}")
+}
+
 /// `None` for a name that no resource can have.
 pub fn parse(name: &str) -> Option<ResourceName<'_>> {
     let (kind, rest) = name.split_once('/')?;
@@ -40,11 +47,20 @@ pub fn parse(name: &str) -> Option<ResourceName<'_>> {
         "host" => Some(ResourceName::Host(rest)),
         "endpoints" => Some(ResourceName::Endpoints(rest)),
         "workload" => {
-            let (namespace, node_id) = rest.split_once('/')?;
-            (!namespace.is_empty() && !node_id.is_empty()).then_some(ResourceName::Workload { namespace, node_id })
+            let (namespace, node_id) = proxy(rest)?;
+            Some(ResourceName::Workload { namespace, node_id })
+        }
+        "departure" => {
+            let (namespace, node_id) = proxy(rest)?;
+            Some(ResourceName::Departure { namespace, node_id })
         }
         _ => None,
     }
+}
+
+fn proxy(name: &str) -> Option<(&str, &str)> {
+    let (namespace, node_id) = name.split_once('/')?;
+    (!namespace.is_empty() && !node_id.is_empty()).then_some((namespace, node_id))
 }
 
 /// Version of a resource: a hash of its canonical encoding, 16 hex digits. Equal meaning has an equal version on every
@@ -54,8 +70,12 @@ pub fn version_of(encoded: &[u8]) -> String {
 }
 
 /// The FQDNs that a client in `namespace` may mean by `name` (no port), the likeliest first; the first that exists wins.
-/// Follows the search list of a Kubernetes pod: `svc`, `svc.ns`, `svc.ns.svc`, else the name itself.
+/// Follows the search list of a Kubernetes pod: `svc`, `svc.ns`, `svc.ns.svc`, else the name itself. An IP address means
+/// the service that has it.
 pub fn candidates(name: &str, namespace: &str, domain: &str) -> Vec<String> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return vec![address.to_string()];
+    }
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let labels = name.split('.').count();
     if name.is_empty() || name.len() > 253 || name.split('.').any(str::is_empty) {
@@ -94,6 +114,13 @@ mod tests {
                 node_id: "pod/1"
             })
         );
+        assert_eq!(
+            parse(&departure("ns", "pod")),
+            Some(ResourceName::Departure {
+                namespace: "ns",
+                node_id: "pod"
+            })
+        );
         for bad in ["", "host", "host/", "workload/ns", "workload//x", "x/y"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
@@ -109,6 +136,8 @@ mod tests {
             ["user.other.svc.cluster.local", "user.other.svc"]
         );
         assert_eq!(names("user.other.svc.cluster.local."), ["user.other.svc.cluster.local"]);
+        assert_eq!(names("10.96.0.1"), ["10.96.0.1"]);
+        assert_eq!(names("FD00:0::1"), ["fd00::1"]);
         assert!(names("").is_empty() && names("a..b").is_empty() && names(&"a".repeat(254)).is_empty());
     }
 }

@@ -65,6 +65,7 @@ impl Mesh {
             names::ResourceName::Host(fqdn) => self.host(fqdn, ""),
             names::ResourceName::Endpoints(fqdn) => self.endpoints(fqdn),
             names::ResourceName::Workload { namespace, node_id } => Some(self.workload(namespace, node_id)),
+            names::ResourceName::Departure { .. } => None,
         };
         encoded.map(|encoded| encoded.version.clone())
     }

@@ -240,6 +240,7 @@ fn message(catalog: &Catalog, facts: &Facts<'_>, client: Option<&str>) -> (mesh:
             .map(|(document, rule)| routes::table(&document.key, rule)),
         clusters,
         addresses,
+        alias_of: String::new(),
     };
     (host, warnings)
 }

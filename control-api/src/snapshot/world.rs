@@ -158,6 +158,7 @@ impl World {
             namespace: namespace.to_owned(),
             node_id: node_id.to_owned(),
             cluster_domain: DEFAULT_CLUSTER_DOMAIN.to_owned(),
+            ..Workload::default()
         };
         Arc::new(Encoded::whole(
             names::workload(namespace, node_id),

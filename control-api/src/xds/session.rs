@@ -231,7 +231,7 @@ impl<W: Resources> Session<W> {
                 exists && self.endpoints.change(fqdn, Entry::forget).is_some()
             }
             Some(ResourceName::Workload { .. }) => self.hold_workload(name, Told::Unknown),
-            None => false,
+            Some(ResourceName::Departure { .. }) | None => false,
         };
         if !known {
             self.answer_absent(name);
@@ -277,7 +277,7 @@ impl<W: Resources> Session<W> {
             // They belong to their hosts' subscriptions: this only says that the proxy dropped them.
             Some(ResourceName::Endpoints(fqdn)) => drop(self.endpoints.change(fqdn, Entry::forget)),
             Some(ResourceName::Workload { .. }) => self.workload.remove(name),
-            None => {}
+            Some(ResourceName::Departure { .. }) | None => {}
         }
     }
 

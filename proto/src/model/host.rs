@@ -1,11 +1,10 @@
-//! A host with its ports, rules and every cluster that they reach; and what concerns one proxy alone.
+//! A host with its ports, rules and every cluster that they reach.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Cluster, HeaderOperations, HttpMatch, Invalid, RetryPolicy, RuleIndex, duration, header_operations};
-use crate::names::DEFAULT_CLUSTER_DOMAIN;
 use crate::wire::mesh;
 
 #[derive(Clone, Debug)]
@@ -18,6 +17,8 @@ pub struct Host {
     pub routes: Option<RouteTable>,
     pub clusters: Vec<Cluster>,
     pub addresses: Vec<IpAddr>,
+    /// `fqdn` is a virtual address, and this the name of the service that has it; nothing else is set.
+    pub alias_of: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,13 +81,6 @@ pub struct WeightedDestination {
     pub weight: u32,
     pub request_headers: HeaderOperations,
     pub response_headers: HeaderOperations,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Workload {
-    pub namespace: String,
-    pub node_id: String,
-    pub cluster_domain: String,
 }
 
 pub(super) fn port(field: &str, number: u32) -> Result<u16, Invalid> {
@@ -250,23 +244,7 @@ impl TryFrom<mesh::Host> for Host {
                 .map_err(|error| error.within("routes"))?,
             clusters,
             addresses: wire.addresses.iter().map(address).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl TryFrom<mesh::Workload> for Workload {
-    type Error = Invalid;
-
-    fn try_from(wire: mesh::Workload) -> Result<Self, Invalid> {
-        let cluster_domain = if wire.cluster_domain.is_empty() {
-            DEFAULT_CLUSTER_DOMAIN.to_owned()
-        } else {
-            wire.cluster_domain
-        };
-        Ok(Self {
-            namespace: wire.namespace,
-            node_id: wire.node_id,
-            cluster_domain,
+            alias_of: (!wire.alias_of.is_empty()).then_some(wire.alias_of),
         })
     }
 }

@@ -9,14 +9,16 @@ mod matching;
 mod retry;
 mod rule_index;
 mod sorted_texts;
+mod workload;
 
 pub use cluster::{Cluster, ClusterKey, ConnectionPool, LoadBalancer, OutlierDetection, UNLIMITED};
 pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
 pub use header_operations::{EditFields, HeaderOperations};
-pub use host::{Host, HttpRule, Port, Protocol, RouteTable, WeightedDestination, Workload};
+pub use host::{Host, HttpRule, Port, Protocol, RouteTable, WeightedDestination};
 pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
 pub use retry::{RetryOn, RetryPolicy};
 pub(crate) use rule_index::{Bucket, Node, Place, RuleIndex};
+pub use workload::{InboundPort, OutboundTrafficPolicy, Workload};
 
 use std::time::Duration;
 

@@ -85,6 +85,7 @@ fn host(fqdn: &str) -> Arc<model::Host> {
             outlier_detection: None,
         }],
         addresses: Vec::new(),
+        alias_of: None,
     })
 }
 

@@ -16,6 +16,8 @@ use crate::telemetry::Direction;
 pub struct DownstreamConnection {
     pub direction: Direction,
     pub remote: Option<SocketAddr>,
+    /// Where the client meant to connect to; `None`: to this proxy, it was not redirected.
+    pub original_destination: Option<SocketAddr>,
     /// Inside a `CONNECT`: only the worker's own connection may open one.
     pub tunnelled: bool,
 }

@@ -5,6 +5,7 @@
 //! last: nothing is handed to another.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,13 @@ pub struct Proxy {
     pub telemetry: Telemetry,
     pub drain: DrainWatch,
     pub on_demand_timeout: Duration,
+}
+
+impl Proxy {
+    /// What a connection from the mesh is for, by the destination that it had before it was redirected.
+    pub fn inbound_host(&self, _original_destination: Option<SocketAddr>) -> Arc<Host> {
+        Arc::clone(&self.application)
+    }
 }
 
 /// What became of a request.
@@ -158,7 +166,7 @@ async fn find_destination_host<D: Downstream>(
                 .await
                 .unwrap_or(Err(Cause::ClientGone)),
         },
-        Direction::Inbound => Ok(Arc::clone(&proxy.application)),
+        Direction::Inbound => Ok(proxy.inbound_host(downstream.original_destination)),
     }
 }
 

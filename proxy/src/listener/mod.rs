@@ -67,6 +67,7 @@ fn serve(
     let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),
+        original_destination: None,
         tunnelled: false,
     };
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());

@@ -62,6 +62,7 @@ pub fn application(registry: &Registry, telemetry: &Telemetry, address: SocketAd
         routes: None,
         clusters: Vec::new(),
         addresses: Vec::new(),
+        alias_of: None,
     };
     let ports = vec![CompiledPort {
         number: port,

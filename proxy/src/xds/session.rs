@@ -340,6 +340,7 @@ impl Session {
                 !self.endpoints.contains_key(fqdn) && self.endpoints.len() >= MOST_ENDPOINT_SETS
             }
             ResourceName::Workload { .. } => full_name != self.identity.resource_name(),
+            ResourceName::Departure { .. } => true,
         }
     }
 
@@ -391,7 +392,7 @@ impl Session {
                 }
             }
             // There is always one; a name that was never asked for is nothing to remove.
-            Some(ResourceName::Workload { .. }) | None => {}
+            Some(ResourceName::Workload { .. } | ResourceName::Departure { .. }) | None => {}
         }
     }
 }
