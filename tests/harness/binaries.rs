@@ -45,10 +45,8 @@ fn build() -> PathBuf {
             "build",
             "--quiet",
             "--locked",
-            "--package",
-            "tsunagi",
-            "--package",
-            "tsunagi-proxy",
+            // With the workspace's features, as the tests are built: nothing is compiled twice.
+            "--workspace",
             "--bins",
         ])
         .args(["--profile", profile, "--target-dir"])
