@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ingest;
+pub mod kubernetes;
 pub mod snapshot;
 pub mod status;
 pub mod store;

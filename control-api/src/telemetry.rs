@@ -19,6 +19,7 @@ const PUSH_ANSWERS: &str = "tsunagi_push_answers_total";
 const PUSH_ANSWER_DURATION: &str = "tsunagi_push_answer_duration_seconds";
 const HTTP_API_REQUESTS: &str = "tsunagi_http_api_requests_total";
 const CONFIG_DIR_SYNCED: &str = "tsunagi_config_dir_synced";
+const KUBERNETES_WATCHES: &str = "tsunagi_kubernetes_watch_in_step";
 const BUILD_INFO: &str = "tsunagi_build_info";
 
 /// 1 ms (an fsync on a fast disk) to 10 s.
@@ -93,7 +94,16 @@ fn describe() {
         CONFIG_DIR_SYNCED,
         "1 while the content of --config-dir is in force, 0 while an older one or none is because of a problem that the log names."
     );
+    describe_gauge!(
+        KUBERNETES_WATCHES,
+        "1 while the watch of this resource follows the cluster, 0 while it cannot; what is known of it stays in force."
+    );
     describe_gauge!(BUILD_INFO, "1, with the version of this binary as a label.");
+}
+
+/// Whether the watch of a resource (its plural) follows the cluster.
+pub fn record_watch(resource: &'static str, in_step: bool) {
+    gauge!(KUBERNETES_WATCHES, "resource" => resource).set(f64::from(u8::from(in_step)));
 }
 
 /// How a transaction ended.
@@ -168,6 +178,7 @@ mod tests {
             describe();
             record_transaction(Outcome::Applied, Duration::from_millis(3));
             record_unparsable_transaction();
+            record_watch("pods", true);
             record_store(4, &BTreeMap::from([("Service", 2)]));
             gauge!(CONNECTED_PROXIES).set(1.0);
             counter!(PUSH_ANSWERS).increment(1);

@@ -31,6 +31,7 @@ pub(crate) const CONTROL_FLOORS: &[(&str, u8)] = &[
     ("ingest", 4),
     ("xds", 5),
     ("inject", 5),
+    ("kubernetes", 5),
     ("canary", 5),
     ("snapshot", 3),
     ("status", 3),

@@ -138,6 +138,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::DestinationRule => &["HOST", "SUBSETS"],
         Kind::ServiceEntry => &["HOSTS", "LOCATION", "RESOLUTION"],
         Kind::WorkloadEntry => &["ADDRESS", "LABELS"],
+        Kind::EndpointSlice => &[],
     }
 }
 
@@ -148,6 +149,7 @@ fn cells(kind: Kind, spec: &Value) -> Vec<String> {
         Kind::DestinationRule => vec![text(&spec["host"]), subsets(&spec["subsets"])],
         Kind::ServiceEntry => vec![list(&spec["hosts"]), text(&spec["location"]), text(&spec["resolution"])],
         Kind::WorkloadEntry => vec![text(&spec["address"]), pairs(&spec["labels"])],
+        Kind::EndpointSlice => Vec::new(),
     }
 }
 

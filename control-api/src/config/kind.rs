@@ -13,6 +13,8 @@ pub enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    /// Not a kind that people write: what a cluster says of a Service's endpoints, already joined with its Pods.
+    EndpointSlice,
 }
 
 /// API group of Istio's networking kinds.
@@ -21,6 +23,7 @@ pub(super) const NETWORKING: &str = "networking.istio.io";
 pub(super) const SECURITY: &str = "security.istio.io";
 
 impl Kind {
+    /// Every kind that people write.
     pub const ALL: [Kind; 5] = [
         Kind::Service,
         Kind::VirtualService,
@@ -49,6 +52,7 @@ impl Kind {
             Kind::DestinationRule => "DestinationRule",
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
+            Kind::EndpointSlice => "EndpointSlice",
         }
     }
 
@@ -60,6 +64,7 @@ impl Kind {
             Kind::DestinationRule => "destinationrules",
             Kind::ServiceEntry => "serviceentries",
             Kind::WorkloadEntry => "workloadentries",
+            Kind::EndpointSlice => "endpointslices",
         }
     }
 
@@ -70,6 +75,7 @@ impl Kind {
             Kind::DestinationRule => "dr",
             Kind::ServiceEntry => "se",
             Kind::WorkloadEntry => "we",
+            Kind::EndpointSlice => "",
         }
     }
 
@@ -77,6 +83,7 @@ impl Kind {
     pub fn group(self) -> &'static str {
         match self {
             Kind::Service => "",
+            Kind::EndpointSlice => "discovery.k8s.io",
             _ => NETWORKING,
         }
     }
@@ -84,7 +91,7 @@ impl Kind {
     /// API versions in which the kind may be written, the current one first.
     pub fn versions(self) -> &'static [&'static str] {
         match self {
-            Kind::Service => &["v1"],
+            Kind::Service | Kind::EndpointSlice => &["v1"],
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }

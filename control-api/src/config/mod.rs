@@ -6,6 +6,7 @@
 mod destination_rule;
 mod document;
 mod duration;
+mod endpoint_slice;
 mod http_match;
 mod http_route;
 mod kind;
@@ -28,12 +29,13 @@ mod yaml;
 
 pub use destination_rule::{DestinationRule, Subset};
 pub use document::{Created, Document, Origin, Spec};
+pub use endpoint_slice::{EndpointSlice, PodState, SliceEndpoint};
 pub use kind::{Key, Kind, check_namespace};
 pub use problem::Problem;
 pub use protocol::Protocol;
 pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
-pub use text::{from_stored, parse};
+pub use text::{from_object, from_stored, parse};
 pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
 pub use virtual_service::{
     HeaderOperations, Headers, HttpMatch, HttpRule, Retries, StringMatch, VirtualService, WeightedDestination,

@@ -124,6 +124,8 @@ fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String,
         Kind::DestinationRule => destination_rule::read(spec, namespace).map(Spec::DestinationRule),
         Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
+        // Nobody writes one: it is made of what a cluster says.
+        Kind::EndpointSlice => None,
     }
 }
 

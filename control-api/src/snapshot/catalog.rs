@@ -25,6 +25,8 @@ pub(super) struct Catalog {
     workloads: Documents,
     /// Namespace and the first label of a selector -> Services and ServiceEntries that select by it.
     selectors: Documents,
+    /// FQDN of a Service -> EndpointSlices of it.
+    slices: Documents,
 }
 
 /// Hosts that a change of documents concerns.
@@ -80,10 +82,7 @@ pub(super) fn fqdns(document: &Document) -> Vec<String> {
     let namespace = &document.key.namespace;
     let qualified = |name: &str| resolve_in_rule(name, namespace, DEFAULT_CLUSTER_DOMAIN);
     match &document.spec {
-        Spec::Service(_) => vec![format!(
-            "{}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}",
-            document.key.name
-        )],
+        Spec::Service(_) => vec![service_fqdn(&document.key.name, namespace)],
         Spec::ServiceEntry(entry) => {
             let mut names: Vec<String> = entry
                 .hosts
@@ -96,6 +95,10 @@ pub(super) fn fqdns(document: &Document) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+fn service_fqdn(name: &str, namespace: &str) -> String {
+    format!("{name}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}")
 }
 
 fn destinations(document: &Document) -> BTreeSet<&str> {
@@ -143,6 +146,7 @@ impl Catalog {
                     act(&mut self.workloads, &labelled(namespace, label), document);
                 }
             }
+            Spec::EndpointSlice(slice) => act(&mut self.slices, &service_fqdn(&slice.service, namespace), document),
         }
     }
 
@@ -176,6 +180,10 @@ impl Catalog {
                         touched.endpoints.extend(fqdns(service));
                     }
                 }
+            }
+            Spec::EndpointSlice(slice) => {
+                let fqdn = service_fqdn(&slice.service, &document.key.namespace);
+                touched.endpoints.insert(fqdn);
             }
         }
     }
@@ -233,6 +241,21 @@ impl Catalog {
             .collect();
         found.sort_by(|one, other| one.key.cmp(&other.key));
         found
+    }
+
+    /// EndpointSlices of a Service, by key.
+    pub(super) fn slices(&self, service: &Document) -> Vec<Arc<Document>> {
+        let fqdn = service_fqdn(&service.key.name, &service.key.namespace);
+        let mut found = self.slices.get(&fqdn).map(|list| list.to_vec()).unwrap_or_default();
+        found.sort_by(|one, other| one.key.cmp(&other.key));
+        found
+    }
+
+    /// Hosts whose rules, subsets or policies a document has a part in.
+    pub(super) fn concerns(&self, document: &Document) -> BTreeSet<String> {
+        let mut touched = Touched::default();
+        self.touch(document, &mut touched);
+        touched.hosts
     }
 
     /// Is it an endpoint of any service?

@@ -9,7 +9,7 @@ use tsunagi_proto::{model, names};
 
 use super::catalog::{Catalog, selector};
 use super::encoded::encode;
-use super::{Encoded, EncodedChange, clusters, judge, service};
+use super::{Encoded, EncodedChange, clusters, judge, service, slices};
 use crate::config::{Document, Key, Kind, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry};
 
 /// What is told of one host's endpoints.
@@ -123,7 +123,7 @@ impl Found {
     fn add_service(&mut self, catalog: &Catalog, service: &Document) {
         if let Some(selector) = selector(service) {
             let selected = catalog.selected(&service.key.namespace, selector);
-            if selected.is_empty() {
+            if selected.is_empty() && catalog.slices(service).is_empty() {
                 self.idle.push(service.key.clone());
             }
             for document in selected {
@@ -131,6 +131,11 @@ impl Found {
                     self.add(service, &document, entry);
                 }
             }
+        }
+        if service.key.kind == Kind::Service {
+            let found = slices::endpoints(service, &catalog.slices(service));
+            self.endpoints
+                .extend(found.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)));
         }
         if let Spec::ServiceEntry(service_entry) = &service.spec
             && let ServiceEndpoints::Listed(entries) = &service_entry.endpoints

@@ -14,6 +14,7 @@ mod policy;
 mod routes;
 mod service;
 mod shards;
+mod slices;
 mod world;
 
 pub use encoded::{Encoded, EncodedChange};

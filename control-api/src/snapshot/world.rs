@@ -152,6 +152,11 @@ impl World {
             .unwrap_or_default()
     }
 
+    /// FQDNs of the hosts whose resources a document has a part in, sorted.
+    pub fn concerns(&self, document: &Document) -> Vec<String> {
+        self.catalog.concerns(document).into_iter().collect()
+    }
+
     /// What concerns one proxy alone.
     pub fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
         let workload = Workload {
