@@ -39,13 +39,22 @@ pub enum TelemetryError {
 
 /// Sends log lines to stderr; colours only on a terminal.
 pub fn install_log(level: &str) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(level).map_err(TelemetryError::LogLevel)?;
+    let filter = EnvFilter::try_new(filter_of(level)).map_err(TelemetryError::LogLevel)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init()
         .map_err(TelemetryError::Log)
+}
+
+/// The Kubernetes client tells each failed attempt by itself; what matters of that is told by `kubernetes`, once.
+fn filter_of(level: &str) -> String {
+    if level.contains("kube_") {
+        level.to_owned()
+    } else {
+        format!("{level},kube_client=off,kube_runtime=off")
+    }
 }
 
 /// Makes this process's metrics go to the returned handle.

@@ -152,7 +152,9 @@ pub enum Refused {
     Conflict { key: Key, reason: String, origin: Origin },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("configuration comes from the Kubernetes API here and is not changed through this one: use kubectl apply or kubectl delete")]
+    #[error(
+        "configuration comes from the Kubernetes API here and is not changed through this one: use kubectl apply or kubectl delete"
+    )]
     Elsewhere,
     #[error("the control plane is shutting down, nothing was changed")]
     Stopped,

@@ -174,7 +174,10 @@ mod tests {
     async fn what_a_cluster_says_is_in_force_and_what_goes_is_gone() {
         let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH);
         assert_eq!(world.borrow().revision(), 0);
-        let observed = ingest.observe(observation(vec![service("a", 1), service("b", 1)])).await.unwrap();
+        let observed = ingest
+            .observe(observation(vec![service("a", 1), service("b", 1)]))
+            .await
+            .unwrap();
         assert_eq!((observed.revision, observed.changed.len()), (1, 2));
         assert_eq!(world.borrow().host_names().len(), 2);
         let gone = Observation {
@@ -215,13 +218,22 @@ mod tests {
         assert_eq!(world.borrow().host_names().len(), 5);
         assert!(world.borrow().problems().is_empty());
         // Everything is new to who had the world before.
-        assert!(world.borrow().changed().iter().any(|name| name == "host/e.default.svc.cluster.local"));
+        assert!(
+            world
+                .borrow()
+                .changed()
+                .iter()
+                .any(|name| name == "host/e.default.svc.cluster.local")
+        );
     }
 
     #[tokio::test]
     async fn the_last_good_version_of_what_is_refused_stays() {
         let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH);
-        ingest.observe(observation(vec![service("a", 1), rule("a", true)])).await.unwrap();
+        ingest
+            .observe(observation(vec![service("a", 1), rule("a", true)]))
+            .await
+            .unwrap();
         let observed = ingest.observe(observation(vec![rule("a", false)])).await.unwrap();
         assert_eq!((observed.revision, observed.refused.len()), (1, 1));
         let held = ingest.held();

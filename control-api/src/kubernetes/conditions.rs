@@ -114,12 +114,7 @@ fn standing<'a>(record: &'a Record, kind: &str) -> Option<&'a Value> {
     all.iter().find(|condition| condition["type"] == kind)
 }
 
-fn condition(
-    kind: &str,
-    (status, reason, message): (&str, &str, String),
-    record: &Record,
-    now: SystemTime,
-) -> Value {
+fn condition(kind: &str, (status, reason, message): (&str, &str, String), record: &Record, now: SystemTime) -> Value {
     let before = standing(record, kind).filter(|before| before["status"] == status);
     let since = before.and_then(|before| before["lastTransitionTime"].as_str());
     json!({
@@ -151,7 +146,9 @@ fn entry(record: &Record, count: &Count, replica: &Replica, now: SystemTime) -> 
         before.remove("updated");
         before == entry
     });
-    let since = before.filter(|_| same).and_then(|before| before.get("updated")?.as_str());
+    let since = before
+        .filter(|_| same)
+        .and_then(|before| before.get("updated")?.as_str());
     let updated = since.map_or_else(|| clock::timestamp(now), str::to_owned);
     entry.insert("updated".to_owned(), updated.into());
     Some(Value::Object(entry))
@@ -169,7 +166,9 @@ fn others<'a>(
         if *name == replica.name {
             continue;
         }
-        let updated = entry["updated"].as_str().and_then(|text| humantime::parse_rfc3339(text).ok());
+        let updated = entry["updated"]
+            .as_str()
+            .and_then(|text| humantime::parse_rfc3339(text).ok());
         let age = updated.map_or(Duration::MAX, |updated| now.duration_since(updated).unwrap_or_default());
         let lives = match entry["pod"].as_str() {
             Some(pod) => age < GRACE || is_there(pod),
@@ -223,7 +222,13 @@ mod tests {
 
     fn write(record: &Record, count: &Count, name: &str, later: u64) -> Option<Writing> {
         let at = now() + Duration::from_secs(later);
-        writing(record, count, &replica(name), |pod| pod != "tsunagi-system/dead", (at, true))
+        writing(
+            record,
+            count,
+            &replica(name),
+            |pod| pod != "tsunagi-system/dead",
+            (at, true),
+        )
     }
 
     /// As the cluster merges what is applied.
@@ -243,7 +248,9 @@ mod tests {
     }
 
     fn message(record: &Record, kind: &str) -> String {
-        standing(record, kind).map(|one| one["message"].as_str().unwrap().to_owned()).unwrap_or_default()
+        standing(record, kind)
+            .map(|one| one["message"].as_str().unwrap().to_owned())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -252,14 +259,26 @@ mod tests {
         let (a, b) = (count(5, 5), count(7, 6));
         merge(write(&record, &a, "a", 0).unwrap(), &mut record);
         merge(write(&record, &b, "b", 1).unwrap(), &mut record);
-        assert_eq!(message(&record, "Acknowledged"), "11 of 12 proxies acknowledged generation 3");
+        assert_eq!(
+            message(&record, "Acknowledged"),
+            "11 of 12 proxies acknowledged generation 3"
+        );
         assert_eq!(write(&record, &a, "a", 2), None);
         assert_eq!(write(&record, &b, "b", 50), None);
         let b = count(7, 7);
         merge(write(&record, &b, "b", 60).unwrap(), &mut record);
-        assert_eq!(message(&record, "Acknowledged"), "12 of 12 proxies acknowledged generation 3");
-        assert_eq!(standing(&record, "Acknowledged").unwrap()["lastTransitionTime"], "2026-01-02T03:05:05Z");
-        assert_eq!(standing(&record, "Accepted").unwrap()["lastTransitionTime"], "2026-01-02T03:04:05Z");
+        assert_eq!(
+            message(&record, "Acknowledged"),
+            "12 of 12 proxies acknowledged generation 3"
+        );
+        assert_eq!(
+            standing(&record, "Acknowledged").unwrap()["lastTransitionTime"],
+            "2026-01-02T03:05:05Z"
+        );
+        assert_eq!(
+            standing(&record, "Accepted").unwrap()["lastTransitionTime"],
+            "2026-01-02T03:04:05Z"
+        );
         assert_eq!(write(&record, &a, "a", 61), None);
     }
 
@@ -272,7 +291,10 @@ mod tests {
             ..record(4)
         };
         merge(write(&new, &count(1, 1), "b", 0).unwrap(), &mut new);
-        assert_eq!(message(&new, "Acknowledged"), "1 of 6 proxies acknowledged generation 4");
+        assert_eq!(
+            message(&new, "Acknowledged"),
+            "1 of 6 proxies acknowledged generation 4"
+        );
         assert_eq!(new.status["observedGeneration"], 4);
     }
 
@@ -285,7 +307,10 @@ mod tests {
         let late = write(&record, &count(1, 1), "a", 40).unwrap();
         assert_eq!(late.dropped, ["dead"]);
         merge(late, &mut record);
-        assert_eq!(message(&record, "Acknowledged"), "1 of 1 proxies acknowledged generation 3");
+        assert_eq!(
+            message(&record, "Acknowledged"),
+            "1 of 1 proxies acknowledged generation 3"
+        );
         assert_eq!(write(&record, &count(1, 1), "a", 41), None);
     }
 
@@ -296,9 +321,18 @@ mod tests {
         refused.verdict = Verdict::Refused("spec.hosts: is required".to_owned());
         merge(write(&refused, &count(2, 2), "a", 0).unwrap(), &mut refused);
         let accepted = standing(&refused, "Accepted").unwrap();
-        assert_eq!((&accepted["status"], &accepted["observedGeneration"]), (&json!("False"), &json!(4)));
-        assert_eq!(message(&refused, "Accepted"), "spec.hosts: is required (generation 3 stays in force)");
-        assert_eq!(message(&refused, "Acknowledged"), "2 of 2 proxies acknowledged generation 3");
+        assert_eq!(
+            (&accepted["status"], &accepted["observedGeneration"]),
+            (&json!("False"), &json!(4))
+        );
+        assert_eq!(
+            message(&refused, "Accepted"),
+            "spec.hosts: is required (generation 3 stays in force)"
+        );
+        assert_eq!(
+            message(&refused, "Acknowledged"),
+            "2 of 2 proxies acknowledged generation 3"
+        );
         refused.in_force = None;
         let written = write(&refused, &count(0, 0), "a", 1).unwrap();
         assert_eq!(written.status.get("replicas"), None);

@@ -27,6 +27,8 @@ use crate::{
 /// Without news for so long, what came is a batch; at the latest after the longest.
 const QUIET: Duration = Duration::from_millis(3);
 const LONGEST: Duration = Duration::from_millis(30);
+/// Refused documents that are tried again with what is new: each costs a world.
+const MOST_RETRIED: usize = 32;
 
 pub(super) struct Follower {
     pub ingest: Ingest,
@@ -64,7 +66,11 @@ impl Follower {
             let (awaited, batch) = {
                 let mut index = index::lock(&self.index);
                 let awaited = index.awaited();
-                let batch = if awaited.is_empty() { index.take() } else { Batch::default() };
+                let batch = if awaited.is_empty() {
+                    index.take()
+                } else {
+                    Batch::default()
+                };
                 (awaited, batch)
             };
             if !awaited.is_empty() {
@@ -103,11 +109,17 @@ impl Follower {
         match &news {
             News::Absent(source) => {
                 let plural = source.plural();
-                self.say(*source, format!("{plural} are not installed in this cluster; looked for again"));
+                self.say(
+                    *source,
+                    format!("{plural} are not installed in this cluster; looked for again"),
+                );
             }
             News::Failing(source, reason) => {
                 let plural = source.plural();
-                self.say(*source, format!("{plural} cannot be watched, what is known of them stays: {reason}"));
+                self.say(
+                    *source,
+                    format!("{plural} cannot be watched, what is known of them stays: {reason}"),
+                );
             }
             News::Pods(_) => self.in_step(Source::Pods),
             News::Slices(_) => self.in_step(Source::Slices),
@@ -162,7 +174,7 @@ impl Follower {
         }
         let mut documents = batch.documents.clone();
         if batch.has_rules() {
-            for (key, document) in &self.refused {
+            for (key, document) in self.refused.iter().take(MOST_RETRIED) {
                 documents.entry(key.clone()).or_insert_with(|| Arc::clone(document));
             }
         }
@@ -174,7 +186,10 @@ impl Follower {
         if !self.is_complete {
             self.is_complete = true;
             self.ingest.await_source(None);
-            tracing::info!(revision = observed.revision, "the cluster is listed, and its world in force");
+            tracing::info!(
+                revision = observed.revision,
+                "the cluster is listed, and its world in force"
+            );
         }
         self.settle(documents, &observed);
         Ok(())
@@ -204,7 +219,8 @@ impl Follower {
 
     fn refuse(&self, key: &Key, reason: &str) {
         tracing::warn!("{key} is refused, its last good version stays in force: {reason}");
-        self.records.note(key, |record| record.verdict = Verdict::Refused(reason.to_owned()));
+        self.records
+            .note(key, |record| record.verdict = Verdict::Refused(reason.to_owned()));
     }
 
     fn accept(&self, key: &Key, document: &Document, observed: &Observed) {

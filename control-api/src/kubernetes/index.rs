@@ -113,7 +113,12 @@ impl Index {
             News::Slices(Change::Listed(all)) => {
                 self.heard.insert(Source::Slices);
                 let there: BTreeSet<Name> = all.iter().map(|(name, _)| name.clone()).collect();
-                let gone: Vec<Name> = self.slices.keys().filter(|name| !there.contains(name)).cloned().collect();
+                let gone: Vec<Name> = self
+                    .slices
+                    .keys()
+                    .filter(|name| !there.contains(name))
+                    .cloned()
+                    .collect();
                 gone.iter().for_each(|name| self.remove_slice(name));
                 all.into_iter().for_each(|(name, slice)| self.set_slice(name, slice));
             }
@@ -131,7 +136,8 @@ impl Index {
     }
 
     fn touch_pod(&mut self, name: &Name) {
-        self.stale.extend(self.named_by.get(name).into_iter().flatten().cloned());
+        self.stale
+            .extend(self.named_by.get(name).into_iter().flatten().cloned());
     }
 
     fn set_slice(&mut self, name: Name, slice: Slice) {
@@ -195,7 +201,7 @@ impl Index {
         }
     }
 
-    fn list_objects(&mut self, kind: Kind, all: Vec<Object>) {
+    fn list_objects(&mut self, kind: Kind, all: Vec<Box<Object>>) {
         let there: BTreeSet<Key> = all.iter().map(|object| object_key(kind, object.name())).collect();
         let known = self.versions.keys().filter(|key| key.kind == kind);
         let gone: Vec<Key> = known.filter(|key| !there.contains(*key)).cloned().collect();
@@ -203,7 +209,7 @@ impl Index {
         all.into_iter().for_each(|object| self.set_object(kind, object));
     }
 
-    fn set_object(&mut self, kind: Kind, mut object: Object) {
+    fn set_object(&mut self, kind: Kind, mut object: Box<Object>) {
         let key = object_key(kind, object.name());
         let version = object.version();
         if self.versions.get(&key).is_some_and(|known| *known == version) {
@@ -319,7 +325,7 @@ mod tests {
         serde_json::from_value::<SliceObject>(object).unwrap().into_parts()
     }
 
-    fn rule(version: &str, host: Value) -> Object {
+    fn rule(version: &str, host: Value) -> Box<Object> {
         let object = json!({
             "metadata": {"name": "r", "namespace": "n", "resourceVersion": version, "generation": 2},
             "spec": {"host": host},
@@ -330,7 +336,11 @@ mod tests {
 
     fn versions(batch: &Batch) -> Vec<String> {
         let of = |document: &Arc<Document>| match &document.spec {
-            Spec::EndpointSlice(slice) => slice.endpoints.iter().map(|one| one.labels["version"].clone()).collect(),
+            Spec::EndpointSlice(slice) => slice
+                .endpoints
+                .iter()
+                .map(|one| one.labels["version"].clone())
+                .collect(),
             _ => Vec::new(),
         };
         batch.documents.values().flat_map(of).collect()
@@ -338,8 +348,15 @@ mod tests {
 
     fn joined() -> Index {
         let mut index = Index::default();
-        index.hear(News::Slices(Change::Listed(vec![slice("s", &["a", "b"]), slice("t", &["c"])])));
-        index.hear(News::Pods(Change::Listed(vec![pod("a", "v1"), pod("b", "v1"), pod("c", "v1")])));
+        index.hear(News::Slices(Change::Listed(vec![
+            slice("s", &["a", "b"]),
+            slice("t", &["c"]),
+        ])));
+        index.hear(News::Pods(Change::Listed(vec![
+            pod("a", "v1"),
+            pod("b", "v1"),
+            pod("c", "v1"),
+        ])));
         assert_eq!(versions(&index.take()), ["v1", "v1", "v1"]);
         index
     }

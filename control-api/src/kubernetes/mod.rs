@@ -37,7 +37,9 @@ const LONGEST_REPLICA_NAME: usize = 63;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KubernetesError {
-    #[error("--kubernetes: there is neither a kubeconfig nor a service account to speak to the Kubernetes API with: {0}")]
+    #[error(
+        "--kubernetes: there is neither a kubeconfig nor a service account to speak to the Kubernetes API with: {0}"
+    )]
     Config(#[source] kube::config::InferConfigError),
     #[error("--kubernetes: the Kubernetes API cannot be spoken to: {0}")]
     Client(#[source] kube::Error),
@@ -83,6 +85,7 @@ impl Cluster {
             },
             index: Arc::clone(&index),
             clock,
+            begun: None,
         };
         tasks.spawn(Follower::new(ingest, records, index, news).run());
         tasks.spawn(writer.run());

@@ -361,7 +361,10 @@ mod tests {
         assert_eq!(of(json!({})), PodState::Ready);
         assert_eq!(of(json!({"ready": true})), PodState::Ready);
         assert_eq!(of(json!({"ready": false})), PodState::NotReady);
-        assert_eq!(of(json!({"ready": false, "serving": true, "terminating": true})), PodState::Leaving);
+        assert_eq!(
+            of(json!({"ready": false, "serving": true, "terminating": true})),
+            PodState::Leaving
+        );
         // A Service that publishes what is not ready says ready of what is going.
         assert_eq!(of(json!({"ready": true, "terminating": true})), PodState::Leaving);
     }

@@ -128,7 +128,10 @@ impl<'a> Usage<'a> {
         let mut count = Count::default();
         for (identity, progress) in using.into_iter().filter_map(|index| self.proxies.get(index)) {
             count.proxies += 1;
-            let refused = progress.refused.iter().find(|refused| resources.contains(&refused.resource));
+            let refused = progress
+                .refused
+                .iter()
+                .find(|refused| resources.contains(&refused.resource));
             match refused {
                 Some(refused) => {
                     let Identity { namespace, node_id } = identity;

@@ -27,6 +27,8 @@ use crate::{clock::Clock, config::Key, error, status::Status};
 const ROUND: Duration = Duration::from_secs(1);
 /// A push and its acknowledgements are one thing to tell.
 const SETTLE: Duration = Duration::from_millis(200);
+/// For the proxies of an earlier run to come back, once there is something to serve them.
+const RETURN_TIME: Duration = Duration::from_secs(5);
 /// At once.
 const WRITES: usize = 8;
 /// For replicas that are gone, where nothing else happens.
@@ -42,6 +44,8 @@ pub(super) struct Writer {
     pub replica: Replica,
     pub index: Arc<Mutex<Index>>,
     pub clock: Clock,
+    /// When there was something to write first.
+    pub begun: Option<Instant>,
 }
 
 /// How a round ended.
@@ -90,12 +94,16 @@ impl Writer {
         self.find_own_pod();
         let proxies = self.status.uses();
         let usage = Usage::of(&proxies);
-        let settled = self.status.missed(0).is_none();
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let settled = begun.elapsed() >= RETURN_TIME;
         let now = (self.clock)();
         let is_there = |pod: &str| pod_name(pod).is_some_and(|name| self.is_pod(&name));
         let mut due = Vec::new();
         for (key, record) in self.records.all() {
-            let count = record.in_force.as_ref().map_or_else(Count::default, |version| usage.count(version));
+            let count = record
+                .in_force
+                .as_ref()
+                .map_or_else(Count::default, |version| usage.count(version));
             let writing = conditions::writing(&record, &count, &self.replica, is_there, (now, settled));
             due.extend(writing.map(|writing| (key, writing)));
         }
@@ -143,7 +151,9 @@ impl Writer {
             let gone: serde_json::Map<String, Value> =
                 writing.dropped.into_iter().map(|name| (name, Value::Null)).collect();
             let body = json!({"status": {"replicas": gone}});
-            result = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(body)).await;
+            result = api
+                .patch_status(&key.name, &PatchParams::default(), &Patch::Merge(body))
+                .await;
         }
         match result {
             Ok(mut object) => {

@@ -49,12 +49,7 @@ fn rank(endpoint: &SliceEndpoint) -> (bool, PodState) {
 }
 
 /// `None`: it serves no port of the Service.
-fn message(
-    owner: &str,
-    service: &Document,
-    slice: &EndpointSlice,
-    endpoint: &SliceEndpoint,
-) -> Option<mesh::Endpoint> {
+fn message(owner: &str, service: &Document, slice: &EndpointSlice, endpoint: &SliceEndpoint) -> Option<mesh::Endpoint> {
     let mut ports: Vec<mesh::EndpointPort> = service::ports(service)
         .iter()
         .filter_map(|port| {
