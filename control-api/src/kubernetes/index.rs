@@ -124,12 +124,14 @@ impl Index {
             }
             News::Slices(Change::Set((name, slice))) => self.set_slice(name, slice),
             News::Slices(Change::Gone((name, _))) => self.remove_slice(&name),
-            News::Objects(kind, Change::Listed(all)) => {
-                self.heard.insert(Source::Objects(kind));
-                self.list_objects(kind, all);
-            }
-            News::Objects(kind, Change::Set(object)) => self.set_object(kind, object),
-            News::Objects(kind, Change::Gone(object)) => self.remove_object(object_key(kind, object.name())),
+            News::Objects(kind, change) => match *change {
+                Change::Listed(all) => {
+                    self.heard.insert(Source::Objects(kind));
+                    self.list_objects(kind, all);
+                }
+                Change::Set(object) => self.set_object(kind, object),
+                Change::Gone(object) => self.remove_object(object_key(kind, object.name())),
+            },
             News::Absent(source) => drop(self.heard.insert(source)),
             News::Failing(..) => {}
         }
@@ -201,7 +203,7 @@ impl Index {
         }
     }
 
-    fn list_objects(&mut self, kind: Kind, all: Vec<Box<Object>>) {
+    fn list_objects(&mut self, kind: Kind, all: Vec<Object>) {
         let there: BTreeSet<Key> = all.iter().map(|object| object_key(kind, object.name())).collect();
         let known = self.versions.keys().filter(|key| key.kind == kind);
         let gone: Vec<Key> = known.filter(|key| !there.contains(*key)).cloned().collect();
@@ -209,7 +211,7 @@ impl Index {
         all.into_iter().for_each(|object| self.set_object(kind, object));
     }
 
-    fn set_object(&mut self, kind: Kind, mut object: Box<Object>) {
+    fn set_object(&mut self, kind: Kind, mut object: Object) {
         let key = object_key(kind, object.name());
         let version = object.version();
         if self.versions.get(&key).is_some_and(|known| *known == version) {
@@ -325,7 +327,7 @@ mod tests {
         serde_json::from_value::<SliceObject>(object).unwrap().into_parts()
     }
 
-    fn rule(version: &str, host: Value) -> Box<Object> {
+    fn rule(version: &str, host: Value) -> Object {
         let object = json!({
             "metadata": {"name": "r", "namespace": "n", "resourceVersion": version, "generation": 2},
             "spec": {"host": host},
@@ -401,9 +403,9 @@ mod tests {
     fn an_object_that_does_not_parse_is_named_and_its_status_is_seen() {
         let kind = Kind::DestinationRule;
         let mut index = Index::default();
-        index.hear(News::Objects(kind, Change::Set(rule("1", json!("a")))));
+        index.hear(News::Objects(kind, Box::new(Change::Set(rule("1", json!("a"))))));
         assert_eq!(index.take().documents.len(), 1);
-        index.hear(News::Objects(kind, Change::Set(rule("2", json!(7)))));
+        index.hear(News::Objects(kind, Box::new(Change::Set(rule("2", json!(7))))));
         let batch = index.take();
         assert!(batch.documents.is_empty() && batch.gone.is_empty());
         let (key, reason) = batch.unreadable.first_key_value().unwrap();
@@ -412,9 +414,9 @@ mod tests {
         assert_eq!(batch.seen[key].generation, 2);
         assert_eq!(batch.seen[key].status["note"], "2");
         // The same version again, as after a new list, is nothing new.
-        index.hear(News::Objects(kind, Change::Listed(vec![rule("2", json!(7))])));
+        index.hear(News::Objects(kind, Box::new(Change::Listed(vec![rule("2", json!(7))]))));
         assert!(index.take().is_empty());
-        index.hear(News::Objects(kind, Change::Listed(Vec::new())));
+        index.hear(News::Objects(kind, Box::new(Change::Listed(Vec::new()))));
         assert_eq!(index.take().gone.len(), 1);
     }
 

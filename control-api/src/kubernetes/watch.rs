@@ -50,7 +50,7 @@ impl Source {
 pub(super) enum News {
     Pods(Change<(Name, Pod)>),
     Slices(Change<(Name, Slice)>),
-    Objects(Kind, Change<Box<Object>>),
+    Objects(Kind, Box<Change<Object>>),
     /// The cluster does not know the kind; what was known of it stays.
     Absent(Source),
     Failing(Source, String),
@@ -87,7 +87,14 @@ pub(super) async fn watch(client: Client, source: Source, news: mpsc::Sender<New
         }
         Source::Objects(kind) => {
             let api: Api<Object> = Api::all_with(client, &kind);
-            follow(api, source, news, Box::new, |change| News::Objects(kind, change)).await;
+            follow(
+                api,
+                source,
+                news,
+                |object| object,
+                |change| News::Objects(kind, Box::new(change)),
+            )
+            .await;
         }
     }
 }
