@@ -110,7 +110,7 @@ impl<'a> Usage<'a> {
     pub(super) fn of(proxies: &'a [(Identity, Progress)]) -> Self {
         let mut by_host: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, (_, progress)) in proxies.iter().enumerate() {
-            for host in &progress.hosts {
+            for host in progress.hosts.iter() {
                 by_host.entry(host).or_default().push(index);
             }
         }

@@ -63,8 +63,8 @@ pub struct Progress {
     pub answered: u64,
     pub acknowledged: u64,
     pub subscriptions: usize,
-    /// FQDNs of the hosts that it uses.
-    pub hosts: Vec<Arc<str>>,
+    /// FQDNs of the hosts that it uses, sorted.
+    pub hosts: Arc<[Arc<str>]>,
     pub refused: Vec<Refused>,
 }
 

@@ -198,7 +198,7 @@ impl<W: Resources> Session<W> {
             answered: self.answered,
             acknowledged,
             subscriptions: self.subscriptions(),
-            hosts: self.hosts.names().cloned().collect(),
+            hosts: self.hosts.sorted_names(),
             refused,
         }
     }
