@@ -87,7 +87,7 @@ async fn kinds_that_are_installed_later_are_found() {
     api.put_all(vec![subsets(&["v1", "v2"]), route_to("v2")]);
     kinds.iter().for_each(|plural| api.install(plural, true));
     eventually("the rules are in force", LONG, async || {
-        for _ in 0..10 {
+        for _ in 0..40 {
             if sidecar.get(HOST, "/").await.text() != "two" {
                 return None;
             }
