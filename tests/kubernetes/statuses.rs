@@ -200,3 +200,24 @@ async fn what_is_not_allowed_is_said_once_and_keeps_nothing_else_from_working() 
         .count();
     assert_eq!((told, log.matches("forbidden").count()), (1, 1), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_rule_counts_those_whom_a_later_rule_leads_to_its_host() {
+    let api = KubeApi::start().await;
+    let one = Upstream::start("one").await;
+    api.put_all(vec![service("user"), service("front"), subsets(&["v1"])]);
+    api.put_all(running("user", "user-1", "v1", one.address));
+    let control = replica(&api, "a").await;
+    let sidecar = sidecar(control.grpc, "caller").await;
+    says(&api, "destinationrules", "user", "Accepted", ("True", "")).await;
+    let mut rule = route_to("v1");
+    rule["metadata"]["name"] = json!("front");
+    rule["spec"]["hosts"] = json!(["front"]);
+    api.put(rule);
+    eventually("the rule is in force", LIMIT, async || {
+        (sidecar.get("front.shop", "/").await.status == 200).then_some(())
+    })
+    .await;
+    let told = ("True", "1 of 1 proxies acknowledged generation 1");
+    says(&api, "destinationrules", "user", "Acknowledged", told).await;
+}

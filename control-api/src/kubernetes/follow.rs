@@ -19,7 +19,7 @@ use super::{
     watch::{News, Source},
 };
 use crate::{
-    config::{Document, Key},
+    config::{Document, Key, Kind},
     ingest::{Ingest, Observation, Observed, Refused},
     telemetry,
 };
@@ -173,7 +173,8 @@ impl Follower {
             self.refuse(key, reason);
         }
         let mut documents = batch.documents.clone();
-        if batch.has_rules() {
+        let has_rules = batch.has_rules();
+        if has_rules {
             for (key, document) in self.refused.iter().take(MOST_RETRIED) {
                 documents.entry(key.clone()).or_insert_with(|| Arc::clone(document));
             }
@@ -192,6 +193,12 @@ impl Follower {
             );
         }
         self.settle(documents, &observed);
+        if has_rules {
+            // Another rule may lead to the host of a DestinationRule now.
+            let held = self.ingest.held();
+            let hosts = |key: &Key| held.documents.get(key).map(|document| held.world.concerns(document));
+            self.records.relocate(Kind::DestinationRule, hosts);
+        }
         Ok(())
     }
 

@@ -81,6 +81,20 @@ impl Records {
         }
     }
 
+    /// Says anew in which hosts the objects of a kind have a part.
+    pub(super) fn relocate(&self, kind: Kind, hosts: impl Fn(&Key) -> Option<Vec<String>>) {
+        let mut changed = false;
+        for (key, record) in self.lock().iter_mut().filter(|(key, _)| key.kind == kind) {
+            if let (Some(version), Some(hosts)) = (&mut record.in_force, hosts(key)) {
+                changed |= version.hosts != hosts;
+                version.hosts = hosts;
+            }
+        }
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
     pub(super) fn forget(&self, key: &Key) {
         self.lock().remove(key);
     }
