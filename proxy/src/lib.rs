@@ -10,6 +10,7 @@ pub mod http;
 pub mod limits;
 pub mod listener;
 pub mod net;
+pub mod redirect;
 pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;

@@ -15,6 +15,7 @@ pub(crate) const PROXY_FLOORS: &[(&str, u8)] = &[
     ("upstream", 2),
     ("codec", 1),
     ("net", 1),
+    ("redirect", 1),
     ("tls", 1),
     ("limits", 1),
     ("bootstrap", 0),

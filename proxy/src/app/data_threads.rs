@@ -102,7 +102,18 @@ async fn serve(parts: Parts, number: usize, application: Arc<Host>, sockets: Wor
     };
     let outbound = accept(sockets.outbound, Direction::Outbound);
     let inbound = accept(sockets.inbound, Direction::Inbound);
-    if let Err(error) = tokio::try_join!(outbound, inbound) {
+    let accept_if = |socket: Option<std::net::TcpListener>, direction| {
+        let accepting = socket.map(|socket| accept(socket, direction));
+        async move {
+            match accepting {
+                Some(accepting) => accepting.await,
+                None => Ok(()),
+            }
+        }
+    };
+    let outbound_v6 = accept_if(sockets.outbound_v6, Direction::Outbound);
+    let inbound_v6 = accept_if(sockets.inbound_v6, Direction::Inbound);
+    if let Err(error) = tokio::try_join!(outbound, inbound, outbound_v6, inbound_v6) {
         tracing::error!(%error, "a data thread cannot serve its sockets");
         return;
     }

@@ -97,7 +97,8 @@ async fn serve(parts: &Parts, wants: mpsc::Receiver<String>) -> Result<(), Start
     // Everything on this thread outlives the traffic and closes with this.
     let closing = Drain::new();
 
-    open_doors(parts, &closing, sockets.doors, &announcement)?;
+    let listeners = [announcement.clone(), sockets.companions()].concat();
+    open_doors(parts, &closing, sockets.doors, &listeners)?;
     let config = config::start(parts, wants, closing.watch());
     let data_threads = DataThreads::start(parts, sockets.workers)?;
     listening::announce(&announcement);
@@ -121,11 +122,12 @@ fn open_doors(
         source,
     };
     let listen = |socket| tokio::net::TcpListener::from_std(socket).map_err(door);
-    let (admin, metrics, health) = (
-        listen(sockets.admin)?,
-        listen(sockets.metrics)?,
-        listen(sockets.health)?,
-    );
+    let admin = listen(sockets.admin)?;
+    let doors = |socket, beside: Option<_>| -> Result<Vec<_>, StartError> {
+        std::iter::once(socket).chain(beside).map(listen).collect()
+    };
+    let metrics = doors(sockets.metrics, sockets.metrics_v6)?;
+    let health = doors(sockets.health, sockets.health_v6)?;
 
     let Parts {
         telemetry,
@@ -147,8 +149,13 @@ fn open_doors(
         drain.clone(),
         closing.watch(),
     ));
-    tokio::spawn(admin::serve_metrics(metrics, exposition, closing.watch()));
-    tokio::spawn(admin::serve_health(health, readiness, drain, closing.watch()));
+    for metrics in metrics {
+        tokio::spawn(admin::serve_metrics(metrics, exposition.clone(), closing.watch()));
+    }
+    for health in health {
+        let (readiness, drain) = (readiness.clone(), drain.clone());
+        tokio::spawn(admin::serve_health(health, readiness, drain, closing.watch()));
+    }
     Ok(())
 }
 

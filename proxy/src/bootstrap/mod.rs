@@ -3,6 +3,7 @@
 //! Read once by `main`; wrong usage ends the process with code 2 before anything is opened. Every flag is also an
 //! environment variable: `--http-addr` would be `TSUNAGI_HTTP_ADDR`.
 
+mod redirect;
 mod values;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use tracing_subscriber::filter::Targets;
 
+pub use redirect::{Choice, Cidr, Cidrs, PacketFilter, Ports, RedirectCommand, RedirectOptions, RemoveOptions, Uids};
 pub use values::{Labels, log_level};
 
 /// The sidecar of the Tsunagi service mesh.
@@ -27,6 +29,9 @@ pub struct CommandLine {
 pub enum Command {
     /// Runs the sidecar until SIGTERM or SIGINT.
     Run(Box<Options>),
+    /// Writes, undoes or shows the packet-filter rules that send a pod's traffic through the sidecar.
+    #[command(subcommand)]
+    Redirect(RedirectCommand),
 }
 
 /// What `tsunagi-proxy run` is told.
@@ -189,5 +194,7 @@ impl Switch {
     }
 }
 
+#[cfg(test)]
+mod redirect_tests;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ fn run(flags: &[&str]) -> Result<Options, clap::Error> {
     let line = ["tsunagi-proxy", "run"].iter().chain(flags);
     CommandLine::try_parse_from(line).map(|line| match line.command {
         Command::Run(options) => *options,
+        Command::Redirect(_) => unreachable!("it was told to run"),
     })
 }
 

@@ -6,4 +6,4 @@ mod listen;
 
 pub use connect::{ConnectError, connect};
 pub use lingering::{LINGER_TIME, Lingering};
-pub use listen::bind;
+pub use listen::{bind, bind_only_v6};
