@@ -11,7 +11,7 @@ use tsunagi_benches::{answers, told};
 use tsunagi_proto::wire::mesh;
 use tsunagi_proxy::drain::Drain;
 use tsunagi_proxy::http::{DownstreamConnection, Proxy, serve_connection};
-use tsunagi_proxy::snapshot::{Demand, Publisher, Reader, Shared, application};
+use tsunagi_proxy::snapshot::{Demand, Passthrough, Publisher, Reader, Shared, application};
 use tsunagi_proxy::telemetry::{AccessLog, Direction, Telemetry};
 use tsunagi_proxy::upstream::Registry;
 use tsunagi_tests::Version;
@@ -88,6 +88,7 @@ fn proxy(upstream: Version, endpoints: &[SocketAddr], drain: &Drain) -> Arc<Prox
         Version::Http2 => mesh::Protocol::Http2,
     };
     let host = told::host(told::HOST, protocol, told::split(told::HOST));
+    let passthrough = Passthrough::new(&registry, &telemetry);
     let mut publisher = Publisher::new(registry, telemetry.clone(), Arc::clone(&shared));
     publisher.apply(told::update(vec![host], vec![told::endpoints(told::HOST, endpoints)]));
     Arc::new(Proxy {
@@ -95,6 +96,7 @@ fn proxy(upstream: Version, endpoints: &[SocketAddr], drain: &Drain) -> Arc<Prox
         reader: Reader::new(shared),
         demand: Demand::new().0,
         application,
+        passthrough,
         unrouted: telemetry.request_series(Direction::Outbound, "", "", ""),
         access_log: AccessLog::off(),
         debug_headers: false,

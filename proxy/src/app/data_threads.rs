@@ -13,7 +13,7 @@ use super::listening::WorkerSockets;
 use crate::error::StartError;
 use crate::http::Proxy;
 use crate::listener;
-use crate::snapshot::{self, Host, Reader};
+use crate::snapshot::{self, Host, Passthrough, Reader};
 use crate::telemetry::Direction;
 
 /// The running data threads.
@@ -84,6 +84,7 @@ async fn serve(parts: Parts, number: usize, application: Arc<Host>, sockets: Wor
         reader: Reader::new(Arc::clone(&parts.shared)),
         demand: parts.demand.clone(),
         application,
+        passthrough: Passthrough::new(&parts.registry, &parts.telemetry),
         unrouted: parts.telemetry.request_series(Direction::Outbound, "", "", ""),
         access_log: parts.access_log.clone(),
         debug_headers: options.debug_headers,

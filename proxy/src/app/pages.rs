@@ -55,6 +55,7 @@ fn host(host: &model::Host) -> Value {
     });
     json!({
         "namespace": host.namespace,
+        "alias_of": host.alias_of,
         "addresses": host.addresses.iter().map(ToString::to_string).collect::<Value>(),
         "ports": host.ports.iter().map(port).collect::<Value>(),
         "routes": routes,

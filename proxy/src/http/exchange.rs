@@ -129,7 +129,7 @@ impl<'p> Exchange<'p> {
             direction: self.direction,
             method: self.method.as_str(),
             path: &log.path,
-            protocol: log.protocol,
+            protocol: Some(log.protocol),
             response_code: self.status,
             response_flags: self.flags,
             response_code_details: log.details,

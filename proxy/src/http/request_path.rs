@@ -18,6 +18,7 @@ use super::exchange::Exchange;
 use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
 use super::head::{self, Authority};
 use super::local_reply::{Cause, is_grpc};
+use super::redirected::{Found, find_redirected};
 use super::request_body::RequestBody;
 use super::response::{End, Response, relay};
 use super::retry::Retries;
@@ -25,7 +26,7 @@ use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::DrainWatch;
-use crate::snapshot::{Cluster, Demand, Host, Reader};
+use crate::snapshot::{Cluster, Demand, Host, Passthrough, Port, Reader};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
 use crate::upstream::Outcome;
@@ -38,6 +39,8 @@ pub struct Proxy {
     pub demand: Demand,
     /// The application as a host: what inbound requests are for.
     pub application: Arc<Host>,
+    /// What nobody registered.
+    pub passthrough: Passthrough,
     /// Requests that belong to no host.
     pub unrouted: Arc<RequestSeries>,
     pub access_log: AccessLog,
@@ -78,6 +81,13 @@ pub async fn serve<D: Downstream>(
         Ok(None) => Served::Done,
         Ok(Some(tunnel)) => Served::Tunnel(tunnel),
         Err(cause) => {
+            if cause == Cause::Blocked {
+                exchange.routed(
+                    &proxy.passthrough.blocked,
+                    Passthrough::BLOCKED_ROUTE,
+                    Passthrough::BLACK_HOLE,
+                );
+            }
             Box::pin(reply(cause, grpc, client, exchange)).await;
             Served::Done
         }
@@ -94,14 +104,12 @@ async fn answer<D: Downstream>(
 ) -> Result<Option<Box<Tunnel>>, Cause> {
     let length = length.map_err(Cause::BadRequest)?;
     let authority = head::authority(head).map_err(Cause::BadRequest)?;
-    let host = find_destination_host(proxy, downstream, &authority, client).await?;
+    let connect = head.method == Method::CONNECT;
+    let (host, number) = find_destination_host(proxy, downstream, &authority, connect, client).await?;
     host.touch();
     exchange.series = Arc::clone(&host.unrouted);
-    let port = match downstream.direction {
-        Direction::Outbound => find_port(&host, &authority)?,
-        Direction::Inbound => host.ports.first().ok_or(Cause::NoHealthyUpstream)?,
-    };
-    if head.method == Method::CONNECT {
+    let port = find_destination_port(downstream.direction, &host, number, &authority)?;
+    if connect {
         let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
         return Box::pin(open_tunnel(tunnel, client, exchange)).await;
     }
@@ -153,20 +161,43 @@ async fn answer<D: Downstream>(
     Ok(None)
 }
 
+/// The host, and its port where the destination of a redirected connection has decided that too.
 async fn find_destination_host<D: Downstream>(
     proxy: &Proxy,
     downstream: &DownstreamConnection,
     authority: &Authority<'_>,
+    connect: bool,
     client: &mut D,
-) -> Result<Arc<Host>, Cause> {
-    match downstream.direction {
-        Direction::Outbound => match find_known_host(proxy, authority) {
-            Some(host) => Ok(host),
+) -> Result<(Arc<Host>, Option<u16>), Cause> {
+    match (downstream.direction, downstream.original_destination) {
+        (Direction::Outbound, None) => match find_known_host(proxy, authority) {
+            Some(host) => Ok((host, None)),
             None => unless_gone(client, Box::pin(find_host(proxy, authority)))
                 .await
-                .unwrap_or(Err(Cause::ClientGone)),
+                .unwrap_or(Err(Cause::ClientGone))
+                .map(|host| (host, None)),
         },
-        Direction::Inbound => Ok(proxy.inbound_host(downstream.original_destination)),
+        (Direction::Outbound, Some(destination)) => unless_gone(
+            client,
+            Box::pin(find_redirected(proxy, destination, authority, connect)),
+        )
+        .await
+        .unwrap_or(Err(Cause::ClientGone))
+        .map(|Found { host, port }| (host, Some(port))),
+        (Direction::Inbound, destination) => Ok((proxy.inbound_host(destination), None)),
+    }
+}
+
+fn find_destination_port<'h>(
+    direction: Direction,
+    host: &'h Host,
+    number: Option<u16>,
+    authority: &Authority<'_>,
+) -> Result<&'h Port, Cause> {
+    match (direction, number) {
+        (Direction::Outbound, None) => find_port(host, authority),
+        (Direction::Outbound, Some(number)) => host.port(number).ok_or(Cause::NoHealthyUpstream),
+        (Direction::Inbound, _) => host.ports.first().ok_or(Cause::NoHealthyUpstream),
     }
 }
 

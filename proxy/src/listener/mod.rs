@@ -1,4 +1,7 @@
-//! The data threads' doors: accept on the outbound and the inbound socket, serve each connection, stop when drained.
+//! The data threads' doors: accept on the outbound and the inbound socket, find out where each connection was headed, serve
+//! it, stop when drained.
+
+mod redirected;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::drain::DrainWatch;
 use crate::http::{DownstreamConnection, Proxy, serve_connection};
+use crate::net::original_destination;
 use crate::telemetry::{Direction, Telemetry};
 
 /// Pause after `accept` failed, for example for want of file descriptors.
@@ -67,12 +71,19 @@ fn serve(
     let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),
-        original_destination: None,
+        original_destination: original_destination(&stream),
         tunnelled: false,
     };
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());
-    tokio::spawn(async move {
-        serve_connection(&proxy, downstream, stream, Some(drain)).await;
-        drop(guards);
-    });
+    // Two tasks, because each is as large as what it may have to do.
+    match downstream.original_destination {
+        None => tokio::spawn(async move {
+            serve_connection(&proxy, downstream, stream, Some(drain)).await;
+            drop(guards);
+        }),
+        Some(destination) => tokio::spawn(async move {
+            redirected::serve(&proxy, downstream, destination, stream, drain).await;
+            drop(guards);
+        }),
+    };
 }

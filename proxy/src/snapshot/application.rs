@@ -70,6 +70,7 @@ pub fn application(registry: &Registry, telemetry: &Telemetry, address: SocketAd
         routed: false,
         rules: Vec::new(),
         plain,
+        tcp: telemetry.tcp_series(Direction::Inbound, "", ""),
     }];
     Arc::new(Host::new(Arc::new(host), ports, series, Instant::now()))
 }

@@ -5,6 +5,7 @@
 mod application;
 mod compile;
 mod demand;
+mod passthrough;
 mod publisher;
 mod reader;
 mod update;
@@ -12,6 +13,7 @@ mod update;
 pub use application::application;
 pub use compile::{Cluster, Destination, Host, Port, Rule};
 pub use demand::Demand;
+pub use passthrough::Passthrough;
 pub use publisher::Publisher;
 pub use reader::{Lookup, Reader, Shared, Snapshot};
 pub use update::Update;

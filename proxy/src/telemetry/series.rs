@@ -116,6 +116,11 @@ impl RequestSeries {
         cell.duration.record(elapsed.as_secs_f64());
     }
 
+    /// The `route` label.
+    pub fn route(&self) -> &str {
+        &self.key.route
+    }
+
     pub(crate) fn key(&self) -> &SeriesKey {
         &self.key
     }

@@ -57,10 +57,20 @@ pub struct Member {
 }
 
 impl Cluster {
+    #[cfg(test)]
     pub fn new(policy: Arc<model::Cluster>, series: Arc<ClusterSeries>, workers: usize) -> Arc<Self> {
+        Self::called(policy.key.to_string(), policy, series, workers)
+    }
+
+    pub(super) fn called(
+        name: String,
+        policy: Arc<model::Cluster>,
+        series: Arc<ClusterSeries>,
+        workers: usize,
+    ) -> Arc<Self> {
         let pool = &policy.connection_pool;
         let cluster = Self {
-            name: policy.key.to_string(),
+            name,
             key: policy.key.clone(),
             series,
             requests: Limit::new(pool.max_requests),

@@ -28,12 +28,21 @@ impl Registry {
     /// The cluster of this key, with all that is known about it; made on first use. It lives as long as a snapshot, a
     /// request or a connection holds it.
     pub fn cluster(&self, policy: &Arc<model::Cluster>) -> Arc<Cluster> {
+        self.cluster_called(policy, policy.key.to_string(), &policy.key.subset)
+    }
+
+    /// As `cluster`, for one of many that operators see as one: they share the name and the series of `key.host`.
+    pub fn nameless_cluster(&self, policy: &Arc<model::Cluster>) -> Arc<Cluster> {
+        self.cluster_called(policy, policy.key.host.clone(), "")
+    }
+
+    fn cluster_called(&self, policy: &Arc<model::Cluster>, name: String, subset: &str) -> Arc<Cluster> {
         let mut entry = self.clusters.entry(policy.key.clone()).or_default();
         if let Some(cluster) = entry.upgrade() {
             return cluster;
         }
-        let series = self.telemetry.cluster_series(&policy.key.host, &policy.key.subset);
-        let cluster = Cluster::new(Arc::clone(policy), series, self.workers);
+        let series = self.telemetry.cluster_series(&policy.key.host, subset);
+        let cluster = Cluster::called(name, Arc::clone(policy), series, self.workers);
         *entry = Arc::downgrade(&cluster);
         cluster
     }

@@ -1,0 +1,94 @@
+//! Serving one TCP connection: connect to where it goes, pass bytes both ways, record how it ended. `listener` calls it for
+//! what is no HTTP.
+
+mod recorded;
+mod target;
+
+pub use target::{Failed, Target, Upstream};
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use crate::codec::{Ending, PassCounters, Passed, pass};
+use crate::telemetry::{AccessLog, Direction, Flags};
+use recorded::Recorded;
+
+/// A connection that is to be passed on.
+#[derive(Debug)]
+pub struct TcpConnection {
+    recorded: Recorded,
+    access_log: AccessLog,
+    target: Target,
+}
+
+impl TcpConnection {
+    pub fn new(direction: Direction, remote: Option<SocketAddr>, access_log: &AccessLog, target: Target) -> Self {
+        Self {
+            recorded: Recorded::begin(direction, remote),
+            access_log: access_log.clone(),
+            target,
+        }
+    }
+
+    /// A connection to where it goes. Dropping the future closes the half-open socket.
+    pub async fn open(&self) -> Result<Upstream, Failed> {
+        self.target.open().await
+    }
+
+    /// Serves until both sides are done, or one aborts. `read` is what was read from the client already, `upstream` a
+    /// connection that stands already. Dropping the future ends both connections.
+    pub async fn serve(self, mut stream: TcpStream, read: &[u8], upstream: Option<Upstream>) {
+        let upstream = match upstream {
+            Some(upstream) => Ok(upstream),
+            None => self.open().await,
+        };
+        let mut upstream = match upstream {
+            Ok(upstream) => upstream,
+            Err(failed) => return self.refuse(stream, failed),
+        };
+        let series = self.target.series();
+        let counters = PassCounters {
+            received: series.received.clone(),
+            sent: series.sent.clone(),
+        };
+        let idle = upstream.idle_timeout();
+        let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, &counters).await;
+        let flags = match ending {
+            Ending::Closed => Flags::NONE,
+            Ending::DownstreamReset => Flags::DC,
+            Ending::UpstreamReset => Flags::UC,
+            Ending::Idle => Flags::SI,
+        };
+        self.record(flags, "", upstream.peer(), upstream.attempts(), &passed);
+    }
+
+    /// Nobody is there: the client sees that the connection is reset, as it would without a proxy.
+    pub fn refuse(&self, stream: TcpStream, failed: Failed) {
+        if let Err(error) = stream.set_zero_linger() {
+            tracing::debug!(%error, "the connection cannot be reset");
+        }
+        self.record(
+            failed.flags,
+            &failed.details,
+            failed.upstream,
+            failed.attempts,
+            &Passed::default(),
+        );
+    }
+
+    fn record(&self, flags: Flags, details: &str, upstream: Option<SocketAddr>, attempts: u32, passed: &Passed) {
+        self.target.series().record(flags);
+        self.recorded.log(
+            &self.access_log,
+            &self.target,
+            recorded::End {
+                flags,
+                details,
+                upstream,
+                attempts,
+                passed,
+            },
+        );
+    }
+}
