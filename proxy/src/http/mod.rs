@@ -9,6 +9,7 @@ mod http1;
 mod http2;
 mod local_reply;
 mod request_body;
+mod request_id;
 mod request_path;
 mod response;
 mod retry;

@@ -133,7 +133,8 @@ async fn open_endpoint(port: &Port) -> Result<OpenEndpoint, Cause> {
     )
     .ok_or(Cause::NoHealthyUpstream)?;
     let detection = cluster.told.outlier_detection.as_ref();
-    match connect(active.endpoint.address, cluster.told.connection_pool.connect_timeout).await {
+    let connect_timeout = cluster.told.connection_pool.connect_timeout;
+    match connect(active.endpoint.address, active.endpoint.source, connect_timeout).await {
         Ok(stream) => {
             active.observe(&cluster.learned, detection, Outcome::Connected);
             Ok(OpenEndpoint {

@@ -51,6 +51,17 @@ pub async fn accept(
     Ok(())
 }
 
+/// Where a redirected connection was meant for; the packet filter's memory says it.
+fn original_destination(stream: &TcpStream, direction: Direction) -> Option<SocketAddr> {
+    let socket = socket2::SockRef::from(stream);
+    let found = match (direction, stream.local_addr().ok()?) {
+        (Direction::Outbound, _) => return None,
+        (Direction::Inbound, SocketAddr::V4(_)) => socket.original_dst_v4(),
+        (Direction::Inbound, SocketAddr::V6(_)) => socket.original_dst_v6().or_else(|_| socket.original_dst_v4()),
+    };
+    found.ok()?.as_socket()
+}
+
 fn serve(
     stream: TcpStream,
     remote: SocketAddr,
@@ -67,7 +78,7 @@ fn serve(
     let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),
-        original_destination: None,
+        original_destination: original_destination(&stream, direction),
         tunnelled: false,
     };
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());

@@ -90,6 +90,7 @@ fn cluster_levels(page: &mut Exposition, clusters: &[Arc<ClusterSeries>]) {
         page.family(name, Kind::Gauge, help);
         for cluster in clusters {
             let labels = labels([
+                ("direction", cluster.direction().as_str()),
                 ("destination_service", cluster.service()),
                 ("destination_subset", cluster.subset()),
             ]);
@@ -107,6 +108,7 @@ fn cluster_counts(page: &mut Exposition, clusters: &[Arc<ClusterSeries>]) {
             for (label, count) in cluster.read(name) {
                 let Some(label) = label else { continue };
                 let labels = labels([
+                    ("direction", cluster.direction().as_str()),
                     ("destination_service", cluster.service()),
                     ("destination_subset", cluster.subset()),
                     label,
