@@ -40,7 +40,7 @@ async fn chain() -> Chain {
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).map(|value| value.to_str().unwrap())
+    headers.get(name).map(|value| value.to_str().expect("a value in ASCII"))
 }
 
 fn is_uuid_v4(text: &str) -> bool {

@@ -162,16 +162,18 @@ async fn limits_hold_and_a_push_changes_them_under_the_connections_that_are_ther
     app.set(Behaviour::Hold);
 
     let at = SocketAddr::new(pod.address(), 8080);
-    let ask = async || {
-        let mut connection = Connection::open(at, Version::Http1).await;
-        tokio::spawn(async move { (connection.get("user", "/").await, connection) })
+    let ask = || {
+        tokio::spawn(async move {
+            let mut connection = Connection::open(at, Version::Http1).await;
+            (connection.get("user", "/").await, connection)
+        })
     };
-    let first = ask().await;
+    let first = ask();
     eventually("one is with the application", LIMIT, async || {
         (app.live_requests() == 1).then_some(())
     })
     .await;
-    let second = ask().await;
+    let second = ask();
     let pending = async |wanted: f64| {
         eventually("one waits", LIMIT, async || {
             let waiting = sidecar.metrics().await.sum("tsunagi_upstream_pending_requests", &[]);
@@ -180,7 +182,7 @@ async fn limits_hold_and_a_push_changes_them_under_the_connections_that_are_ther
         .await;
     };
     pending(1.0).await;
-    let (third, mut third_connection) = ask().await.await.unwrap();
+    let (third, mut third_connection) = ask().await.unwrap();
     assert_eq!((third.status, third.flags()), (503, "UO"));
     assert_eq!(third.header("x-envoy-overloaded"), Some("true"));
     assert_eq!(

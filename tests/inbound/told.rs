@@ -37,8 +37,10 @@ struct Service {
 
 impl Told {
     pub async fn start(address: IpAddr, ports: Vec<mesh::InboundPort>) -> Told {
-        let listener = TcpListener::bind((address, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind((address, 0))
+            .await
+            .expect("an address of this machine");
+        let address = listener.local_addr().expect("a bound socket");
         let (workload, current) = watch::channel((1, of(ports)));
         let acknowledged = watch::Sender::new(0);
         let service = Service {
@@ -52,7 +54,7 @@ impl Told {
             address,
             workload,
             acknowledged,
-            server: tokio::spawn(async move { server.await.unwrap() }),
+            server: tokio::spawn(async move { server.await.expect("the control plane serves") }),
         }
     }
 

@@ -23,8 +23,8 @@ async fn sidecar(control: &ControlPlane, name: &str, app: SocketAddr) -> Sidecar
 }
 
 async fn nobody() -> SocketAddr {
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    unused.local_addr().unwrap()
+    let unused = TcpListener::bind("127.0.0.1:0").await.expect("a loopback address");
+    unused.local_addr().expect("a bound socket")
 }
 
 async fn publish(control: &ControlPlane, sidecars: &[&Sidecar], rules: &str) {
