@@ -11,7 +11,7 @@ use tsunagi_benches::{answers, told};
 use tsunagi_proto::wire::mesh;
 use tsunagi_proxy::drain::Drain;
 use tsunagi_proxy::http::{DownstreamConnection, Proxy, serve_connection};
-use tsunagi_proxy::snapshot::{Demand, Passthrough, Publisher, Reader, Shared, application};
+use tsunagi_proxy::snapshot::{Demand, Inbound, InboundReader, Passthrough, Publisher, Reader, Shared};
 use tsunagi_proxy::telemetry::{AccessLog, Direction, Telemetry};
 use tsunagi_proxy::upstream::Registry;
 use tsunagi_tests::Version;
@@ -82,7 +82,7 @@ fn proxy(upstream: Version, endpoints: &[SocketAddr], drain: &Drain) -> Arc<Prox
     let registry = Registry::new(telemetry.clone(), 1);
     let shared = Shared::new("default");
     let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let application = application(&registry, &telemetry, nobody);
+    let inbound = Inbound::new(Arc::clone(&registry), telemetry.clone(), nobody);
     let protocol = match upstream {
         Version::Http1 => mesh::Protocol::Http1,
         Version::Http2 => mesh::Protocol::Http2,
@@ -95,7 +95,7 @@ fn proxy(upstream: Version, endpoints: &[SocketAddr], drain: &Drain) -> Arc<Prox
         worker: 0,
         reader: Reader::new(shared),
         demand: Demand::new().0,
-        application,
+        inbound: InboundReader::new(inbound, 0),
         passthrough,
         unrouted: telemetry.request_series(Direction::Outbound, "", "", ""),
         access_log: AccessLog::off(),

@@ -10,7 +10,8 @@ use crate::wire::mesh;
 pub const UNLIMITED: u32 = u32::MAX;
 
 /// Shown as Istio shows it: `outbound|80|v1|user-service.default.svc.cluster.local`, and `inbound|8080||` for the
-/// application beside the proxy, which has no host.
+/// application beside the proxy, which has no host; `InboundPassthroughCluster` (port 0) are the ports of it that no service
+/// leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterKey {
     pub host: String,
@@ -20,6 +21,9 @@ pub struct ClusterKey {
 
 impl fmt::Display for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.is_empty() && self.port == 0 {
+            return f.write_str("InboundPassthroughCluster");
+        }
         let direction = if self.host.is_empty() { "inbound" } else { "outbound" };
         write!(f, "{direction}|{}|{}|{}", self.port, self.subset, self.host)
     }

@@ -44,7 +44,7 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
 /// Where updates go.
 pub(super) fn sink(parts: &Parts) -> impl Sink + use<> {
     let (registry, shared) = (Arc::clone(&parts.registry), Arc::clone(&parts.shared));
-    let publisher = Publisher::new(registry, parts.telemetry.clone(), shared);
+    let publisher = Publisher::new(registry, parts.telemetry.clone(), shared).with_inbound(Arc::clone(&parts.inbound));
     Announced {
         publisher,
         readiness: parts.readiness.clone(),

@@ -13,7 +13,7 @@ use super::listening::WorkerSockets;
 use crate::error::StartError;
 use crate::http::Proxy;
 use crate::listener;
-use crate::snapshot::{self, Host, Passthrough, Reader};
+use crate::snapshot::{InboundReader, Passthrough, Reader};
 use crate::telemetry::Direction;
 
 /// The running data threads.
@@ -25,15 +25,13 @@ pub(super) struct DataThreads {
 impl DataThreads {
     pub(super) fn start(parts: &Parts, workers: Vec<WorkerSockets>) -> Result<DataThreads, StartError> {
         let (ending, ended) = mpsc::unbounded_channel();
-        let application = snapshot::application(&parts.registry, &parts.telemetry, parts.options.app_addr);
         for (number, sockets) in workers.into_iter().enumerate() {
-            let (parts, application) = (parts.clone(), Arc::clone(&application));
-            spawn(number, ending.clone(), move || {
-                serve(parts, number, application, sockets)
-            })
-            .map_err(|source| StartError::Thread {
-                what: "a data thread",
-                source,
+            let parts = parts.clone();
+            spawn(number, ending.clone(), move || serve(parts, number, sockets)).map_err(|source| {
+                StartError::Thread {
+                    what: "a data thread",
+                    source,
+                }
             })?;
         }
         Ok(DataThreads { ended })
@@ -77,13 +75,13 @@ fn spawn<F: Future<Output = ()>>(
 }
 
 /// The work of one data thread: to serve its sockets until the drain, then to return when the last connection is gone.
-async fn serve(parts: Parts, number: usize, application: Arc<Host>, sockets: WorkerSockets) {
+async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
     let options = &parts.options;
     let proxy = Arc::new(Proxy {
         worker: number,
         reader: Reader::new(Arc::clone(&parts.shared)),
         demand: parts.demand.clone(),
-        application,
+        inbound: InboundReader::new(Arc::clone(&parts.inbound), sockets.inbound_addr.port()),
         passthrough: Passthrough::new(&parts.registry, &parts.telemetry),
         unrouted: parts.telemetry.request_series(Direction::Outbound, "", "", ""),
         access_log: parts.access_log.clone(),

@@ -19,7 +19,7 @@ use crate::admin::{self, Readiness};
 use crate::bootstrap::Options;
 use crate::drain::Drain;
 use crate::error::StartError;
-use crate::snapshot::{Demand, Shared};
+use crate::snapshot::{Demand, Inbound, Shared};
 use crate::telemetry::log::{self, LogLevels};
 use crate::telemetry::{AccessLog, Telemetry};
 use crate::upstream::Registry;
@@ -41,6 +41,8 @@ struct Parts {
     /// What we learned.
     registry: Arc<Registry>,
     demand: Demand,
+    /// The application beside this proxy.
+    inbound: Arc<Inbound>,
 }
 
 /// Runs the sidecar until it is told to end and has drained.
@@ -65,13 +67,15 @@ fn make_parts(options: Options) -> Result<(Parts, mpsc::Receiver<String>), Start
     let log_levels = log::start(options.log_level.clone());
     let telemetry = Telemetry::new(options.workload_name());
     let (demand, wants) = Demand::new();
+    let registry = Registry::new(telemetry.clone(), options.workers);
     let parts = Parts {
         access_log: start_access_log(&options, &telemetry)?,
         log_levels,
         readiness: Readiness::default(),
         drain: Drain::new(),
         shared: Shared::new(&options.namespace),
-        registry: Registry::new(telemetry.clone(), options.workers),
+        inbound: Inbound::new(Arc::clone(&registry), telemetry.clone(), options.app_addr),
+        registry,
         demand,
         options: Arc::new(options),
         telemetry,

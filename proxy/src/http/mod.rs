@@ -10,6 +10,7 @@ mod http2;
 mod local_reply;
 mod redirected;
 mod request_body;
+mod request_id;
 mod request_path;
 mod response;
 mod retry;

@@ -20,13 +20,14 @@ use super::head::{self, Authority};
 use super::local_reply::{Cause, is_grpc};
 use super::redirected::{Found, find_redirected};
 use super::request_body::RequestBody;
+use super::request_id::identify;
 use super::response::{End, Response, relay};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::DrainWatch;
-use crate::snapshot::{Cluster, Demand, Host, Passthrough, Port, Reader};
+use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
 use crate::upstream::Outcome;
@@ -37,8 +38,8 @@ pub struct Proxy {
     pub worker: usize,
     pub reader: Reader,
     pub demand: Demand,
-    /// The application as a host: what inbound requests are for.
-    pub application: Arc<Host>,
+    /// The application as hosts: what inbound requests are for.
+    pub inbound: InboundReader,
     /// What nobody registered.
     pub passthrough: Passthrough,
     /// Requests that belong to no host.
@@ -52,8 +53,8 @@ pub struct Proxy {
 
 impl Proxy {
     /// What a connection from the mesh is for, by the destination that it had before it was redirected.
-    pub fn inbound_host(&self, _original_destination: Option<SocketAddr>) -> Arc<Host> {
-        Arc::clone(&self.application)
+    pub fn inbound_host(&self, original_destination: Option<SocketAddr>) -> Arc<Host> {
+        self.inbound.host(original_destination)
     }
 }
 
@@ -75,6 +76,7 @@ pub async fn serve<D: Downstream>(
     length: Result<BodyLength, &'static str>,
     client: &mut D,
 ) -> Served {
+    identify(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
     let grpc = is_grpc(&head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
@@ -145,6 +147,8 @@ async fn answer<D: Downstream>(
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
     let upstream = response.lease.response_mut();
     upstream.headers.remove_hop_by_hop();
+    // Only sidecars say it, and only to each other: nothing of it goes on, whoever sent it.
+    upstream.headers.remove_known(Known::XTsunagiUnprocessed);
     for operations in route.response_headers() {
         operations.apply(&mut upstream.headers);
     }
@@ -232,6 +236,7 @@ async fn dispatch<D: Downstream>(
     exchange: &mut Exchange<'_>,
 ) -> Result<Response, Cause> {
     let mut retries = Retries::new(route.retries(), &cluster.learned, &head.method);
+    let mut unprocessed = true;
     loop {
         let mut progress = Progress::default();
         let per_try = route.retries().per_try_timeout;
@@ -250,10 +255,21 @@ async fn dispatch<D: Downstream>(
             Ok(answer) => {
                 let response = answer.lease.response();
                 let status = response.status.as_u16();
-                progress.observe(cluster, Outcome::Status(outlier_status(response)));
                 let repeatable = body.is_repeatable();
-                if !retries.after_response(status, &response.headers, answer.lease.endpoint(), repeatable) {
-                    retries.record(status < 500);
+                let refused = exchange.direction() == Direction::Outbound && is_unprocessed(response);
+                let again = if refused {
+                    progress.observe(cluster, Outcome::ConnectFailure);
+                    retries.after_unprocessed(status, answer.lease.endpoint(), repeatable)
+                } else {
+                    unprocessed = false;
+                    progress.observe(cluster, Outcome::Status(outlier_status(response)));
+                    retries.after_response(status, &response.headers, answer.lease.endpoint(), repeatable)
+                };
+                if !again {
+                    retries.record(status < 500 && !refused);
+                    if refused {
+                        exchange.flags.insert(Flags::UF);
+                    }
                     retries.flag(&mut exchange.flags);
                     return accept(answer, progress, deadline).ok_or(Cause::NoHealthyUpstream);
                 }
@@ -261,9 +277,11 @@ async fn dispatch<D: Downstream>(
             }
             Err(failure) => {
                 progress.observe_failure(cluster, &failure);
+                unprocessed &= failure.is_unprocessed();
                 let endpoint = progress.endpoint();
                 if !retries.after_failure(&failure, endpoint, body.is_repeatable()) {
                     exchange.received(|| body.bytes);
+                    exchange.unprocessed = unprocessed && matches!(failure, Failure::Connect(_));
                     retries.record(false);
                     retries.flag(&mut exchange.flags);
                     return Err(failure.cause());
@@ -298,6 +316,13 @@ async fn back_off(interval: Duration, deadline: Option<Instant>) -> Result<(), C
         Some(deadline) => timeout_at(deadline, wait).await.map_err(|_| Cause::Timeout)?,
     }
     Ok(())
+}
+
+/// The endpoint's sidecar answered, because it could not connect to the application: the request reached nobody.
+fn is_unprocessed(response: &ResponseHead) -> bool {
+    response.headers.has(Known::XTsunagiUnprocessed)
+        && (response.status == StatusCode::SERVICE_UNAVAILABLE
+            || response.headers.known(Known::GrpcStatus) == Some(b"14"))
 }
 
 /// gRPC errors without a body count as the HTTP status that they stand for.
@@ -335,6 +360,11 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
     let (mut head, body) = reply.response(grpc);
+    if exchange.unprocessed && exchange.direction() == Direction::Inbound {
+        // For the caller's sidecar.
+        let name = Known::XTsunagiUnprocessed.name();
+        head.headers.set(name, &HeaderValue::from_static("1"));
+    }
     exchange.status = head.status.as_u16();
     show_flags(&exchange, &mut head);
     client.abandon_body();

@@ -12,6 +12,7 @@ use super::local_reply::Cause;
 use super::request_path::Proxy;
 use crate::codec;
 use crate::snapshot::{Destination, Host, Lookup, Port};
+use crate::telemetry::Direction;
 
 /// The destination of one request and what its rule says.
 pub struct Route<'h> {
@@ -22,11 +23,16 @@ pub struct Route<'h> {
 
 static NO_OPERATIONS: LazyLock<HeaderOperations> = LazyLock::new(HeaderOperations::default);
 static DEFAULT_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
+/// An application that cannot be connected to is not asked again: the caller is told at once, and goes elsewhere.
+static INBOUND_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(|| {
+    let mut policy = RetryPolicy::default();
+    policy.on.connect_failure = false;
+    policy
+});
 
 impl<'h> Route<'h> {
     pub fn label(&self) -> &'h str {
-        self.told
-            .map_or_else(|| self.destination.series.route(), |(rule, _)| &rule.label)
+        self.destination.series.route()
     }
 
     pub fn timeout(&self) -> Option<Duration> {
@@ -34,7 +40,11 @@ impl<'h> Route<'h> {
     }
 
     pub fn retries(&self) -> &'h RetryPolicy {
-        self.told.map_or(&DEFAULT_RETRIES, |(rule, _)| &rule.retries)
+        match (self.told, self.destination.series.direction()) {
+            (Some((rule, _)), _) => &rule.retries,
+            (None, Direction::Outbound) => &DEFAULT_RETRIES,
+            (None, Direction::Inbound) => &INBOUND_RETRIES,
+        }
     }
 
     /// Of the route, then of the destination.

@@ -95,6 +95,12 @@ impl Host {
         }
     }
 
+    /// It stands in the place of this one, and was called when that was.
+    pub(super) fn continue_use_of(&self, previous: &Self) {
+        self.used
+            .store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     pub fn idle_seconds(&self) -> u64 {
         self.epoch
             .elapsed()
@@ -140,8 +146,7 @@ impl Compiler {
         let unrouted = self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, "");
         let host = Host::new(Arc::clone(told), ports, unrouted, self.epoch);
         if let Some(previous) = previous {
-            host.used
-                .store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
+            host.continue_use_of(previous);
         }
         Arc::new(host)
     }

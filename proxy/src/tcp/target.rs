@@ -134,7 +134,7 @@ impl Target {
 }
 
 async fn open_address(address: SocketAddr) -> Result<Upstream, Failed> {
-    match connect(address, ConnectionPool::default().connect_timeout).await {
+    match connect(address, None, ConnectionPool::default().connect_timeout).await {
         Ok(stream) => Ok(Upstream::Address(stream, address)),
         Err(error) => Err(Failed {
             flags: Flags::UF,

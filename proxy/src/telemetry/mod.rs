@@ -57,8 +57,8 @@ struct Shared {
     started: process::Started,
 }
 
-/// Destination service and subset.
-type ClusterKey = (Box<str>, Box<str>);
+/// Direction, destination service and subset.
+type ClusterKey = (Direction, Box<str>, Box<str>);
 
 /// A handle with the cell that a scrape reads.
 #[derive(Debug)]
@@ -144,9 +144,11 @@ impl Telemetry {
     }
 
     /// The series of one cluster: the living one if there is one.
-    pub fn cluster_series(&self, service: &str, subset: &str) -> Arc<ClusterSeries> {
-        let key = (service.into(), subset.into());
-        lock(&self.shared.clusters).get_or_insert(key, |(service, subset)| ClusterSeries::new(service, subset))
+    pub fn cluster_series(&self, direction: Direction, service: &str, subset: &str) -> Arc<ClusterSeries> {
+        let key = (direction, service.into(), subset.into());
+        lock(&self.shared.clusters).get_or_insert(key, |(direction, service, subset)| {
+            ClusterSeries::new(*direction, service, subset)
+        })
     }
 
     /// The series for plain TCP connections to one destination: the living one if there is one.

@@ -137,6 +137,7 @@ fn cluster_levels(page: &mut Exposition, clusters: &[Arc<ClusterSeries>]) {
         page.family(name, Kind::Gauge, help);
         for cluster in clusters {
             let labels = labels([
+                ("direction", cluster.direction().as_str()),
                 ("destination_service", cluster.service()),
                 ("destination_subset", cluster.subset()),
             ]);
@@ -154,6 +155,7 @@ fn cluster_counts(page: &mut Exposition, clusters: &[Arc<ClusterSeries>]) {
             for (label, count) in cluster.read(name) {
                 let Some(label) = label else { continue };
                 let labels = labels([
+                    ("direction", cluster.direction().as_str()),
                     ("destination_service", cluster.service()),
                     ("destination_subset", cluster.subset()),
                     label,

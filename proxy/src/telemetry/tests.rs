@@ -61,10 +61,12 @@ fn a_series_lives_on_over_a_push_and_vanishes_with_its_last_holder() {
     drop(new);
     assert!(line(&telemetry.render(false), "http_requests_total{").is_none());
 
-    let cluster = telemetry.cluster_series("s", "v1");
+    let cluster = telemetry.cluster_series(Direction::Outbound, "s", "v1");
     cluster.connections.set(4.0);
     let text = telemetry.render(false);
-    assert!(text.contains("tsunagi_upstream_connections{destination_service=\"s\",destination_subset=\"v1\"} 4\n"));
+    assert!(text.contains(
+        "tsunagi_upstream_connections{direction=\"outbound\",destination_service=\"s\",destination_subset=\"v1\"} 4\n"
+    ));
     drop(cluster);
     assert!(!telemetry.render(false).contains("tsunagi_upstream_connections{"));
 }
@@ -73,7 +75,7 @@ fn a_series_lives_on_over_a_push_and_vanishes_with_its_last_holder() {
 fn the_registry_does_not_grow_with_what_is_gone() {
     let telemetry = Telemetry::new("");
     for number in 0..1000 {
-        drop(telemetry.cluster_series(&number.to_string(), ""));
+        drop(telemetry.cluster_series(Direction::Outbound, &number.to_string(), ""));
     }
     assert!(lock(&telemetry.shared.clusters).entries.len() <= 64);
 }
@@ -118,7 +120,7 @@ fn the_control_plane_series_follow_what_is_told() {
 #[test]
 fn every_sample_belongs_to_the_family_announced_above_it() {
     let telemetry = Telemetry::new("w");
-    let _cluster = telemetry.cluster_series("s", "v1");
+    let _cluster = telemetry.cluster_series(Direction::Outbound, "s", "v1");
     let series = telemetry.request_series(Direction::Outbound, "r", "s", "v1");
     series.record(&Method::GET, 200, Flags::NONE, Duration::from_secs(1));
     series.record(&Method::POST, 200, Flags::DC, Duration::from_secs(1));

@@ -1,6 +1,6 @@
 //! One endpoint of one cluster, as we know it: requests in flight, health, idle connections of each worker.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use super::outlier::Health;
 pub struct Endpoint {
     pub id: String,
     pub address: SocketAddr,
+    /// Connections to it come from this address, or are not made.
+    pub source: Option<IpAddr>,
     pub(super) health: Health,
     /// Requests that chose this endpoint and have not ended, waiting and connecting ones included: a slow connect is
     /// not idle.
@@ -33,10 +35,11 @@ pub(super) struct Shard {
 }
 
 impl Endpoint {
-    pub fn new(id: String, address: SocketAddr, workers: usize) -> Arc<Self> {
+    pub fn new(id: String, address: SocketAddr, source: Option<IpAddr>, workers: usize) -> Arc<Self> {
         Arc::new(Self {
             id,
             address,
+            source,
             health: Health::default(),
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),

@@ -18,7 +18,7 @@ mod retry_budget;
 mod testing;
 
 pub use balance::choose;
-pub use cluster::{Cluster, Member, Members};
+pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
 pub use outlier::Outcome;

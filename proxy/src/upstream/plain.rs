@@ -77,7 +77,8 @@ pub async fn open_plain(
         if tried.iter().any(|endpoint| Arc::ptr_eq(endpoint, &active.endpoint)) {
             break;
         }
-        match connect(active.endpoint.address, policy.connection_pool.connect_timeout).await {
+        let connect_timeout = policy.connection_pool.connect_timeout;
+        match connect(active.endpoint.address, active.endpoint.source, connect_timeout).await {
             Ok(stream) => {
                 active.observe(cluster, detection, Outcome::Connected);
                 return Ok(PlainConnection {

@@ -9,7 +9,7 @@ use crate::telemetry::Telemetry;
 
 /// A cluster of endpoints on these ports.
 fn cluster(policy: &Arc<model::Cluster>, ports: &[u16]) -> (Arc<Cluster>, Arc<Members>) {
-    let series = Telemetry::new("test").cluster_series("user", "");
+    let series = Telemetry::new("test").cluster_series(crate::telemetry::Direction::Outbound, "user", "");
     let cluster = Cluster::new(Arc::clone(policy), series, 1);
     let told: Vec<_> = ports.iter().map(|port| endpoint(*port, 1)).collect();
     let members = cluster.reconcile(Arc::clone(policy), &told);
