@@ -24,7 +24,7 @@ use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
-use crate::drain::DrainWatch;
+use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, Reader};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
@@ -43,11 +43,19 @@ pub struct Proxy {
     pub access_log: AccessLog,
     pub debug_headers: bool,
     pub telemetry: Telemetry,
-    pub drain: DrainWatch,
+    pub drain: Drain,
     pub on_demand_timeout: Duration,
 }
 
 impl Proxy {
+    /// The end of the side that a connection belongs to.
+    pub fn drain_of(&self, direction: Direction) -> DrainWatch {
+        match direction {
+            Direction::Inbound => self.drain.inbound().watch(),
+            Direction::Outbound => self.drain.outbound().watch(),
+        }
+    }
+
     /// What a connection from the mesh is for, by the destination that it had before it was redirected.
     pub fn inbound_host(&self, _original_destination: Option<SocketAddr>) -> Arc<Host> {
         Arc::clone(&self.application)

@@ -47,7 +47,7 @@ pub async fn open(
         endpoint,
         _guards: (
             proxy.telemetry.active_connection(downstream.direction),
-            proxy.drain.connection(),
+            proxy.drain_of(downstream.direction).connection(),
         ),
     })
 }
@@ -86,16 +86,16 @@ impl Tunnel {
 
     /// Where no protocol is declared, the first bytes decide.
     async fn serve_or_pass(&self, mut stream: Box<dyn Transport>) -> io::Result<()> {
+        let drain = self.proxy.drain_of(self.downstream.direction);
         let (http, prefix) = tokio::select! {
             biased;
             first = starts_like_http(&mut stream) => first?,
             // Nothing has come through it yet, so nothing is lost.
-            () = draining(Some(self.proxy.drain.clone())) => return Ok(()),
+            () = draining(Some(drain.clone())) => return Ok(()),
         };
         let mut stream: Box<dyn Transport> = Box::new(Prefixed::new(prefix, stream));
         if http {
-            let drain = Some(self.proxy.drain.clone());
-            serve_connection(&self.proxy, self.downstream, stream, drain).await;
+            serve_connection(&self.proxy, self.downstream, stream, Some(drain)).await;
             return Ok(());
         }
         let port = self.host.port(self.number).ok_or(io::ErrorKind::NotFound)?;

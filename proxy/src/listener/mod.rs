@@ -1,4 +1,4 @@
-//! The data threads' doors: accept on the outbound and the inbound socket, serve each connection, stop when drained.
+//! The data threads' doors: accept on the outbound and the inbound socket, serve each connection, stop at the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::telemetry::{Direction, Telemetry};
 /// Pause after `accept` failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Accepts on one socket of one worker until draining begins, then what is in its queue. Connections go on in tasks of
+/// Accepts on one socket of one worker until its side closes, then what is in its queue. Connections go on in tasks of
 /// their own.
 pub async fn accept(
     listener: std::net::TcpListener,
@@ -25,7 +25,7 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.draining() => break,
+            () = drain.closing() => break,
         };
         match accepted {
             Ok((stream, remote)) => serve(stream, remote, direction, &proxy, &telemetry, &drain),
@@ -70,6 +70,9 @@ fn serve(
         original_destination: None,
         tunnelled: false,
     };
+    if downstream.original_destination.is_some() {
+        proxy.drain.set_in_pod();
+    }
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());
     tokio::spawn(async move {
         serve_connection(&proxy, downstream, stream, Some(drain)).await;
