@@ -220,10 +220,12 @@ impl Drain {
     /// Returns when there is an answer. Dropping this changes nothing.
     pub async fn callers(&self) -> Callers {
         let mut callers = self.callers.subscribe();
-        match callers.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(known)) => known.clone(),
+        let known = callers.wait_for(Option::is_some).await;
+        let known = known.ok().and_then(|known| known.clone());
+        match known {
+            Some(known) => known,
             // The sender is here, and what was waited for is there.
-            _ => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -48,7 +48,8 @@ impl Application {
 
     /// It neither listens nor has a connection. What cannot be read says nothing about that.
     pub(super) fn is_gone(&self) -> bool {
-        let has_sockets = |table: &PathBuf| match open(table).and_then(|table| has_foreign_socket(table, self.own_uid)) {
+        let has_sockets = |table: &PathBuf| match open(table).and_then(|table| has_foreign_socket(table, self.own_uid))
+        {
             Ok(found) => found,
             // Without IPv6 there is no table of it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -88,7 +89,11 @@ fn has_foreign_socket(mut table: impl BufRead, own_uid: u32) -> io::Result<bool>
         let (state, uid, inode) = (words.nth(3), words.nth(3), words.nth(1));
         let alive = matches!(state, Some(ESTABLISHED | LISTENING));
         // A connection that nobody has accepted yet belongs to nobody.
-        if alive && inode != Some("0") && uid.and_then(|uid| uid.parse::<u32>().ok()).is_some_and(|uid| uid != own_uid)
+        if alive
+            && inode != Some("0")
+            && uid
+                .and_then(|uid| uid.parse::<u32>().ok())
+                .is_some_and(|uid| uid != own_uid)
         {
             return Ok(true);
         }

@@ -6,7 +6,8 @@ use tokio::time::timeout;
 
 use super::*;
 
-const HEADING: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+const HEADING: &str =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 const OWN: u32 = 1337;
 
 fn socket(state: &str, uid: u32, inode: u32) -> String {

@@ -61,7 +61,10 @@ fn say(line: &str) -> Result<(), DrainError> {
 
 fn callers(status: &Value) -> String {
     let unanswered = status["callers_unanswered"].as_array().map_or(0, Vec::len);
-    match (status["callers_told"].as_bool(), status["callers_not_told_because"].as_str()) {
+    match (
+        status["callers_told"].as_bool(),
+        status["callers_not_told_because"].as_str(),
+    ) {
         (Some(true), _) if unanswered == 0 => "callers were told".to_owned(),
         (Some(true), _) => format!("callers were told, {unanswered} of them have not answered"),
         (_, Some(reason)) => format!("callers were not told: {reason}"),
@@ -153,7 +156,12 @@ mod tests {
 
     #[test]
     fn it_asks_until_the_sidecar_has_drained() {
-        let said = vec![ok("draining\n"), status("leaving"), status("draining"), status("drained")];
+        let said = vec![
+            ok("draining\n"),
+            status("leaving"),
+            status("draining"),
+            status("drained"),
+        ];
         drained(said, LONG).expect("drained");
     }
 

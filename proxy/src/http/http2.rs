@@ -88,7 +88,9 @@ where
             if let Poll::Ready(Err(error)) = socket.poll_write_out(cx) {
                 return Poll::Ready(Err(error.into()));
             }
-            let awaited = first_request.as_mut().is_some_and(|time| time.as_mut().poll(cx).is_pending());
+            let awaited = first_request
+                .as_mut()
+                .is_some_and(|time| time.as_mut().poll(cx).is_pending());
             if leaving || awaited || draining.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

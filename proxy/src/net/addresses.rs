@@ -47,7 +47,7 @@ fn chosen(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
 }
 
 fn local_v4(fib_trie: &str) -> Vec<Ipv4Addr> {
-    let mut last = None;
+    let mut last: Option<Ipv4Addr> = None;
     let mut found = Vec::new();
     for line in fib_trie.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {

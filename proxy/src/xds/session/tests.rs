@@ -155,7 +155,10 @@ fn a_stream_begins_with_who_it_is_and_all_that_it_wants_and_holds() {
     let metadata = first.node.as_ref().unwrap().metadata.as_ref().unwrap();
     assert!(metadata.fields.contains_key("NAMESPACE") && metadata.fields.contains_key("LABELS"));
     let instance_ips = metadata.fields["INSTANCE_IPS"].kind.clone();
-    assert_eq!(instance_ips, Some(ValueKind::StringValue("10.0.0.7,fd00::7".to_owned())));
+    assert_eq!(
+        instance_ips,
+        Some(ValueKind::StringValue("10.0.0.7,fd00::7".to_owned()))
+    );
     let resources = vec![host("a"), endpoints(whole("a", &["1"])), workload()];
     let versions: Vec<String> = resources.iter().map(|resource| resource.version.clone()).collect();
     receive(&mut session, resources, &[]).unwrap();
@@ -449,5 +452,9 @@ fn a_control_plane_that_knows_no_departures_says_so_by_removing_it() {
     let mut session = connected(&[]);
     session.leave();
     let outcome = session.response(response(Vec::new(), &[DEPARTURE]), Instant::now());
-    assert!(matches!(outcome.callers, Some(Callers::NotTold { .. })), "{:?}", outcome.callers);
+    assert!(
+        matches!(outcome.callers, Some(Callers::NotTold { .. })),
+        "{:?}",
+        outcome.callers
+    );
 }
