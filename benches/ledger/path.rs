@@ -33,7 +33,7 @@ impl Path {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let drain = Drain::new();
         let proxy = proxy(upstream, &endpoints, &drain);
-        let watch = drain.watch();
+        let watch = drain.outbound().watch();
         let client = runtime.block_on(async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
             let address = listener.local_addr().expect("it is bound");
@@ -101,7 +101,7 @@ fn proxy(upstream: Version, endpoints: &[SocketAddr], drain: &Drain) -> Arc<Prox
         access_log: AccessLog::off(),
         debug_headers: false,
         telemetry,
-        drain: drain.watch(),
+        drain: drain.clone(),
         on_demand_timeout: Duration::from_secs(1),
     })
 }

@@ -14,6 +14,7 @@ use tonic::transport::{Endpoint, Server};
 use tsunagi::status::{State, Status};
 use tsunagi_proto::wire::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, Node};
+use tsunagi_proxy::drain::Drain;
 use tsunagi_proxy::snapshot::Update;
 use tsunagi_proxy::telemetry::Telemetry;
 use tsunagi_proxy::xds::{Client, ClientConfig, Sink};
@@ -109,6 +110,7 @@ impl Proxy {
             namespace: "default".to_owned(),
             service_account: "default".to_owned(),
             labels: Vec::new(),
+            instance_ips: Vec::new(),
             state_dir,
         };
         let (wants, wanted) = mpsc::channel(16);
@@ -120,6 +122,7 @@ impl Proxy {
             wanted,
             Recorder(sender),
             Telemetry::new(node_id),
+            Drain::new(),
             ends,
         ));
         Self {

@@ -1,7 +1,7 @@
 //! The operator's doors: admin pages, metrics and health, each a small HTTP/1 server on the control thread.
 //!
 //! `app` opens them and says where their content comes from; nothing here is on the request path, and no page shows a
-//! secret. They stay open while the proxy drains, so that readiness is seen to fail, and close last.
+//! secret. They stay open while the proxy leaves, so that readiness is seen to fail, and close last.
 
 mod answer;
 mod health;

@@ -100,9 +100,9 @@ mod tests {
 
     use super::super::answer::text;
     use super::*;
-    use crate::drain::Drain;
+    use crate::drain::{Phase, Side};
 
-    async fn open(closing: &Drain) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    async fn open(closing: &Side) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let answers = Arc::new(|request: &Parts| text(StatusCode::OK, request.uri.path()));
@@ -125,12 +125,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_kept_for_the_next_question_and_closed_at_the_end() {
-        let closing = Drain::new();
+        let closing = Side::new();
         let (address, server) = open(&closing).await;
         let mut stream = TcpStream::connect(address).await.expect("connected");
         assert!(ask(&mut stream, "/one").await.starts_with("HTTP/1.1 200"));
         assert!(ask(&mut stream, "/two").await.starts_with("HTTP/1.1 200"));
-        closing.signal();
+        closing.rise(Phase::Closing);
         server.await.expect("no panic");
         assert_eq!(stream.read(&mut [0; 1]).await.expect("a clean end"), 0);
         assert_eq!(closing.drained(Duration::from_secs(10)).await, 0);
@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_cap_the_oldest_connection_gives_way() {
-        let closing = Drain::new();
+        let closing = Side::new();
         let (address, _server) = open(&closing).await;
         let mut idle = Vec::new();
         for _ in 0..MAX_CONNECTIONS {

@@ -37,7 +37,7 @@ impl DataThreads {
         Ok(DataThreads { ended })
     }
 
-    /// Returns when one of them has ended, which none should before the drain; at once when all have.
+    /// Returns when one of them has ended, which none should before the end; at once when all have.
     pub(super) async fn one_ended(&mut self) {
         self.ended.recv().await;
     }
@@ -74,7 +74,7 @@ fn spawn<F: Future<Output = ()>>(
     Ok(())
 }
 
-/// The work of one data thread: to serve its sockets until the drain, then to return when the last connection is gone.
+/// The work of one data thread: to serve its sockets until they close, then to return when the last connection is gone.
 async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
     let options = &parts.options;
     let proxy = Arc::new(Proxy {
@@ -87,7 +87,7 @@ async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
         access_log: parts.access_log.clone(),
         debug_headers: options.debug_headers,
         telemetry: parts.telemetry.clone(),
-        drain: parts.drain.watch(),
+        drain: parts.drain.clone(),
         on_demand_timeout: options.on_demand_timeout,
     });
     let accept = |socket, direction| {
@@ -96,7 +96,7 @@ async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
             direction,
             Arc::clone(&proxy),
             parts.telemetry.clone(),
-            parts.drain.watch(),
+            proxy.drain_of(direction),
         )
     };
     let outbound = accept(sockets.outbound, Direction::Outbound);
@@ -116,7 +116,9 @@ async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
         tracing::error!(%error, "a data thread cannot serve its sockets");
         return;
     }
-    parts.drain.drained(options.drain_timeout).await;
+    let Parts { drain, .. } = &parts;
+    let limit = options.drain_timeout;
+    tokio::join!(drain.inbound().drained(limit), drain.outbound().drained(limit));
 }
 
 #[cfg(test)]

@@ -3,9 +3,12 @@
 //! The main thread is the control thread: config, admin, metrics, health, signals, on one current-thread runtime.
 //! `--workers` data threads carry the traffic, each with a runtime, accept sockets and connection pools of its own.
 
+mod application;
 mod config;
 mod data_threads;
+mod drain_command;
 mod ending;
+mod leaving;
 mod listening;
 mod pages;
 
@@ -17,13 +20,15 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, Readiness};
 use crate::bootstrap::Options;
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase, Side};
 use crate::error::StartError;
 use crate::snapshot::{Demand, Inbound, Shared};
 use crate::telemetry::log::{self, LogLevels};
 use crate::telemetry::{AccessLog, Telemetry};
 use crate::upstream::Registry;
+use application::Application;
 use data_threads::DataThreads;
+pub use drain_command::drain;
 use ending::Signals;
 use listening::Sockets;
 
@@ -99,7 +104,7 @@ async fn serve(parts: &Parts, wants: mpsc::Receiver<String>) -> Result<(), Start
     let sockets = Sockets::bind(&parts.options)?;
     let announcement = sockets.announcement();
     // Everything on this thread outlives the traffic and closes with this.
-    let closing = Drain::new();
+    let closing = Side::new();
 
     let listeners = [announcement.clone(), sockets.companions()].concat();
     open_doors(parts, &closing, sockets.doors, &listeners)?;
@@ -107,17 +112,40 @@ async fn serve(parts: &Parts, wants: mpsc::Receiver<String>) -> Result<(), Start
     let data_threads = DataThreads::start(parts, sockets.workers)?;
     listening::announce(&announcement);
 
-    let ended = ending::when_told(parts, signals, data_threads).await;
-    closing.signal();
+    let application = Application::of_this_pod();
+    start_leaving(parts, &application);
+    let ended = ending::when_told(parts, &application, signals, data_threads).await;
+    closing.rise(Phase::Closing);
     let _ = tokio::time::timeout(ending::LAST_WORDS, config).await;
     closing.drained(ending::LAST_WORDS).await;
     ended
 }
 
+/// Starts what waits for the proxy's end.
+fn start_leaving(parts: &Parts, application: &Application) {
+    let Parts { drain, options, .. } = parts;
+    if options.await_application || options.exit_with_application {
+        drain.set_in_pod();
+    }
+    tokio::spawn(leaving::leave(
+        drain.clone(),
+        application.clone(),
+        leaving::bound(options),
+    ));
+    if options.exit_with_application {
+        let drain = drain.clone();
+        tokio::spawn(async move {
+            application::come_and_gone().await;
+            tracing::info!("the application's processes have ended, exiting");
+            drain.quit();
+        });
+    }
+}
+
 /// Opens admin, metrics and health.
 fn open_doors(
     parts: &Parts,
-    closing: &Drain,
+    closing: &Side,
     sockets: listening::Doors,
     listeners: &[(&'static str, SocketAddr)],
 ) -> Result<(), StartError> {

@@ -32,6 +32,28 @@ pub enum Command {
     /// Writes, undoes or shows the packet-filter rules that send a pod's traffic through the sidecar.
     #[command(subcommand)]
     Redirect(RedirectCommand),
+
+    /// Asks the sidecar of this pod to leave and waits until it may be ended: its callers were told, and inbound requests
+    /// have finished. For a preStop hook: it needs neither a shell nor curl in the image.
+    Drain(DrainOptions),
+}
+
+/// What `tsunagi-proxy drain` is told.
+#[derive(Debug, Clone, Args)]
+pub struct DrainOptions {
+    /// The sidecar's admin listener
+    #[arg(
+        long,
+        env = "TSUNAGI_ADMIN_ADDR",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:15000"
+    )]
+    pub admin_addr: SocketAddr,
+
+    /// How long to wait at most, then exit with code 1 (500ms, 30s, 5m)
+    #[arg(long, env = "TSUNAGI_TIMEOUT", value_name = "DURATION", default_value = "30s",
+          value_parser = values::duration)]
+    pub timeout: Duration,
 }
 
 /// What `tsunagi-proxy run` is told.
@@ -65,7 +87,7 @@ pub struct Options {
           value_parser = values::destination)]
     pub app_addr: SocketAddr,
 
-    /// Listener for /config_dump, /clusters, /listeners, /logging, /drain and /quitquitquit
+    /// Listener for /config_dump, /clusters, /listeners, /logging, /drain, /drain_status and /quitquitquit
     #[arg(
         long,
         env = "TSUNAGI_ADMIN_ADDR",
@@ -122,10 +144,27 @@ pub struct Options {
           hide_default_value = true, value_parser = values::workers)]
     pub workers: usize,
 
-    /// How long requests in flight may take to finish on SIGTERM (500ms, 30s, 5m)
+    /// How long leaving may take on SIGTERM: telling callers, requests in flight, the application's end (500ms, 30s, 5m)
     #[arg(long, env = "TSUNAGI_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s",
           value_parser = values::duration)]
     pub drain_timeout: Duration,
+
+    /// How long the control plane may take to tell callers that this proxy leaves, at most --drain-timeout (500ms, 5s)
+    #[arg(long, env = "TSUNAGI_DEPARTURE_TIMEOUT", value_name = "DURATION", default_value = "5s",
+          value_parser = values::duration)]
+    pub departure_timeout: Duration,
+
+    /// On SIGTERM keeps outbound open until the application has exited: no other user of this network namespace listens
+    /// or has a connection. Once a connection was redirected to this proxy it does so anyway
+    #[arg(long, env = "TSUNAGI_AWAIT_APPLICATION", value_name = "BOOL", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub await_application: bool,
+
+    /// Exits with code 0 when the application's processes have come and gone, so that a Job completes. Needs
+    /// shareProcessNamespace: true in the pod, and is of use where there are no native sidecars
+    #[arg(long, env = "TSUNAGI_EXIT_WITH_APPLICATION", value_name = "BOOL", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub exit_with_application: bool,
 
     /// How long the first request to a host waits for that host's config (500ms, 2s)
     #[arg(long, env = "TSUNAGI_ON_DEMAND_TIMEOUT", value_name = "DURATION", default_value = "2s",

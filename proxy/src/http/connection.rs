@@ -17,6 +17,8 @@ use crate::drain::DrainWatch;
 
 /// For the rest of a preface, from its first byte.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
+/// For the first bytes of a connection that was there when the last door closed: they may be on their way.
+const LAST_MOMENT: Duration = Duration::from_millis(50);
 /// For the first bytes, which are most often a whole request.
 const FIRST_READ_BYTES: usize = 1024;
 
@@ -29,12 +31,14 @@ pub async fn serve_connection<S>(
 ) where
     S: Transport + 'static,
 {
+    let silent = drain.as_ref().map(DrainWatch::silent);
     let read = tokio::select! {
         biased;
         read = read_preface(&mut stream) => read,
         // It has not said anything yet, so nothing is lost.
-        () = draining(drain.clone()) => return,
+        () = last_moment(drain.clone()) => return,
     };
+    drop(silent);
     let Ok((preface, prefix)) = read else { return };
     if prefix.is_empty() {
         return;
@@ -66,6 +70,15 @@ pub(super) async fn draining(drain: Option<DrainWatch>) {
         Some(mut drain) => drain.draining().await,
         None => pending().await,
     }
+}
+
+/// Until there is no more time to say the first word.
+async fn last_moment(drain: Option<DrainWatch>) {
+    match drain {
+        Some(mut drain) => drain.closing().await,
+        None => pending().await,
+    }
+    tokio::time::sleep(LAST_MOMENT).await;
 }
 
 /// Reads until it is certain whether the client starts with HTTP/2's preface. What was read comes along. Once it has begun

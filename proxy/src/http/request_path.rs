@@ -26,7 +26,7 @@ use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
-use crate::drain::DrainWatch;
+use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
@@ -47,11 +47,19 @@ pub struct Proxy {
     pub access_log: AccessLog,
     pub debug_headers: bool,
     pub telemetry: Telemetry,
-    pub drain: DrainWatch,
+    pub drain: Drain,
     pub on_demand_timeout: Duration,
 }
 
 impl Proxy {
+    /// The end of the side that a connection belongs to.
+    pub fn drain_of(&self, direction: Direction) -> DrainWatch {
+        match direction {
+            Direction::Inbound => self.drain.inbound().watch(),
+            Direction::Outbound => self.drain.outbound().watch(),
+        }
+    }
+
     /// What a connection from the mesh is for, by the destination that it had before it was redirected.
     pub fn inbound_host(&self, original_destination: Option<SocketAddr>) -> Arc<Host> {
         self.inbound.host(original_destination)

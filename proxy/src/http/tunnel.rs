@@ -45,7 +45,7 @@ pub async fn open(
         endpoint,
         _guards: (
             proxy.telemetry.active_connection(downstream.direction),
-            proxy.drain.connection(),
+            proxy.drain_of(downstream.direction).connection(),
         ),
     })
 }
@@ -71,7 +71,7 @@ impl Tunnel {
                 Some(endpoint) => pass_on(endpoint, stream, &[], port).await,
                 None if port.protocol == Protocol::Detect => self.serve_or_pass(stream, port).await,
                 None => {
-                    let drain = Some(self.proxy.drain.clone());
+                    let drain = Some(self.proxy.drain_of(self.downstream.direction));
                     serve_connection(&self.proxy, self.downstream, stream, drain).await;
                 }
             }
@@ -80,7 +80,7 @@ impl Tunnel {
 
     /// Where no protocol is declared, what is said first decides.
     async fn serve_or_pass(&self, mut stream: Box<dyn Transport>, port: &Port) {
-        let leaving = draining(Some(self.proxy.drain.clone()));
+        let leaving = draining(Some(self.proxy.drain_of(self.downstream.direction)));
         match detect(&mut stream, open_endpoint(port), leaving).await {
             Detected::Spoken {
                 spoken: Spoken::Bytes,
@@ -99,7 +99,10 @@ impl Tunnel {
             Detected::Spoken { spoken, read, upstream } => {
                 // Requests have connections of their own.
                 drop(upstream);
-                let (http2, drain) = (spoken == Spoken::Http2, Some(self.proxy.drain.clone()));
+                let (http2, drain) = (
+                    spoken == Spoken::Http2,
+                    Some(self.proxy.drain_of(self.downstream.direction)),
+                );
                 serve_recognised(&self.proxy, self.downstream, stream, read, http2, drain).await;
             }
             Detected::Failed(cause) => refuse(stream, port, cause),

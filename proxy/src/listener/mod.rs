@@ -1,5 +1,5 @@
 //! The data threads' doors: accept on the outbound and the inbound socket, find out where each connection was headed, serve
-//! it, stop when drained.
+//! it, stop at the end.
 
 mod redirected;
 
@@ -16,7 +16,7 @@ use crate::telemetry::{Direction, Telemetry};
 /// Pause after `accept` failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Accepts on one socket of one worker until draining begins, then what is in its queue. Connections go on in tasks of
+/// Accepts on one socket of one worker until its side closes, then what is in its queue. Connections go on in tasks of
 /// their own.
 pub async fn accept(
     listener: std::net::TcpListener,
@@ -29,7 +29,7 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.draining() => break,
+            () = drain.closing() => break,
         };
         match accepted {
             Ok((stream, remote)) => serve(stream, remote, direction, &proxy, &telemetry, &drain),
@@ -74,6 +74,9 @@ fn serve(
         original_destination: original_destination(&stream),
         tunnelled: false,
     };
+    if downstream.original_destination.is_some() {
+        proxy.drain.set_in_pod();
+    }
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());
     // Two tasks, because each is as large as what it may have to do.
     match downstream.original_destination {
