@@ -1,8 +1,13 @@
 //! What the control plane tells a proxy of its own workload, and that it tells it again when it changes; virtual
 //! addresses; the Sidecar kind on the command line.
 
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+use tokio::task::block_in_place;
 use tsunagi_proto::wire::mesh::{self, OutboundTrafficPolicy, resource::Kind};
-use tsunagi_tests::{AdsClient, ControlPlane};
+use tsunagi_tests::{AdsClient, ControlPlane, LIMIT, Process, binaries};
 
 const SERVICE: &str = "apiVersion: v1
 kind: Service
@@ -24,10 +29,11 @@ spec:
 ";
 
 async fn workload(client: &mut AdsClient) -> mesh::Workload {
-    match client.resource("workload/default/web-1").await {
-        Kind::Workload(workload) => workload,
-        other => panic!("{other:?}"),
-    }
+    let told = match client.resource("workload/default/web-1").await {
+        Kind::Workload(workload) => Some(workload),
+        _ => None,
+    };
+    told.expect("a workload")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,6 +64,31 @@ async fn a_proxy_is_told_of_its_ports_and_of_its_sidecar_and_again_when_that_cha
     }
     assert_eq!(control.cli(&["delete", "sidecar", "default"]).await.code, 0);
     assert_eq!(workload(&mut client).await, second);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_of_the_root_namespace_is_for_all_that_have_none() {
+    let (store, folder) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let text = SIDECAR.replace("name: default", "name: default, namespace: mesh");
+    fs::write(folder.path().join("sidecar.yaml"), text).expect("written");
+    for (root, expected) in [
+        (Some("mesh"), OutboundTrafficPolicy::RegistryOnly),
+        (None, OutboundTrafficPolicy::AllowAny),
+    ] {
+        let mut command = Command::new(&binaries().tsunagi);
+        command.args(["serve", "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(store.path());
+        command.arg("--config-dir").arg(folder.path());
+        command.args(root.map(|root| format!("--root-namespace={root}")));
+        let process = Process::start("tsunagi serve", &mut command);
+        let grpc = block_in_place(|| process.address("grpc", LIMIT));
+        let mut client = AdsClient::connect(grpc, "web-1", &["workload/default/web-1"]).await;
+        assert_eq!(
+            workload(&mut client).await.outbound_traffic_policy(),
+            expected,
+            "{root:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 
 /// As Istio's `istio-system`.
-const DEFAULT_ROOT_NAMESPACE: &str = "tsunagi-system";
+pub const DEFAULT_ROOT_NAMESPACE: &str = "tsunagi-system";
 const LONGEST_NAMESPACE: usize = 63;
 
 /// Runs the control plane: keeps the configuration and pushes it to the proxies.
@@ -66,4 +66,17 @@ fn namespace(text: &str) -> Result<String, String> {
         && !text.ends_with('-');
     good.then(|| text.to_owned())
         .ok_or_else(|| "not a namespace name: use a-z, 0-9 and -".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::namespace;
+
+    #[test]
+    fn a_root_namespace_is_a_name_that_a_namespace_can_have() {
+        assert_eq!(namespace("istio-system").as_deref(), Ok("istio-system"));
+        for wrong in ["", "Mesh", "a_b", "-a", "a-", "a/b", &"a".repeat(64)] {
+            assert!(namespace(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

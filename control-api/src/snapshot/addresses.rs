@@ -1,7 +1,6 @@
 //! Which service has a virtual address: a redirected connection knows no name, so a proxy asks for `host/<address>`.
 //!
-//! Addresses are written as `IpAddr` shows them, here and by the proxies. A host that is named like an address goes
-//! before the service that has it.
+//! Addresses are written as `IpAddr` shows them, here and by the proxies.
 
 use std::net::IpAddr;
 use std::sync::Arc;

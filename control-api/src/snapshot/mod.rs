@@ -24,7 +24,7 @@ mod world;
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
 pub use workload::Node;
-pub use world::{DEFAULT_ROOT_NAMESPACE, World};
+pub use world::World;
 
 #[cfg(test)]
 mod tests;

@@ -13,10 +13,8 @@ use super::endpoints::EndpointsEntry;
 use super::host::HostEntry;
 use super::shards::Shards;
 use super::{Encoded, Node, addresses, diff, endpoints, host, sidecars, workload};
+use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, Key, Kind, Problem};
-
-/// Whose DestinationRules and Sidecars are for all namespaces, unless the operator says otherwise.
-pub const DEFAULT_ROOT_NAMESPACE: &str = "tsunagi-system";
 
 /// Everything that proxies may be told at one revision. A copy is cheap.
 #[derive(Clone, Debug)]

@@ -311,19 +311,6 @@ fn an_address_is_the_service_that_has_it() {
 }
 
 #[test]
-fn a_host_of_that_name_goes_before_the_service_that_has_the_address() {
-    let service = document("Service", "user", 1, "{clusterIP: 10.96.0.10, ports: [{port: 80}]}");
-    let named = document(
-        "ServiceEntry",
-        "e",
-        2,
-        "{hosts: [10.96.0.10], resolution: STATIC, ports: [{number: 1, name: tcp}], endpoints: [{address: 10.0.0.9}]}",
-    );
-    let host = host(&world(&format!("{service}{named}")), "10.96.0.10");
-    assert_eq!((host.alias_of.as_str(), host.ports.len()), ("", 1));
-}
-
-#[test]
 fn a_workload_is_looked_at_again_only_when_something_of_its_namespace_changed() {
     let service = document(
         "Service",

@@ -1,6 +1,6 @@
 //! A proxy that leaves: when it is told, and what of its workload is looked at again.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::snapshot::departure;
@@ -68,7 +68,7 @@ fn a_proxy_that_comes_back_asking_leaves_still_and_nobody_leaves_for_another() {
 struct Counting {
     revision: u64,
     changed: u64,
-    asked: Cell<usize>,
+    asked: AtomicUsize,
 }
 
 impl Resources for Counting {
@@ -85,7 +85,7 @@ impl Resources for Counting {
         Arc::new([])
     }
     fn workload(&self, _: &crate::snapshot::Node) -> Arc<Encoded> {
-        self.asked.set(self.asked.get() + 1);
+        self.asked.fetch_add(1, Ordering::Relaxed);
         encoded("workload/default/pod-1".into(), &format!("w{}", self.changed), None)
     }
     fn workload_revision(&self, _: &str) -> u64 {
@@ -99,7 +99,7 @@ fn a_workload_is_pushed_when_it_changes_and_not_even_made_when_nothing_could_hav
         Arc::new(Counting {
             revision,
             changed,
-            asked: Cell::new(0),
+            asked: AtomicUsize::new(0),
         })
     };
     let first = world(1, 1);
@@ -108,17 +108,17 @@ fn a_workload_is_pushed_when_it_changes_and_not_even_made_when_nothing_could_hav
     let response = session.response().unwrap();
     session.request(&ack(&response)).unwrap();
     assert_eq!(
-        (shown(&response), first.asked.get()),
+        (shown(&response), first.asked.load(Ordering::Relaxed)),
         (vec!["workload/default/pod-1=w1".to_owned()], 1)
     );
     let same = world(2, 1);
     assert_eq!(session.world(Arc::clone(&same)), None);
-    assert_eq!((session.response(), same.asked.get()), (None, 0));
+    assert_eq!((session.response(), same.asked.load(Ordering::Relaxed)), (None, 0));
     let other = world(3, 3);
     assert_eq!(session.world(Arc::clone(&other)), Some(Span { after: 2, upto: 3 }));
     let response = session.response().unwrap();
     assert_eq!(
-        (shown(&response), other.asked.get()),
+        (shown(&response), other.asked.load(Ordering::Relaxed)),
         (vec!["workload/default/pod-1=w3".to_owned()], 1)
     );
 }
