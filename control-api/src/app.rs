@@ -91,7 +91,7 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::watch().map_err(ServeError::Runtime)?;
     let metrics = telemetry::install_metrics()?;
     tokio::spawn(upkeep(metrics.clone()));
-    let (ingest, world) = load(&options.data_dir).await?;
+    let (ingest, world) = load(&options.data_dir, &options.root_namespace).await?;
     let http = bind("--http-addr", options.http_addr).await?;
     let grpc = bind("--grpc-addr", options.grpc_addr).await?;
     let folder = follow(options.config_dir.as_deref(), &ingest).await?;
@@ -113,9 +113,9 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     plane.run(&mut signals).await
 }
 
-async fn load(data_dir: &Path) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
+async fn load(data_dir: &Path, root_namespace: &str) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
     let store = open(data_dir).await?;
-    let (ingest, world) = Ingest::start(store, SystemTime::now)?;
+    let (ingest, world) = Ingest::start(store, SystemTime::now, root_namespace)?;
     let (revision, resources) = (world.borrow().revision(), ingest.held().documents.len());
     tracing::info!("store={} revision={revision} resources={resources}", data_dir.display());
     Ok((ingest, world))
@@ -177,7 +177,7 @@ impl Plane {
         folder: Option<Folder>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let discovery = xds::service(world, Arc::clone(&api.status));
+        let discovery = xds::service(world, Arc::clone(&api.status), api.ingest.clone());
         let routes = Routes::new(discovery).add_service(api::grpc_service(api.clone()));
         if let Some(folder) = folder {
             tokio::spawn(folder.watch(stopped.clone()));

@@ -5,6 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
+/// As Istio's `istio-system`.
+pub const DEFAULT_ROOT_NAMESPACE: &str = "tsunagi-system";
+const LONGEST_NAMESPACE: usize = 63;
+
 /// Runs the control plane: keeps the configuration and pushes it to the proxies.
 #[derive(Args, Clone, Debug)]
 pub struct ServeOptions {
@@ -37,7 +41,42 @@ pub struct ServeOptions {
     #[arg(long, env = "TSUNAGI_CONFIG_DIR", value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
 
+    /// Namespace whose DestinationRules and Sidecars (those without a workloadSelector) are for every namespace that has none
+    /// of its own
+    #[arg(
+        long,
+        env = "TSUNAGI_ROOT_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = DEFAULT_ROOT_NAMESPACE,
+        value_parser = namespace
+    )]
+    pub root_namespace: String,
+
     /// What is logged on stderr: error, warn, info, debug or trace, or a filter such as `info,tsunagi::xds=debug`
     #[arg(long, env = "TSUNAGI_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let good = !text.is_empty()
+        && text.len() <= LONGEST_NAMESPACE
+        && text.bytes().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    good.then(|| text.to_owned())
+        .ok_or_else(|| "not a namespace name: use a-z, 0-9 and -".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::namespace;
+
+    #[test]
+    fn a_root_namespace_is_a_name_that_a_namespace_can_have() {
+        assert_eq!(namespace("istio-system").as_deref(), Ok("istio-system"));
+        for wrong in ["", "Mesh", "a_b", "-a", "a-", "a/b", &"a".repeat(64)] {
+            assert!(namespace(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

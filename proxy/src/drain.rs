@@ -66,6 +66,9 @@ struct Connections {
     quiet: Notify,
 }
 
+/// For the first bytes of a connection that was there when the last door closed.
+const LAST_MOMENT: Duration = Duration::from_millis(50);
+
 const LIVE: u64 = 1;
 const SILENT: u64 = 1 << 32;
 
@@ -287,6 +290,12 @@ impl DrainWatch {
     pub fn connection(&self) -> LiveConnectionGuard {
         self.connections.counts.fetch_add(LIVE, Ordering::SeqCst);
         LiveConnectionGuard(Arc::clone(&self.connections))
+    }
+
+    /// When a connection that has not said anything ends: what is on its way to it as the last door closes is waited for.
+    pub async fn last_moment(&mut self) {
+        self.closing().await;
+        tokio::time::sleep(LAST_MOMENT).await;
     }
 
     /// A counted connection has not said anything for as long as the guard lives.

@@ -5,6 +5,7 @@
     reason = "a harness fails the test that uses it, with the logs in the message"
 )]
 
+mod ads;
 mod binaries;
 mod binomial;
 mod client;
@@ -19,6 +20,7 @@ mod sample;
 mod upstream;
 mod yaml;
 
+pub use ads::AdsClient;
 pub use binaries::{Binaries, binaries};
 pub use binomial::binomial_bounds;
 pub use client::{Body, Connection, Reply, Version, body, empty, request};

@@ -13,6 +13,7 @@ pub enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    Sidecar,
 }
 
 /// API group of Istio's networking kinds.
@@ -21,15 +22,16 @@ pub(super) const NETWORKING: &str = "networking.istio.io";
 pub(super) const SECURITY: &str = "security.istio.io";
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Service,
         Kind::VirtualService,
         Kind::DestinationRule,
         Kind::ServiceEntry,
         Kind::WorkloadEntry,
+        Kind::Sidecar,
     ];
 
-    /// By name in any case, plural or short name (`vs`, `dr`, `se`, `we`, `svc`), as people type it.
+    /// By name in any case, plural or short name (`vs`, `dr`, `se`, `we`, `svc`, `sidecar`), as people type it.
     pub fn parse(text: &str) -> Option<Kind> {
         let text = text.to_ascii_lowercase();
         Kind::ALL
@@ -49,6 +51,7 @@ impl Kind {
             Kind::DestinationRule => "DestinationRule",
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
+            Kind::Sidecar => "Sidecar",
         }
     }
 
@@ -60,6 +63,7 @@ impl Kind {
             Kind::DestinationRule => "destinationrules",
             Kind::ServiceEntry => "serviceentries",
             Kind::WorkloadEntry => "workloadentries",
+            Kind::Sidecar => "sidecars",
         }
     }
 
@@ -70,6 +74,7 @@ impl Kind {
             Kind::DestinationRule => "dr",
             Kind::ServiceEntry => "se",
             Kind::WorkloadEntry => "we",
+            Kind::Sidecar => "sidecar",
         }
     }
 
@@ -141,8 +146,7 @@ impl fmt::Display for Key {
 }
 
 /// Kinds of Istio that are named by a refusal, with their API group: known, not supported yet.
-pub(super) const LATER: [(&str, &str); 11] = [
-    ("Sidecar", NETWORKING),
+pub(super) const LATER: [(&str, &str); 10] = [
     ("Gateway", NETWORKING),
     ("WorkloadGroup", NETWORKING),
     ("EnvoyFilter", NETWORKING),
@@ -169,6 +173,8 @@ mod tests {
             ("dr", Kind::DestinationRule),
             ("se", Kind::ServiceEntry),
             ("workloadentries", Kind::WorkloadEntry),
+            ("sidecar", Kind::Sidecar),
+            ("sidecars", Kind::Sidecar),
         ] {
             assert_eq!(Kind::parse(text), Some(kind), "{text}");
         }

@@ -20,6 +20,7 @@ mod regex_syntax;
 mod scalar;
 mod service;
 mod service_entry;
+mod sidecar;
 mod text;
 mod traffic_policy;
 mod virtual_service;
@@ -33,6 +34,7 @@ pub use problem::Problem;
 pub use protocol::Protocol;
 pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
+pub use sidecar::{OutboundTrafficPolicy, Sidecar};
 pub use text::{from_stored, parse};
 pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
 pub use virtual_service::{

@@ -142,7 +142,8 @@ fn idle_time(block: &Field<'_>) -> Option<Duration> {
     time
 }
 
-fn connection_pool(block: &Field<'_>) -> ConnectionPool {
+/// Of a DestinationRule, and `inboundConnectionPool` of a Sidecar.
+pub(super) fn connection_pool(block: &Field<'_>) -> ConnectionPool {
     let mut pool = ConnectionPool::default();
     if !block.is_message_around(&POOL, &[("tcp", &TCP), ("http", &HTTP)]) {
         return pool;

@@ -4,6 +4,7 @@
 //!
 //! A transaction runs whole on a blocking thread: a caller that goes away neither stops it halfway nor loses it.
 
+mod departures;
 mod folder;
 mod ownership;
 mod transaction;
@@ -193,6 +194,8 @@ struct Inner {
     world: Mutex<Option<watch::Sender<Arc<World>>>>,
     /// Whose turn it is to write, in the order of arrival.
     turn: Arc<Semaphore>,
+    /// Proxies that leave or are back, until that is in force.
+    passages: departures::Passages,
     clock: Clock,
     /// Set once there is a config folder: what is its own is written by nobody else.
     folder: OnceLock<PathBuf>,
@@ -201,8 +204,13 @@ struct Inner {
 }
 
 impl Ingest {
-    /// Loads the store and publishes the world that is in it.
-    pub fn start(store: Store, clock: Clock) -> Result<(Self, watch::Receiver<Arc<World>>), StartError> {
+    /// Loads the store and publishes the world that is in it. `root_namespace`: whose DestinationRules and Sidecars are for
+    /// all namespaces.
+    pub fn start(
+        store: Store,
+        clock: Clock,
+        root_namespace: &str,
+    ) -> Result<(Self, watch::Receiver<Arc<World>>), StartError> {
         let contents = store.load()?;
         let (mut documents, mut problems) = (BTreeMap::new(), Vec::new());
         for object in &contents.objects {
@@ -216,7 +224,11 @@ impl Ingest {
         if !problems.is_empty() {
             return Err(StartError::Stored(problems));
         }
-        let world = World::build(documents.values().cloned(), contents.revision, None);
+        let world = World::build(
+            documents.values().cloned(),
+            contents.revision,
+            Some(&World::empty(root_namespace)),
+        );
         let world = Arc::new(world);
         record(contents.revision, &documents);
         let (sender, receiver) = watch::channel(Arc::clone(&world));
@@ -229,6 +241,7 @@ impl Ingest {
             held: RwLock::new(held),
             world: Mutex::new(Some(sender)),
             turn: Arc::new(Semaphore::new(1)),
+            passages: departures::Passages::default(),
             clock,
             folder: OnceLock::new(),
             folder_taken: AtomicBool::new(false),
@@ -238,7 +251,7 @@ impl Ingest {
 
     /// What is in force now.
     pub fn held(&self) -> Held {
-        self.0.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.held()
     }
 
     /// Writes all documents or none. Dropping the future before its turn cancels it; after that it runs to its end.
@@ -300,8 +313,12 @@ impl Ingest {
 }
 
 impl Inner {
+    fn held(&self) -> Held {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn run(&self, intent: &Intent, mode: Mode) -> Result<Applied, Refused> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let held = self.held();
         let now = clock::timestamp((self.clock)());
         let base = held.world.revision();
         let plan = transaction::plan(
@@ -329,7 +346,8 @@ impl Inner {
             return Ok(plan.applied(base, warnings.relevant));
         }
         let revision = self.store(base, &plan)?;
-        self.publish(documents, world);
+        tracing::info!(revision, resources = documents.len(), "configuration stored");
+        self.publish(Arc::new(documents), world);
         Ok(plan.applied(revision, warnings.relevant))
     }
 
@@ -348,16 +366,11 @@ impl Inner {
         lock(&self.store).commit(base, &changes)
     }
 
-    fn publish(&self, documents: BTreeMap<Key, Arc<Document>>, world: World) {
+    fn publish(&self, documents: Arc<BTreeMap<Key, Arc<Document>>>, world: World) {
         let world = Arc::new(world);
         record(world.revision(), &documents);
-        tracing::info!(
-            revision = world.revision(),
-            resources = documents.len(),
-            "configuration stored"
-        );
         let held = Held {
-            documents: Arc::new(documents),
+            documents,
             world: Arc::clone(&world),
         };
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;

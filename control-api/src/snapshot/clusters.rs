@@ -183,7 +183,7 @@ fn cluster(
 }
 
 /// `None` where nothing is set: that means the same.
-fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionPool> {
+pub(super) fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionPool> {
     (*pool != ConnectionPool::default()).then(|| mesh::ConnectionPool {
         max_connections: pool.max_connections,
         max_pending_requests: pool.max_pending_requests,

@@ -17,8 +17,6 @@ use crate::drain::DrainWatch;
 
 /// For the rest of a preface, from its first byte.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
-/// For the first bytes of a connection that was there when the last door closed: they may be on their way.
-const LAST_MOMENT: Duration = Duration::from_millis(50);
 /// For the first bytes, which are most often a whole request.
 const FIRST_READ_BYTES: usize = 1024;
 
@@ -75,10 +73,9 @@ pub(super) async fn draining(drain: Option<DrainWatch>) {
 /// Until there is no more time to say the first word.
 async fn last_moment(drain: Option<DrainWatch>) {
     match drain {
-        Some(mut drain) => drain.closing().await,
+        Some(mut drain) => drain.last_moment().await,
         None => pending().await,
     }
-    tokio::time::sleep(LAST_MOMENT).await;
 }
 
 /// Reads until it is certain whether the client starts with HTTP/2's preface. What was read comes along. Once it has begun

@@ -111,7 +111,9 @@ impl Redirected<'_> {
     /// Serves what it turns out to speak. `all_requests`: also those on an HTTP/1 connection whose first one names nobody.
     async fn detected(self, mut stream: TcpStream, connection: TcpConnection, all_requests: bool) {
         let mut drain = self.drain.clone();
-        let detected = detect(&mut stream, connection.open(), drain.draining()).await;
+        let silent = self.drain.silent();
+        let detected = detect(&mut stream, connection.open(), drain.last_moment()).await;
+        drop(silent);
         let (spoken, read, upstream) = match detected {
             Detected::Spoken { spoken, read, upstream } => (spoken, read, upstream),
             Detected::Failed(failed) => return connection.refuse(stream, failed),
