@@ -59,9 +59,7 @@ impl Meshed {
         for port in [15001, 15006, 15021, 15090, 8080, 8081] {
             say_who(meshed.pod.listen(port), &format!("here {port}"));
         }
-        for port in ELSEWHERE_PORTS {
-            say_who(meshed.other.listen(port), "elsewhere");
-        }
+        stand_elsewhere(&meshed.other);
         meshed.other.run(answer_datagrams);
         meshed
     }
@@ -143,6 +141,13 @@ fn arrived(text: &str) -> Arrived {
         ["here", port, _] => Arrived::InPerson(port.parse().unwrap()),
         ["elsewhere", _] => Arrived::Elsewhere,
         other => unreachable!("nobody answers like this: {other:?}"),
+    }
+}
+
+/// On some ports of a pod without a sidecar.
+pub fn stand_elsewhere(pod: &Pod) {
+    for port in ELSEWHERE_PORTS {
+        say_who(pod.listen(port), "elsewhere");
     }
 }
 
