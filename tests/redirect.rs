@@ -203,6 +203,34 @@ fn only_included_ports_and_networks_are_redirected_where_some_are_named() {
 }
 
 #[test]
+fn connections_that_are_older_than_the_rules_live_on() {
+    if !able() {
+        return;
+    }
+    for writer in WRITERS {
+        let bridge = Bridge::new();
+        let meshed = Meshed::new(&bridge);
+        let outbound = || {
+            meshed
+                .pod
+                .connect(SocketAddr::new(meshed.other.address(), 8080))
+                .unwrap()
+        };
+        let inbound = || {
+            meshed
+                .other
+                .connect(SocketAddr::new(meshed.pod.address(), 8080))
+                .unwrap()
+        };
+        let older = (outbound(), inbound());
+        let installed = meshed.redirect("install", writer, &[]);
+        assert_eq!(installed.code, 0, "{writer}: {}", installed.stderr);
+        assert_eq!(pod::ask(outbound.unwrap()), Arrived::Elsewhere, "{writer}");
+        assert_eq!(pod::ask(inbound.unwrap()), Arrived::InPerson(8080), "{writer}");
+    }
+}
+
+#[test]
 fn dns_stays_untouched() {
     everywhere(&["--include-outbound-ports=53"], |meshed, at| {
         let dns = at(&meshed.other, 53);

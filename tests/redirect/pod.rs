@@ -103,7 +103,7 @@ impl Meshed {
     }
 
     pub fn connect_from_outside(&self, destination: SocketAddr) -> Arrived {
-        arrived(&answer(self.other.connect(destination).expect("somebody accepts")))
+        ask(self.other.connect(destination).expect("somebody accepts"))
     }
 
     /// The same port of the pod's loopback.
@@ -125,12 +125,12 @@ impl Meshed {
     }
 }
 
-fn answer(mut stream: TcpStream) -> String {
+pub fn ask(mut stream: TcpStream) -> Arrived {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    text
+    arrived(&text)
 }
 
 fn arrived(text: &str) -> Arrived {
