@@ -9,14 +9,22 @@ mod rules;
 use std::net::SocketAddr;
 
 use pod::{APPLICATION_UID, Arrived, Meshed};
-use tsunagi_tests::{Bridge, PROXY_UID, require_root};
+use tsunagi_tests::{
+    Bridge, Connection, ControlPlane, PROXY_UID, Sidecar, SidecarOptions, Version, request, require_root_and,
+};
 
 /// Every writer, whatever this machine prefers.
 const WRITERS: [&str; 3] = ["nft", "iptables", "iptables-legacy"];
 
+/// Says so, loudly, if this machine cannot run these tests.
+fn able() -> bool {
+    let iptables = ["iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"];
+    require_root_and(&[&iptables[..], &["nft", "curl", "setpriv", "unshare"]].concat())
+}
+
 /// A test of each writer, over IPv4 and, where there is one, IPv6.
 fn everywhere(flags: &[&str], test: impl Fn(&Meshed, &dyn Fn(&tsunagi_tests::Pod, u16) -> SocketAddr)) {
-    if !require_root() {
+    if !able() {
         return;
     }
     for writer in WRITERS {
@@ -98,13 +106,14 @@ fn a_call_of_its_own_service_goes_through_the_inbound_port_once() {
 
 #[test]
 fn excluded_ports_users_and_networks_are_left_alone_and_others_are_not() {
-    if !require_root() {
+    if !able() {
         return;
     }
     for writer in WRITERS {
         let bridge = Bridge::new();
         let meshed = Meshed::new(&bridge);
         let excluded = bridge.pod("excluded");
+        pod::stand_elsewhere(&excluded);
         let networks = match meshed.pod.has_ipv6() {
             true => format!("{}/32,{}/128", excluded.address(), excluded.address_v6()),
             false => excluded.address().to_string(),
@@ -194,6 +203,34 @@ fn only_included_ports_and_networks_are_redirected_where_some_are_named() {
 }
 
 #[test]
+fn connections_that_are_older_than_the_rules_live_on() {
+    if !able() {
+        return;
+    }
+    for writer in WRITERS {
+        let bridge = Bridge::new();
+        let meshed = Meshed::new(&bridge);
+        let outbound = || {
+            meshed
+                .pod
+                .connect(SocketAddr::new(meshed.other.address(), 8080))
+                .unwrap()
+        };
+        let inbound = || {
+            meshed
+                .other
+                .connect(SocketAddr::new(meshed.pod.address(), 8080))
+                .unwrap()
+        };
+        let older = (outbound(), inbound());
+        let installed = meshed.redirect("install", writer, &[]);
+        assert_eq!(installed.code, 0, "{writer}: {}", installed.stderr);
+        assert_eq!(pod::ask(outbound.unwrap()), Arrived::Elsewhere, "{writer}");
+        assert_eq!(pod::ask(inbound.unwrap()), Arrived::InPerson(8080), "{writer}");
+    }
+}
+
+#[test]
 fn dns_stays_untouched() {
     everywhere(&["--include-outbound-ports=53"], |meshed, at| {
         let dns = at(&meshed.other, 53);
@@ -208,4 +245,53 @@ fn dns_stays_untouched() {
         });
         assert_eq!(answer, (b"who?".to_vec(), dns), "over UDP");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_takes_ipv6_connections_where_it_takes_redirected_ones() {
+    if !able() {
+        return;
+    }
+    let bridge = Bridge::new();
+    let pod = bridge.pod("web");
+    if !pod.has_ipv6() {
+        eprintln!("NOT RUN: this machine has no IPv6");
+        return;
+    }
+    let control = ControlPlane::start_on(bridge.address());
+    let sidecar = Sidecar::start_in(&pod, control.grpc, &SidecarOptions::default());
+    let sidecar = sidecar.ready().await;
+    let installed = pod::redirect(&pod, "install", "auto", &[]);
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    for (port, path) in [(15021, "/healthz/ready"), (15090, "/metrics")] {
+        let address = SocketAddr::new(pod.address_v6(), port);
+        let reply = Connection::open(address, Version::Http1).await.get("web", path).await;
+        assert_eq!(reply.status, 200, "{path}");
+    }
+    for ip in ["127.0.0.1", "::1"] {
+        let outbound = SocketAddr::new(ip.parse().unwrap(), 15001);
+        let mut connection = Connection::open_in(&pod, outbound, Version::Http1).await;
+        let reply = connection.send(request("GET", "nobody.example", "/")).await;
+        assert_eq!(
+            (reply.status, reply.flags()),
+            (404, "NR"),
+            "{outbound}: {}",
+            sidecar.process.log()
+        );
+    }
+    let admin = "127.0.0.1:15000".parse().unwrap();
+    let mut connection = Connection::open_in(&pod, admin, Version::Http1).await;
+    let listeners = connection.get("admin", "/listeners").await.text();
+    for address in [
+        "127.0.0.1:15001",
+        "[::1]:15001",
+        "[::]:15006",
+        "[::]:15021",
+        "[::]:15090",
+    ] {
+        assert!(
+            listeners.contains(&format!("\"{address}\"")),
+            "{address} is not in {listeners}"
+        );
+    }
 }

@@ -26,7 +26,7 @@ pub use binomial::binomial_bounds;
 pub use client::{Body, Connection, Reply, Version, body, empty, request};
 pub use eventually::{LIMIT, eventually, within};
 pub use mesh::{CliOutput, ControlPlane, Sidecar, SidecarOptions};
-pub use pods::{Bridge, PROXY_UID, Pod, require_root};
+pub use pods::{Bridge, PROXY_UID, Pod, require_root, require_root_and};
 pub use process::Process;
 pub use prometheus::Metrics;
 pub use raw::{RawConnection, RawResponse};

@@ -59,9 +59,7 @@ impl Meshed {
         for port in [15001, 15006, 15021, 15090, 8080, 8081] {
             say_who(meshed.pod.listen(port), &format!("here {port}"));
         }
-        for port in ELSEWHERE_PORTS {
-            say_who(meshed.other.listen(port), "elsewhere");
-        }
+        stand_elsewhere(&meshed.other);
         meshed.other.run(answer_datagrams);
         meshed
     }
@@ -105,7 +103,7 @@ impl Meshed {
     }
 
     pub fn connect_from_outside(&self, destination: SocketAddr) -> Arrived {
-        arrived(&answer(self.other.connect(destination).expect("somebody accepts")))
+        ask(self.other.connect(destination).expect("somebody accepts"))
     }
 
     /// The same port of the pod's loopback.
@@ -127,12 +125,12 @@ impl Meshed {
     }
 }
 
-fn answer(mut stream: TcpStream) -> String {
+pub fn ask(mut stream: TcpStream) -> Arrived {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    text
+    arrived(&text)
 }
 
 fn arrived(text: &str) -> Arrived {
@@ -143,6 +141,13 @@ fn arrived(text: &str) -> Arrived {
         ["here", port, _] => Arrived::InPerson(port.parse().unwrap()),
         ["elsewhere", _] => Arrived::Elsewhere,
         other => unreachable!("nobody answers like this: {other:?}"),
+    }
+}
+
+/// On some ports of a pod without a sidecar.
+pub fn stand_elsewhere(pod: &Pod) {
+    for port in ELSEWHERE_PORTS {
+        say_who(pod.listen(port), "elsewhere");
     }
 }
 

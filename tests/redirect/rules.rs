@@ -1,10 +1,10 @@
 //! What stands in the packet filter before, during and after: install twice is once, remove restores what was there, print
 //! is what is installed, and few privileges suffice.
 
-use tsunagi_tests::{Bridge, Pod, binaries, require_root};
+use tsunagi_tests::{Bridge, Pod, binaries};
 
-use super::WRITERS;
 use super::pod::{Output, redirect, run};
+use super::{WRITERS, able};
 
 /// Everything that the tools show, without times and counts.
 fn all_rules(pod: &Pod) -> String {
@@ -51,7 +51,7 @@ fn foreign_rules(pod: &Pod, tool: &str) {
 
 #[test]
 fn install_twice_is_once_and_remove_restores_what_was_there() {
-    if !require_root() {
+    if !able() {
         return;
     }
     let bridge = Bridge::new();
@@ -64,7 +64,7 @@ fn install_twice_is_once_and_remove_restores_what_was_there() {
                     &pod,
                     "nft",
                     &["-f", "-"],
-                    "table inet other { chain x { counter packets 3 bytes 9 accept; } }",
+                    "table inet other {\n chain x {\n counter packets 3 bytes 9 accept\n }\n}\n",
                 );
             }
             if writer == "iptables-legacy" {
@@ -101,7 +101,7 @@ fn install_twice_is_once_and_remove_restores_what_was_there() {
 
 #[test]
 fn another_writer_replaces_the_rules_and_an_address_of_somebody_else_stays() {
-    if !require_root() {
+    if !able() {
         return;
     }
     let bridge = Bridge::new();
@@ -133,7 +133,7 @@ fn another_writer_replaces_the_rules_and_an_address_of_somebody_else_stays() {
 
 #[test]
 fn auto_respects_legacy_tables_in_use() {
-    if !require_root() {
+    if !able() {
         return;
     }
     let bridge = Bridge::new();
@@ -145,7 +145,7 @@ fn auto_respects_legacy_tables_in_use() {
 
 #[test]
 fn print_needs_no_privileges_and_is_what_install_writes() {
-    if !require_root() {
+    if !able() {
         return;
     }
     let bridge = Bridge::new();
@@ -179,7 +179,7 @@ fn print_needs_no_privileges_and_is_what_install_writes() {
 
 #[test]
 fn net_admin_and_net_raw_suffice_on_a_file_system_that_cannot_be_written_and_without_them_it_says_so() {
-    if !require_root() {
+    if !able() {
         return;
     }
     let bridge = Bridge::new();
@@ -212,7 +212,7 @@ fn net_admin_and_net_raw_suffice_on_a_file_system_that_cannot_be_written_and_wit
 
 #[test]
 fn wrong_usage_and_a_missing_tool_are_told_apart() {
-    if !require_root() {
+    if !able() {
         return;
     }
     let bridge = Bridge::new();
@@ -234,7 +234,7 @@ fn wrong_usage_and_a_missing_tool_are_told_apart() {
 
 #[test]
 fn a_failure_of_the_second_family_gives_the_first_one_back_what_it_had() {
-    if !require_root() {
+    if !able() {
         return;
     }
     let bridge = Bridge::new();

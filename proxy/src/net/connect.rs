@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use tokio::net::{TcpSocket, TcpStream};
 
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +61,15 @@ pub async fn connect(
     Ok(stream)
 }
 
+/// The port is chosen when it connects: one that another connection from there has, or had a minute ago, will do as long as
+/// it leads elsewhere or is over.
 fn bound_to(source: IpAddr) -> Result<TcpSocket, ConnectError> {
     let socket = if source.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
+    setsockopt(&socket, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
     let bound = socket.bind(SocketAddr::new(source, 0));
     bound.map(|()| socket).map_err(|error| {
         tell_once(source, &error);
@@ -98,6 +103,13 @@ mod tests {
         let stream = connect(address, Some(source), LIMIT).await.unwrap();
         let (_, from) = listener.accept().await.unwrap();
         assert_eq!((from.ip(), stream.peer_addr().unwrap()), (source, address));
+    }
+
+    #[tokio::test]
+    async fn two_connections_to_different_endpoints_may_have_one_port() {
+        let source = IpAddr::from([127, 0, 0, 6]);
+        let socket = bound_to(source).unwrap();
+        assert_eq!(socket.local_addr().unwrap(), SocketAddr::new(source, 0), "none is taken yet");
     }
 
     #[tokio::test]

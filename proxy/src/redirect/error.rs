@@ -22,7 +22,7 @@ pub enum RedirectError {
     Start { tool: String, source: io::Error },
     #[error("cannot set ::6/128 on lo: {0}")]
     Address(io::Error),
-    #[error("no packet filter works here: {}", .0.join("; "))]
+    #[error("no packet filter does it here: {}", .0.join("; "))]
     NothingWorks(Vec<String>),
     #[error("the new rules are in force, but the former ones could not be removed: {0}")]
     Leftover(Box<RedirectError>),
@@ -56,6 +56,7 @@ impl RedirectError {
             "Protocol not supported",
             "Operation not supported",
             "Could not process rule: No such file or directory",
+            "cache initialization failed",
             "Could not fetch rule set generation id",
             "RULE_APPEND failed",
             "Couldn't load match",

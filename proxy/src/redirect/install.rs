@@ -239,21 +239,27 @@ pub(super) fn remove(wanted: PacketFilter) -> Result<String, RedirectError> {
     let allowed = choose(wanted, &around)?;
     let mut removed = Vec::new();
     let mut made_address = false;
-    for (writer, standing) in around {
-        if !allowed.contains(&writer) {
-            continue;
-        }
-        let standing = standing?;
-        if standing.installed {
-            writer.remove()?;
-            made_address |= standing.made_address;
-            removed.push(writer.name());
-        }
+    let mut failures = Vec::new();
+    for (writer, standing) in around.into_iter().filter(|(writer, _)| allowed.contains(writer)) {
+        let done = standing.and_then(|standing| {
+            if standing.installed {
+                writer.remove()?;
+                made_address |= standing.made_address;
+                removed.push(writer.name());
+            }
+            Ok(())
+        });
+        // One that fails keeps nobody else's rules here.
+        failures.extend(done.err());
     }
     if made_address {
         loopback_address::remove()?;
     }
-    Ok(remove_text(&removed, made_address))
+    if failures.is_empty() {
+        Ok(remove_text(&removed, made_address))
+    } else {
+        Err(one_of(failures))
+    }
 }
 
 /// What install would do here. Without privileges nobody tells what stands here already: then, as where nothing does.

@@ -10,7 +10,7 @@ use super::error::RedirectError;
 use super::rules::{Family, Rule, Rules, Then, When};
 use super::tool;
 pub(super) use table::Table;
-use table::{ADDRESS_MARK, BASE_CHAINS, INBOUND, OUTBOUND, TABLE_MARK};
+use table::{ADDRESS_MARK, BASE_CHAINS, INBOUND, NEW_CONNECTION, OUTBOUND, TABLE_MARK};
 
 /// Other processes may hold the lock for a moment.
 const WAIT: &str = "--wait=10";
@@ -265,7 +265,7 @@ fn script(rules: &Rules, family: Family, marks: &[String], before: &Table) -> St
     }
     for (base, chain) in BASE_CHAINS.into_iter().zip([INBOUND, OUTBOUND]) {
         if !before.jumps(base, chain) {
-            lines.push(format!("-A {base} -p tcp -j {chain}"));
+            lines.push(format!("-A {base} {NEW_CONNECTION} -j {chain}"));
         }
     }
     lines.push("COMMIT\n".to_owned());

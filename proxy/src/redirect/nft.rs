@@ -12,6 +12,9 @@ const TABLE: &str = "inet tsunagi";
 /// An empty chain: install has put ::6 on `lo`.
 const ADDRESS_MARK: &str = "made_address";
 
+/// A connection's first packet. One that is older than the rules would look new in its middle, and would be torn.
+const NEW_CONNECTION: &str = "tcp flags & (fin | syn | rst | ack) == syn";
+
 /// What stands in the table now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Installed {
@@ -57,7 +60,7 @@ pub(super) fn script(rules: &Rules, made_address: bool) -> String {
         let _ = writeln!(
             text,
             "\t}}\n\tchain {hook} {{\n\t\ttype nat hook {hook} priority -100; policy accept;\n\
-             \t\tmeta l4proto tcp jump {name}\n\t}}"
+             \t\t{NEW_CONNECTION} jump {name}\n\t}}"
         );
     }
     if made_address {

@@ -21,7 +21,7 @@ fn without_flags_everything_but_the_sidecars_own_is_redirected() {
         \t\ttcp dport { 15021, 15090 } return\n\
         \t\tmeta l4proto tcp redirect to :15006\n\
         \t}\n\tchain prerouting {\n\t\ttype nat hook prerouting priority -100; policy accept;\n\
-        \t\tmeta l4proto tcp jump inbound\n\t}\n\
+        \t\ttcp flags & (fin | syn | rst | ack) == syn jump inbound\n\t}\n\
         \tchain outbound {\n\
         \t\toifname \"lo\" ip saddr 127.0.0.6 return\n\
         \t\toifname \"lo\" ip6 saddr ::6 return\n\
@@ -32,7 +32,7 @@ fn without_flags_everything_but_the_sidecars_own_is_redirected() {
         \t\ttcp dport { 53 } return\n\
         \t\tmeta l4proto tcp redirect to :15001\n\
         \t}\n\tchain output {\n\t\ttype nat hook output priority -100; policy accept;\n\
-        \t\tmeta l4proto tcp jump outbound\n\t}\n}\n";
+        \t\ttcp flags & (fin | syn | rst | ack) == syn jump outbound\n\t}\n}\n";
     assert_eq!(script, expected);
 }
 

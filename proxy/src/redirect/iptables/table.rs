@@ -9,6 +9,10 @@ pub(super) const ADDRESS_MARK: &str = "TSUNAGI_MADE_ADDRESS";
 /// Where connections enter: the first leads to `INBOUND`, the second to `OUTBOUND`.
 pub(super) const BASE_CHAINS: [&str; 2] = ["PREROUTING", "OUTPUT"];
 
+/// A connection's first packet, as `iptables-save` spells it. One that is older than the rules would look new in its middle,
+/// and would be torn.
+pub(super) const NEW_CONNECTION: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
+
 const OWN_CHAINS: [&str; 6] = [
     INBOUND,
     OUTBOUND,
@@ -66,7 +70,7 @@ impl Table {
     }
 
     pub(super) fn jumps(&self, base: &str, chain: &str) -> bool {
-        let line = format!("-A {base} -p tcp -j {chain}");
+        let line = format!("-A {base} {NEW_CONNECTION} -j {chain}");
         self.lines.contains(&line)
     }
 
