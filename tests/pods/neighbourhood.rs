@@ -137,14 +137,14 @@ impl Neighbourhood {
 
     /// What kube-proxy does for a pod without a sidecar.
     fn translate_addresses(&self, pod: &str) {
-        let mut rules = String::from("table ip nat { chain output { type nat hook output priority -100;\n");
+        let mut rules = String::from("table ip nat {\nchain output {\ntype nat hook output priority -100;\n");
         for name in PODS {
             for (port, _, target) in PORTS {
                 let (from, to) = (self.virtual_address(name), self.pod(name).address());
                 rules.push_str(&format!("ip daddr {from} tcp dport {port} dnat to {to}:{target}\n"));
             }
         }
-        rules.push_str("} }\n");
+        rules.push_str("}\n}\n");
         let mut nft = self.pod(pod).command("nft");
         let mut nft = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft starts");
         let mut stdin = nft.stdin.take().expect("stdin is piped");
@@ -188,7 +188,7 @@ impl Neighbourhood {
 }
 
 fn said(what: &str, command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{what}: {error}"));
+    let Output { status, stdout, stderr } = command.output().expect(what);
     assert!(status.success(), "{what}: {status}\n{}{}", text(&stdout), text(&stderr));
     text(&stdout)
 }
