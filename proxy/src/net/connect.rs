@@ -109,7 +109,11 @@ mod tests {
     async fn two_connections_to_different_endpoints_may_have_one_port() {
         let source = IpAddr::from([127, 0, 0, 6]);
         let socket = bound_to(source).unwrap();
-        assert_eq!(socket.local_addr().unwrap(), SocketAddr::new(source, 0), "none is taken yet");
+        assert_eq!(
+            socket.local_addr().unwrap(),
+            SocketAddr::new(source, 0),
+            "none is taken yet"
+        );
     }
 
     #[tokio::test]
