@@ -120,6 +120,16 @@ impl Headers {
         }
     }
 
+    /// The same for a text of our own: nothing is allocated for HTTP/2 either.
+    pub fn append_static(&mut self, known: Known, value: &'static str) {
+        match self {
+            Self::Raw(raw) => raw.append_bytes(known, value.as_bytes()),
+            Self::Map(map) => {
+                map.append(known.name(), HeaderValue::from_static(value));
+            }
+        }
+    }
+
     /// If there is one; costs a bit's test over HTTP/1 when there is none.
     pub fn remove_known(&mut self, known: Known) {
         match self {

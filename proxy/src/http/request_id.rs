@@ -16,7 +16,7 @@ pub fn identify(headers: &mut Headers) {
         headers.append_bytes(Known::XRequestId, &uuid(rand::random()));
     }
     if !headers.has(Known::XForwardedProto) {
-        headers.append_bytes(Known::XForwardedProto, b"http");
+        headers.append_static(Known::XForwardedProto, "http");
     }
     // It is for sidecars to say, in answers.
     headers.remove_known(Known::XTsunagiUnprocessed);
