@@ -210,19 +210,8 @@ fn connections_that_are_older_than_the_rules_live_on() {
     for writer in WRITERS {
         let bridge = Bridge::new();
         let meshed = Meshed::new(&bridge);
-        let outbound = || {
-            meshed
-                .pod
-                .connect(SocketAddr::new(meshed.other.address(), 8080))
-                .unwrap()
-        };
-        let inbound = || {
-            meshed
-                .other
-                .connect(SocketAddr::new(meshed.pod.address(), 8080))
-                .unwrap()
-        };
-        let older = (outbound(), inbound());
+        let outbound = meshed.pod.connect(SocketAddr::new(meshed.other.address(), 8080));
+        let inbound = meshed.other.connect(SocketAddr::new(meshed.pod.address(), 8080));
         let installed = meshed.redirect("install", writer, &[]);
         assert_eq!(installed.code, 0, "{writer}: {}", installed.stderr);
         assert_eq!(pod::ask(outbound.unwrap()), Arrived::Elsewhere, "{writer}");

@@ -126,19 +126,19 @@ impl Meshed {
 }
 
 pub fn ask(mut stream: TcpStream) -> Arrived {
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(LIMIT)).expect("a socket");
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a connection");
     let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
+    stream.read_to_string(&mut text).expect("an answer");
     arrived(&text)
 }
 
 fn arrived(text: &str) -> Arrived {
     let body = text.split("\r\n\r\n").last().unwrap_or_default();
     match body.split(' ').collect::<Vec<_>>().as_slice() {
-        ["here", "15001", wanted] => Arrived::Outbound(wanted.parse().unwrap()),
-        ["here", "15006", wanted] => Arrived::Inbound(wanted.parse().unwrap()),
-        ["here", port, _] => Arrived::InPerson(port.parse().unwrap()),
+        ["here", "15001", wanted] => Arrived::Outbound(wanted.parse().expect("an address")),
+        ["here", "15006", wanted] => Arrived::Inbound(wanted.parse().expect("an address")),
+        ["here", port, _] => Arrived::InPerson(port.parse().expect("a port")),
         ["elsewhere", _] => Arrived::Elsewhere,
         other => unreachable!("nobody answers like this: {other:?}"),
     }
@@ -191,7 +191,7 @@ fn answer_datagrams() {
                 let socket = Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None);
                 let bind = |socket: Socket| {
                     socket.set_only_v6(true)?;
-                    socket.bind(&address.parse::<SocketAddr>().unwrap().into())?;
+                    socket.bind(&address.parse::<SocketAddr>().expect("an address").into())?;
                     Ok::<UdpSocket, std::io::Error>(socket.into())
                 };
                 match socket.and_then(bind) {

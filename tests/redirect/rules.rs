@@ -34,9 +34,14 @@ fn with_input(pod: &Pod, tool: &str, arguments: &[&str], input: &str) {
     use std::io::Write;
     let mut command = pod.command(tool);
     command.args(arguments).stdin(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "{tool} takes\n{input}");
+    let mut child = command.spawn().expect("the tool starts");
+    child
+        .stdin
+        .take()
+        .expect("stdin is piped")
+        .write_all(input.as_bytes())
+        .expect("the tool reads");
+    assert!(child.wait().expect("our own child").success(), "{tool} takes\n{input}");
 }
 
 /// Somebody else's rules, also in the chains that ours hang on, and Istio's chain names.
