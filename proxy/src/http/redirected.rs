@@ -34,6 +34,13 @@ pub struct Found {
     pub port: u16,
 }
 
+/// Whom the request is for, if the authority names a service that we have been told of.
+pub fn find_known(proxy: &Proxy, destination: SocketAddr, authority: &Authority<'_>) -> Option<Found> {
+    let host = find_known_host(proxy, authority)?;
+    let port = named_port(&host, authority, destination.port())?;
+    Some(Found { host, port })
+}
+
 /// Whom the request is for. Dropping the future changes nothing.
 pub async fn find_redirected(
     proxy: &Proxy,
@@ -74,7 +81,8 @@ pub async fn find_address(proxy: &Proxy, address: IpAddr) -> Option<Arc<Host>> {
     let name = address.to_string();
     match proxy.reader.with(|snapshot| snapshot.known(&name)) {
         Some(host) => Some(host),
-        None => found(seek_host(proxy, &name, patience(proxy)).await),
+        // Boxed: what is rare should not make every connection's state larger.
+        None => found(Box::pin(seek_host(proxy, &name, patience(proxy))).await),
     }
 }
 
