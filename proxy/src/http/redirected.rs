@@ -20,10 +20,9 @@ use super::route::{Sought, find_known_host, seek_host};
 use crate::codec::{RequestHead, parse_request};
 use crate::snapshot::{Host, Port};
 
-/// How long an unknown destination waits for the control plane's word. It can be reached without it.
+/// How long an unknown destination waits for the control plane's word. It can be reached without it, so while there is no
+/// control plane nobody waits: what it said earlier is known, and the rest is asked for when it is back.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The same while there is no control plane: what it said earlier is known.
-const PATIENCE_ALONE: Duration = Duration::from_millis(50);
 /// For the head of a connection's first request; behind that its bytes are passed on as they are.
 const FIRST_HEAD_TIME: Duration = Duration::from_secs(10);
 
@@ -145,7 +144,7 @@ fn patience(proxy: &Proxy) -> Duration {
     if proxy.telemetry.is_control_plane_connected() {
         PATIENCE.min(proxy.on_demand_timeout)
     } else {
-        PATIENCE_ALONE.min(proxy.on_demand_timeout)
+        Duration::ZERO
     }
 }
 
