@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::block_in_place;
 use tsunagi_proto::wire::mesh::{ConnectionPool, OutboundTrafficPolicy, Protocol};
-use tsunagi_tests::{Connection, LIMIT, RawConnection, Upstream, Version, eventually, within};
+use tsunagi_tests::{Connection, LIMIT, RawConnection, SidecarOptions, Upstream, Version, eventually, within};
 use world::{Listening, Port, SERVICE, World};
 
 /// More than fits any buffer on the way.
@@ -346,11 +347,17 @@ async fn tcp_limits_hold_and_an_endpoint_that_is_down_is_passed_over() {
     assert_eq!(metrics.sum("tsunagi_upstream_overflow_total", &overflow), 4.0);
 
     world.tell(&port, &[dead]);
-    eventually("nobody is there", LIMIT, async || {
-        assert!(world.is_refused(world.service_port(5432), b"").await);
+    eventually("only one endpoint is left", LIMIT, async || {
+        let metrics = world.sidecar.metrics().await;
+        let healthy = metrics.sum("tsunagi_endpoints_healthy", &[("destination_service", SERVICE)]);
+        (healthy == 1.0).then_some(())
+    })
+    .await;
+    assert!(world.is_refused(world.service_port(5432), b"").await);
+    eventually("it is counted", LIMIT, async || {
         let metrics = world.sidecar.metrics().await;
         let labels = [("destination_service", SERVICE), ("response_flags", "UF")];
-        (metrics.sum("tsunagi_tcp_connections_total", &labels) > 0.0).then_some(())
+        (metrics.sum("tsunagi_tcp_connections_total", &labels) == 1.0).then_some(())
     })
     .await;
 }
@@ -387,4 +394,75 @@ async fn a_connection_to_the_sidecars_own_listener_is_closed_and_leads_nowhere()
     client.write("GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n").await;
     assert!(client.read_to_end().await.is_empty());
     assert!(world.sidecar.process.log().contains("to this proxy itself"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ipv6_connections_find_where_they_were_headed() {
+    let options = SidecarOptions {
+        args: vec!["--outbound-addr=[::1]:15001".to_owned()],
+        ..SidecarOptions::default()
+    };
+    let Some(world) = World::start_with(&options).await else {
+        return;
+    };
+    if !world.app.has_ipv6() {
+        eprintln!("NOT RUN: this machine has no IPv6");
+        return;
+    }
+    let mut listening = world.listen().await;
+    let upstream = Upstream::start_in_pod("v1", &world.server, 0).await;
+    let address = "fd00:7473::ffff".parse().expect("an address");
+    world.tell_at(address, &Port::new(80, Protocol::Http1), &[upstream.address]);
+    for host in ["user", "[fd00:7473:0::ffff]:80", "nobody.example"] {
+        let mut client = world.connect(SocketAddr::new(address, 80)).await;
+        client.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        let response = client.response().await;
+        assert_eq!((response.status, &*response.text()), (200, "v1"), "{host}");
+    }
+    let unknown = SocketAddr::new(world.server.address_v6(), listening.address.port());
+    banner_first(&world, unknown, &mut listening).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inbound_connections_are_served_as_what_they_speak() {
+    let Some(world) = World::start().await else { return };
+    let mut listening = Listening::in_pod(&world.app, 8080);
+    let to = SocketAddr::new(world.app.address(), 8080);
+    // From the other pod, whose connections nobody redirects.
+    let connect = || {
+        RawConnection::over(world::to_tokio(
+            block_in_place(|| world.server.connect(to)).expect("open"),
+        ))
+    };
+    let mut client = connect();
+    client.write("GET / HTTP/1.1\r\nHost: any\r\n\r\n").await;
+    let mut server = listening.accept().await;
+    assert!(server.read_head().await.starts_with("GET / HTTP/1.1\r\n"));
+    server.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 200);
+
+    let client = connect();
+    let mut server = listening.accept().await;
+    server.write("220 ready\r\n").await;
+    let mut client = client;
+    assert_eq!(
+        within("the banner", LIMIT, client.read_exact(11)).await,
+        b"220 ready\r\n"
+    );
+    passes_everything(client, server).await;
+
+    let client = connect();
+    let mut server = listening.accept().await;
+    client.stream.set_zero_linger().expect("a socket");
+    drop(client);
+    assert!(world::is_reset(&mut server).await);
+
+    let metrics = eventually("the connections are counted", LIMIT, async || {
+        let metrics = world.sidecar.metrics().await;
+        let inbound = [("direction", "inbound")];
+        (metrics.sum("tsunagi_tcp_connections_total", &inbound) == 2.0).then_some(metrics)
+    })
+    .await;
+    let requests = [("direction", "inbound"), ("status_code", "200")];
+    assert_eq!(metrics.sum("http_requests_total", &requests), 1.0);
 }

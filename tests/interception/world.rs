@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +45,10 @@ impl Port {
 impl World {
     /// `None`: this machine lets the test make no pods, and it has said so.
     pub(crate) async fn start() -> Option<World> {
+        World::start_with(&SidecarOptions::default()).await
+    }
+
+    pub(crate) async fn start_with(options: &SidecarOptions) -> Option<World> {
         if !require_root() {
             return None;
         }
@@ -53,9 +56,7 @@ impl World {
         let (app, server) = (bridge.pod("app"), bridge.pod("server"));
         let plane = Plane::start(bridge.address()).await;
         block_in_place(|| redirect(&app));
-        let sidecar = Sidecar::start_in(&app, plane.address, &SidecarOptions::default())
-            .ready()
-            .await;
+        let sidecar = Sidecar::start_in(&app, plane.address, options).ready().await;
         Some(World {
             plane,
             app,
@@ -76,7 +77,12 @@ impl World {
 
     /// Tells of the service `user` with one port, whose endpoints are these.
     pub(crate) fn tell(&self, port: &Port, endpoints: &[SocketAddr]) {
-        let address = self.virtual_address().to_string();
+        self.tell_at(self.virtual_address(), port, endpoints);
+    }
+
+    /// The same, at another virtual address.
+    pub(crate) fn tell_at(&self, address: IpAddr, port: &Port, endpoints: &[SocketAddr]) {
+        let address = address.to_string();
         let alias = mesh::Host {
             fqdn: address.clone(),
             alias_of: SERVICE.to_owned(),
@@ -144,7 +150,7 @@ impl World {
 
     /// A port of the other pod; the test takes its connections.
     pub(crate) async fn listen(&self) -> Listening {
-        Listening::in_pod(&self.server)
+        Listening::in_pod(&self.server, 0)
     }
 }
 
@@ -156,8 +162,8 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    fn in_pod(pod: &Pod) -> Listening {
-        let listener = block_in_place(|| pod.listen(0));
+    pub(crate) fn in_pod(pod: &Pod, port: u16) -> Listening {
+        let listener = block_in_place(|| pod.listen(port));
         listener.set_nonblocking(true).expect("a socket");
         let listener = TcpListener::from_std(listener).expect("a runtime runs");
         let mut address = listener.local_addr().expect("bound");
@@ -192,36 +198,28 @@ pub(crate) async fn is_reset(connection: &mut RawConnection) -> bool {
     read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
-fn to_tokio(stream: std::net::TcpStream) -> TcpStream {
+pub(crate) fn to_tokio(stream: std::net::TcpStream) -> TcpStream {
     stream.set_nonblocking(true).expect("a socket");
     TcpStream::from_std(stream).expect("a runtime runs")
 }
 
-/// What the application sends goes to the sidecar, but for loopback; what the sidecar sends goes where it is sent.
+/// What the application sends goes to the sidecar, but for loopback; what the sidecar sends goes where it is sent; what
+/// others send to port 8080 goes to the sidecar.
 fn redirect(pod: &Pod) {
     let uid = PROXY_UID.to_string();
-    let rule = [
-        "-t",
-        "nat",
-        "-A",
-        "OUTPUT",
-        "-p",
-        "tcp",
-        "!",
-        "-d",
-        "127.0.0.0/8",
-        "-m",
-        "owner",
-        "!",
-        "--uid-owner",
-        &uid,
-        "-j",
-        "REDIRECT",
-        "--to-ports",
-        "15001",
-    ];
-    let output: &mut Command = &mut pod.command("iptables");
-    let output = output.args(rule).output().expect("iptables starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "iptables: {said}");
+    for (tool, loopback) in [("iptables", "127.0.0.0/8"), ("ip6tables", "::1/128")] {
+        if tool == "ip6tables" && !pod.has_ipv6() {
+            continue;
+        }
+        let outbound =
+            format!("OUTPUT -p tcp ! -d {loopback} -m owner ! --uid-owner {uid} -j REDIRECT --to-ports 15001");
+        let inbound = "PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 15006".to_owned();
+        for rule in [outbound, inbound] {
+            let mut command = pod.command(tool);
+            command.args(["-w", "-t", "nat", "-A"]).args(rule.split(' '));
+            let output = command.output().expect("the packet filter's tool starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{tool} {rule}: {said}");
+        }
+    }
 }

@@ -192,6 +192,7 @@ pub(super) fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionP
         max_requests_per_connection: pool.max_requests_per_connection,
         connect_timeout: routes::duration(pool.connect_timeout),
         idle_timeout: routes::duration(pool.idle_timeout),
+        tcp_idle_timeout: routes::duration(pool.tcp_idle_timeout),
     })
 }
 

@@ -57,6 +57,8 @@ pub struct ConnectionPool {
     pub connect_timeout: Duration,
     /// `http.idleTimeout`, else `tcp.idleTimeout`: how long an unused connection is kept. Default 1 h.
     pub idle_timeout: Duration,
+    /// `tcp.idleTimeout`: how long a TCP connection is kept while nothing passes. Default 1 h.
+    pub tcp_idle_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +111,7 @@ impl Default for ConnectionPool {
             max_requests_per_connection: UNLIMITED,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
+            tcp_idle_timeout: Duration::from_secs(3600),
         }
     }
 }
@@ -126,6 +129,7 @@ impl TryFrom<mesh::ConnectionPool> for ConnectionPool {
             max_requests_per_connection: limit(wire.max_requests_per_connection),
             connect_timeout: duration("connect_timeout", wire.connect_timeout)?.unwrap_or(default.connect_timeout),
             idle_timeout: duration("idle_timeout", wire.idle_timeout)?.unwrap_or(default.idle_timeout),
+            tcp_idle_timeout: duration("tcp_idle_timeout", wire.tcp_idle_timeout)?.unwrap_or(default.tcp_idle_timeout),
         })
     }
 }

@@ -102,6 +102,7 @@ fn policy(cluster: &model::Cluster) -> Value {
             "max_requests_per_connection": limit(pool.max_requests_per_connection),
             "connect_timeout": format!("{:?}", pool.connect_timeout),
             "idle_timeout": format!("{:?}", pool.idle_timeout),
+            "tcp_idle_timeout": format!("{:?}", pool.tcp_idle_timeout),
         },
         "outlier_detection": cluster.outlier_detection.as_ref().map(|detection| format!("{detection:?}")),
     })

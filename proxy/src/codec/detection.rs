@@ -34,8 +34,10 @@ pub enum Detected<U, E> {
     },
     /// The client waited for a server that cannot be connected to.
     Failed(E),
-    /// The client has gone, or was told to before it said anything.
-    Gone,
+    /// The client has aborted the connection; so must whoever was connected to.
+    Aborted { upstream: Option<U> },
+    /// Nobody said anything until it was time to leave.
+    Left,
 }
 
 /// Detects. `open` connects to where bytes would go; `leaving`: a connection on which nobody has said anything ends.
@@ -53,12 +55,16 @@ where
         Err(_) if !read.is_empty() => return told(decide(client, &mut read).await, read, None),
         Err(_) => {}
     }
-    let mut leaving = pin!(leaving);
+    let (mut open, mut leaving) = (pin!(open), pin!(leaving));
     let opened = tokio::select! {
         biased;
-        decided = decide(client, &mut read) => return told(decided, read, None),
-        opened = open => opened,
-        () = &mut leaving => return Detected::Gone,
+        decided = decide(client, &mut read) => match decided {
+            // Who is just being connected to must hear of an abort, too.
+            Err(_) => return Detected::Aborted { upstream: open.await.ok() },
+            decided => return told(decided, read, None),
+        },
+        opened = &mut open => opened,
+        () = &mut leaving => return Detected::Left,
     };
     let upstream = match opened {
         Ok(upstream) => upstream,
@@ -68,7 +74,7 @@ where
         biased;
         decided = decide(client, &mut read) => decided,
         _ = upstream.as_ref().readable() => Ok(Spoken::Bytes),
-        () = &mut leaving => return Detected::Gone,
+        () = &mut leaving => return Detected::Left,
     };
     told(decided, read, Some(upstream))
 }
@@ -80,7 +86,7 @@ fn told<U, E>(decided: io::Result<Spoken>, read: BytesMut, upstream: Option<U>) 
             read: read.freeze(),
             upstream,
         },
-        Err(_) => Detected::Gone,
+        Err(_) => Detected::Aborted { upstream },
     }
 }
 

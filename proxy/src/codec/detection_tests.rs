@@ -25,7 +25,8 @@ fn spoken(found: Found) -> (Spoken, Vec<u8>, bool) {
     match found {
         Detected::Spoken { spoken, read, upstream } => (spoken, read.to_vec(), upstream.is_some()),
         Detected::Failed(error) => unreachable!("{error}"),
-        Detected::Gone => unreachable!("gone"),
+        Detected::Aborted { .. } => unreachable!("aborted"),
+        Detected::Left => unreachable!("left"),
     }
 }
 
@@ -101,7 +102,7 @@ async fn a_silent_client_hears_of_a_server_that_is_not_there_and_ends_when_told_
     let found: Found = detect(&mut ours, ready(Err("down")), pending()).await;
     assert!(matches!(found, Detected::Failed("down")));
     let found: Found = detect(&mut ours, pending(), ready(())).await;
-    assert!(matches!(found, Detected::Gone));
+    assert!(matches!(found, Detected::Left));
 }
 
 #[tokio::test]
@@ -110,4 +111,22 @@ async fn an_end_before_any_byte_is_passed_on_like_bytes() {
     drop(client);
     let found: Found = detect(&mut ours, pending(), pending()).await;
     assert_eq!(spoken(found), (Spoken::Bytes, Vec::new(), false));
+}
+
+#[tokio::test]
+async fn an_abort_of_a_silent_client_is_told_together_with_whom_it_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (client, ours) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (client, mut ours) = (client.expect("connected"), ours.expect("accepted").0);
+    let (connected, _server) = upstream().await;
+    let open = async {
+        client.set_zero_linger().expect("a socket");
+        drop(client);
+        Ok(connected)
+    };
+    let found: Found = timeout(LIMIT, detect(&mut ours, open, pending()))
+        .await
+        .expect("no hang");
+    assert!(matches!(found, Detected::Aborted { upstream: Some(_) }));
 }

@@ -9,12 +9,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use metrics::Counter;
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::buffer::{Input, LARGE_BYTES};
 use super::transport::Transport;
+use crate::telemetry::{Flags, TcpSeries};
 
 /// How often a side is asked whether it has aborted while it is not read from: it has ended, or the other is slower.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -30,20 +32,24 @@ pub enum Ending {
     Idle,
 }
 
-/// What was passed on, and where it is counted as it passes.
+impl Ending {
+    pub fn flags(self) -> Flags {
+        match self {
+            Self::Closed => Flags::NONE,
+            Self::DownstreamReset => Flags::DC,
+            Self::UpstreamReset => Flags::UC,
+            Self::Idle => Flags::SI,
+        }
+    }
+}
+
+/// What was passed on, in bytes.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// From the downstream to the upstream.
     pub received: u64,
     /// From the upstream to the downstream.
     pub sent: u64,
-}
-
-/// Where bytes are counted while they pass.
-#[derive(Debug, Clone)]
-pub struct PassCounters {
-    pub received: Counter,
-    pub sent: Counter,
 }
 
 /// Which end of a flow broke.
@@ -65,16 +71,18 @@ struct Flow<'c> {
 }
 
 /// Passes until both sides are done, one aborts, or neither says anything for `idle`. `read` is what was read from the
-/// downstream already. When this returns, dropping both connections ends them as it says; dropping the future ends them too.
+/// downstream already. The connection is counted when it has ended. When this returns, dropping both connections ends them as it says; dropping the future ends them too.
 pub async fn pass<D: Transport, U: Transport>(
     downstream: &mut D,
     upstream: &mut U,
-    read: &[u8],
+    read: Bytes,
     idle: Duration,
-    counters: &PassCounters,
+    series: &TcpSeries,
 ) -> (Passed, Ending) {
-    let mut up = Flow::new(read, &counters.received);
-    let mut down = Flow::new(&[], &counters.sent);
+    let mut up = Flow::new(&read, &series.received);
+    let mut down = Flow::new(&[], &series.sent);
+    // Connections last for long.
+    drop(read);
     let mut timer = pin!(sleep(idle));
     let mut last = Instant::now();
     let mut look: Option<Pin<Box<Sleep>>> = None;
@@ -128,6 +136,7 @@ pub async fn pass<D: Transport, U: Transport>(
         received: up.bytes,
         sent: down.bytes,
     };
+    series.record(ending.flags());
     (passed, ending)
 }
 

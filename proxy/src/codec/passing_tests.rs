@@ -1,26 +1,35 @@
 //! Tests of passing bytes: order, ends, aborts, idleness.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::telemetry::{Direction, Telemetry};
 
 const LONG: Duration = Duration::from_secs(3600);
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn counters() -> PassCounters {
-    PassCounters {
-        received: Counter::noop(),
-        sent: Counter::noop(),
-    }
+fn series() -> Arc<TcpSeries> {
+    Telemetry::new("test").tcp_series(Direction::Outbound, "s", "")
 }
 
 /// Client and server, with a task that passes between them.
 fn passing(read: &'static [u8]) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<(Passed, Ending)>) {
     let (client, mut downstream) = duplex(1024);
     let (mut upstream, server) = duplex(64);
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, read, LONG, &counters()).await });
+    let task = tokio::spawn(async move {
+        pass(
+            &mut downstream,
+            &mut upstream,
+            Bytes::from_static(read),
+            LONG,
+            &series(),
+        )
+        .await
+    });
     (client, server, task)
 }
 
@@ -54,7 +63,7 @@ async fn a_connection_ends_only_when_nothing_has_passed_for_the_whole_idle_time(
     let (mut upstream, mut server) = duplex(64);
     let idle = Duration::from_secs(60);
     let started = Instant::now();
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, &[], idle, &counters()).await });
+    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), idle, &series()).await });
     sleep(Duration::from_secs(50)).await;
     client.write_all(b"x").await.expect("open");
     server.read_exact(&mut [0]).await.expect("passed on");
@@ -81,7 +90,7 @@ async fn an_abort_of_either_side_aborts_the_other_also_behind_a_half_close() {
         let (mut client, mut downstream) = pair().await;
         let (mut upstream, mut server) = pair().await;
         let task = tokio::spawn(async move {
-            let (_, ending) = pass(&mut downstream, &mut upstream, &[], LONG, &counters()).await;
+            let (_, ending) = pass(&mut downstream, &mut upstream, Bytes::new(), LONG, &series()).await;
             // Both are dropped here.
             ending
         });
@@ -111,7 +120,7 @@ async fn an_abort_of_either_side_aborts_the_other_also_behind_a_half_close() {
 async fn the_other_side_of_an_abort_sees_an_abort_and_no_end() {
     let (client, mut downstream) = pair().await;
     let (mut upstream, mut server) = pair().await;
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, &[], LONG, &counters()).await });
+    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), LONG, &series()).await });
     client.set_zero_linger().expect("a socket");
     drop(client);
     assert!(is_reset(&mut server).await);
@@ -122,7 +131,7 @@ async fn the_other_side_of_an_abort_sees_an_abort_and_no_end() {
 async fn an_abort_behind_a_full_buffer_is_noticed() {
     let (mut client, mut downstream) = pair().await;
     let (mut upstream, server) = pair().await;
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, &[], LONG, &counters()).await });
+    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), LONG, &series()).await });
     // The server reads nothing: in time nobody does.
     let piece = vec![7; 1 << 20];
     while timeout(Duration::from_millis(200), client.write_all(&piece))

@@ -20,10 +20,9 @@ use super::route::{Sought, find_known_host, seek_host};
 use crate::codec::{RequestHead, parse_request};
 use crate::snapshot::{Host, Port};
 
-/// How long an unknown destination waits for the control plane's word. It can be reached without it.
+/// How long an unknown destination waits for the control plane's word. It can be reached without it, so while there is no
+/// control plane nobody waits: what it said earlier is known, and the rest is asked for when it is back.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The same while there is no control plane: what it said earlier is known.
-const PATIENCE_ALONE: Duration = Duration::from_millis(50);
 /// For the head of a connection's first request; behind that its bytes are passed on as they are.
 const FIRST_HEAD_TIME: Duration = Duration::from_secs(10);
 
@@ -32,6 +31,13 @@ pub struct Found {
     pub host: Arc<Host>,
     /// One of its ports, which speaks HTTP.
     pub port: u16,
+}
+
+/// Whom the request is for, if the authority names a service that we have been told of.
+pub fn find_known(proxy: &Proxy, destination: SocketAddr, authority: &Authority<'_>) -> Option<Found> {
+    let host = find_known_host(proxy, authority)?;
+    let port = named_port(&host, authority, destination.port())?;
+    Some(Found { host, port })
 }
 
 /// Whom the request is for. Dropping the future changes nothing.
@@ -74,7 +80,8 @@ pub async fn find_address(proxy: &Proxy, address: IpAddr) -> Option<Arc<Host>> {
     let name = address.to_string();
     match proxy.reader.with(|snapshot| snapshot.known(&name)) {
         Some(host) => Some(host),
-        None => found(seek_host(proxy, &name, patience(proxy)).await),
+        // Boxed: what is rare should not make every connection's state larger.
+        None => found(Box::pin(seek_host(proxy, &name, patience(proxy))).await),
     }
 }
 
@@ -137,7 +144,7 @@ fn patience(proxy: &Proxy) -> Duration {
     if proxy.telemetry.is_control_plane_connected() {
         PATIENCE.min(proxy.on_demand_timeout)
     } else {
-        PATIENCE_ALONE.min(proxy.on_demand_timeout)
+        Duration::ZERO
     }
 }
 

@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
 use super::head::{self, Authority};
 use super::local_reply::{Cause, is_grpc};
-use super::redirected::{Found, find_redirected};
+use super::redirected::{Found, find_known, find_redirected};
 use super::request_body::RequestBody;
 use super::request_id::identify;
 use super::response::{End, Response, relay};
@@ -189,13 +189,16 @@ async fn find_destination_host<D: Downstream>(
                 .unwrap_or(Err(Cause::ClientGone))
                 .map(|host| (host, None)),
         },
-        (Direction::Outbound, Some(destination)) => unless_gone(
-            client,
-            Box::pin(find_redirected(proxy, destination, authority, connect)),
-        )
-        .await
-        .unwrap_or(Err(Cause::ClientGone))
-        .map(|Found { host, port }| (host, Some(port))),
+        (Direction::Outbound, Some(destination)) => match find_known(proxy, destination, authority) {
+            Some(Found { host, port }) => Ok((host, Some(port))),
+            None => unless_gone(
+                client,
+                Box::pin(find_redirected(proxy, destination, authority, connect)),
+            )
+            .await
+            .unwrap_or(Err(Cause::ClientGone))
+            .map(|Found { host, port }| (host, Some(port))),
+        },
         (Direction::Inbound, destination) => Ok((proxy.inbound_host(destination), None)),
     }
 }

@@ -4,13 +4,14 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tsunagi_proto::model::Protocol;
 
 use super::connection::{draining, serve_connection, serve_recognised};
 use super::downstream::DownstreamConnection;
 use super::local_reply::Cause;
 use super::request_path::Proxy;
-use crate::codec::{Detected, Ending, PassCounters, Spoken, Transport, detect, pass};
+use crate::codec::{Detected, Spoken, Transport, detect, pass};
 use crate::drain::LiveConnectionGuard;
 use crate::snapshot::{Host, Port};
 use crate::telemetry::{ActiveConnectionGuard, Flags};
@@ -68,7 +69,7 @@ impl Tunnel {
             let host = Arc::clone(&self.host);
             let Some(port) = host.port(self.number) else { return };
             match self.endpoint.take() {
-                Some(endpoint) => pass_on(endpoint, stream, &[], port).await,
+                Some(endpoint) => pass_on(endpoint, stream, Bytes::new(), port).await,
                 None if port.protocol == Protocol::Detect => self.serve_or_pass(stream, port).await,
                 None => {
                     let drain = Some(self.proxy.drain_of(self.downstream.direction));
@@ -92,7 +93,7 @@ impl Tunnel {
                     None => open_endpoint(port).await,
                 };
                 match endpoint {
-                    Ok(endpoint) => pass_on(endpoint, stream, &read, port).await,
+                    Ok(endpoint) => pass_on(endpoint, stream, read, port).await,
                     Err(cause) => refuse(stream, port, cause),
                 }
             }
@@ -106,25 +107,21 @@ impl Tunnel {
                 serve_recognised(&self.proxy, self.downstream, stream, read, http2, drain).await;
             }
             Detected::Failed(cause) => refuse(stream, port, cause),
-            Detected::Gone => {}
+            Detected::Aborted { upstream } => {
+                if let Some(endpoint) = upstream {
+                    endpoint.stream.reset_when_dropped();
+                    port.tcp.record(Flags::DC);
+                }
+            }
+            Detected::Left => {}
         }
     }
 }
 
 /// Passes bytes until both sides are done.
-async fn pass_on(mut endpoint: PlainConnection, mut stream: Box<dyn Transport>, read: &[u8], port: &Port) {
-    let counters = PassCounters {
-        received: port.tcp.received.clone(),
-        sent: port.tcp.sent.clone(),
-    };
+async fn pass_on(mut endpoint: PlainConnection, mut stream: Box<dyn Transport>, read: Bytes, port: &Port) {
     let idle = endpoint.idle_timeout();
-    let (_, ending) = pass(&mut stream, &mut endpoint.stream, read, idle, &counters).await;
-    port.tcp.record(match ending {
-        Ending::Closed => Flags::NONE,
-        Ending::DownstreamReset => Flags::DC,
-        Ending::UpstreamReset => Flags::UC,
-        Ending::Idle => Flags::SI,
-    });
+    pass(&mut stream, &mut endpoint.stream, read, idle, &port.tcp).await;
 }
 
 /// It is answered already: that nobody is there can only be shown by its end.

@@ -48,7 +48,7 @@ pub(super) async fn serve(
             let Some(number) = host.ports.first().map(|port| port.number) else {
                 return;
             };
-            redirected.to_service(stream, &host, number).await;
+            redirected.reach_service(stream, &host, number).await;
         }
     }
 }
@@ -66,22 +66,24 @@ impl Redirected<'_> {
         match find_address(self.proxy, address).await {
             Some(host) if host.port(port).is_some() => {
                 host.touch();
-                self.to_service(stream, &host, port).await;
+                self.reach_service(stream, &host, port).await;
             }
-            _ => self.to_unknown(stream).await,
+            _ => self.reach_unknown(stream).await,
         }
     }
 
     /// A port of a service, as it is declared.
-    async fn to_service(self, stream: TcpStream, host: &Arc<Host>, number: u16) {
+    async fn reach_service(self, stream: TcpStream, host: &Arc<Host>, number: u16) {
         let Some((port, target)) = host.port(number).zip(Target::service(host, number)) else {
             return;
         };
         match port.protocol {
             Protocol::Http1 | Protocol::Http2 => {
-                serve_connection(self.proxy, self.downstream, stream, Some(self.drain)).await;
+                // Boxed: it is much larger than what passing bytes on needs.
+                let drain = Some(self.drain);
+                Box::pin(serve_connection(self.proxy, self.downstream, stream, drain)).await;
             }
-            Protocol::Tcp | Protocol::Tls => self.connection(target).serve(stream, &[], None).await,
+            Protocol::Tcp | Protocol::Tls => self.connection(target).serve(stream, Bytes::new(), None).await,
             Protocol::Detect => {
                 let connection = self.connection(target);
                 Box::pin(self.detected(stream, connection, true)).await;
@@ -90,7 +92,7 @@ impl Redirected<'_> {
     }
 
     /// An address, or a port of it, that nobody registered.
-    async fn to_unknown(self, stream: TcpStream) {
+    async fn reach_unknown(self, stream: TcpStream) {
         let policy = self.proxy.reader.with(|snapshot| snapshot.outbound_traffic_policy());
         let passthrough = &self.proxy.passthrough;
         let target = match policy {
@@ -112,22 +114,23 @@ impl Redirected<'_> {
     async fn detected(self, mut stream: TcpStream, connection: TcpConnection, all_requests: bool) {
         let mut drain = self.drain.clone();
         let silent = self.drain.silent();
-        let detected = detect(&mut stream, connection.open(), drain.last_moment()).await;
+        let detected = Box::pin(detect(&mut stream, connection.open(), drain.last_moment())).await;
         drop(silent);
         let (spoken, read, upstream) = match detected {
             Detected::Spoken { spoken, read, upstream } => (spoken, read, upstream),
             Detected::Failed(failed) => return connection.refuse(stream, failed),
-            Detected::Gone => return,
+            Detected::Aborted { upstream } => return connection.abort(upstream),
+            Detected::Left => return,
         };
         match spoken {
-            Spoken::Bytes => connection.serve(stream, &read, upstream).await,
+            Spoken::Bytes => connection.serve(stream, read, upstream).await,
             Spoken::Http1 if !all_requests => {
                 let mut read = BytesMut::from(read);
                 if is_for_the_mesh(self.proxy, self.destination, &mut stream, &mut read).await {
                     drop((upstream, connection));
                     self.http(stream, read.freeze(), false).await;
                 } else {
-                    connection.serve(stream, &read, upstream).await;
+                    connection.serve(stream, read.freeze(), upstream).await;
                 }
             }
             Spoken::Http1 | Spoken::Http2 => {
@@ -139,7 +142,16 @@ impl Redirected<'_> {
     }
 
     async fn http(self, stream: TcpStream, read: Bytes, http2: bool) {
-        serve_recognised(self.proxy, self.downstream, stream, read, http2, Some(self.drain)).await;
+        let drain = Some(self.drain);
+        Box::pin(serve_recognised(
+            self.proxy,
+            self.downstream,
+            stream,
+            read,
+            http2,
+            drain,
+        ))
+        .await;
     }
 
     fn connection(&self, target: Target) -> TcpConnection {
@@ -147,3 +159,7 @@ impl Redirected<'_> {
         TcpConnection::new(downstream.direction, downstream.remote, &proxy.access_log, target)
     }
 }
+
+#[cfg(test)]
+#[path = "redirected_tests.rs"]
+mod tests;

@@ -8,9 +8,10 @@ pub use target::{Failed, Target, Upstream};
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use crate::codec::{Ending, PassCounters, Passed, pass};
+use crate::codec::{Passed, Transport, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
 use recorded::Recorded;
 
@@ -38,37 +39,35 @@ impl TcpConnection {
 
     /// Serves until both sides are done, or one aborts. `read` is what was read from the client already, `upstream` a
     /// connection that stands already. Dropping the future ends both connections.
-    pub async fn serve(self, mut stream: TcpStream, read: &[u8], upstream: Option<Upstream>) {
+    pub async fn serve(self, mut stream: TcpStream, read: Bytes, upstream: Option<Upstream>) {
         let upstream = match upstream {
             Some(upstream) => Ok(upstream),
-            None => self.open().await,
+            // Boxed: it is over long before the connection is.
+            None => Box::pin(self.open()).await,
         };
         let mut upstream = match upstream {
             Ok(upstream) => upstream,
             Err(failed) => return self.refuse(stream, failed),
         };
-        let series = self.target.series();
-        let counters = PassCounters {
-            received: series.received.clone(),
-            sent: series.sent.clone(),
-        };
         let idle = upstream.idle_timeout();
-        let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, &counters).await;
-        let flags = match ending {
-            Ending::Closed => Flags::NONE,
-            Ending::DownstreamReset => Flags::DC,
-            Ending::UpstreamReset => Flags::UC,
-            Ending::Idle => Flags::SI,
-        };
-        self.record(flags, "", upstream.peer(), upstream.attempts(), &passed);
+        let series = self.target.series();
+        let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
+        self.log(ending.flags(), "", upstream.peer(), upstream.attempts(), &passed);
+    }
+
+    /// The client aborted the connection before a byte was passed: so is the one that stands for it, if any.
+    pub fn abort(&self, upstream: Option<Upstream>) {
+        let Some(mut upstream) = upstream else { return };
+        upstream.stream().reset_when_dropped();
+        self.target.series().record(Flags::DC);
+        self.log(Flags::DC, "", upstream.peer(), upstream.attempts(), &Passed::default());
     }
 
     /// Nobody is there: the client sees that the connection is reset, as it would without a proxy.
     pub fn refuse(&self, stream: TcpStream, failed: Failed) {
-        if let Err(error) = stream.set_zero_linger() {
-            tracing::debug!(%error, "the connection cannot be reset");
-        }
-        self.record(
+        stream.reset_when_dropped();
+        self.target.series().record(failed.flags);
+        self.log(
             failed.flags,
             &failed.details,
             failed.upstream,
@@ -77,8 +76,7 @@ impl TcpConnection {
         );
     }
 
-    fn record(&self, flags: Flags, details: &str, upstream: Option<SocketAddr>, attempts: u32, passed: &Passed) {
-        self.target.series().record(flags);
+    fn log(&self, flags: Flags, details: &str, upstream: Option<SocketAddr>, attempts: u32, passed: &Passed) {
         self.recorded.log(
             &self.access_log,
             &self.target,

@@ -21,6 +21,7 @@ pub enum Target {
         host: Arc<Host>,
         /// Of one of its ports.
         number: u16,
+        series: Arc<TcpSeries>,
     },
     Address {
         address: SocketAddr,
@@ -50,9 +51,10 @@ pub struct Failed {
 impl Target {
     /// `None`: the host has no such port.
     pub fn service(host: &Arc<Host>, number: u16) -> Option<Target> {
-        host.port(number).map(|_| Target::Service {
+        host.port(number).map(|port| Target::Service {
             host: Arc::clone(host),
             number,
+            series: Arc::clone(&port.tcp),
         })
     }
 
@@ -106,18 +108,14 @@ impl Target {
 
     fn port(&self) -> Option<&Port> {
         match self {
-            Self::Service { host, number } => host.port(*number),
+            Self::Service { host, number, .. } => host.port(*number),
             Self::Address { .. } | Self::Nowhere { .. } => None,
         }
     }
 
     pub(super) fn series(&self) -> &Arc<TcpSeries> {
         match self {
-            Self::Service { host, number } => {
-                // `service` has looked.
-                &host.port(*number).expect("a host keeps its ports").tcp
-            }
-            Self::Address { series, .. } | Self::Nowhere { series } => series,
+            Self::Service { series, .. } | Self::Address { series, .. } | Self::Nowhere { series } => series,
         }
     }
 
@@ -170,7 +168,7 @@ impl Upstream {
     pub(super) fn idle_timeout(&self) -> Duration {
         match self {
             Self::Endpoint(endpoint) => endpoint.idle_timeout(),
-            Self::Address(..) => ConnectionPool::default().idle_timeout,
+            Self::Address(..) => ConnectionPool::default().tcp_idle_timeout,
         }
     }
 }

@@ -42,6 +42,26 @@ fn a_request_shows_with_every_promised_label() {
 }
 
 #[test]
+fn a_tcp_connection_shows_with_every_promised_label_and_a_port_without_one_does_not() {
+    let telemetry = Telemetry::new("client");
+    let series = telemetry.tcp_series(Direction::Outbound, "db.default.svc.cluster.local", "");
+    let _unused = telemetry.tcp_series(Direction::Outbound, "web.default.svc.cluster.local", "");
+    series.received.increment(3);
+    series.sent.increment(5);
+    series.record(Flags::UC);
+    let text = telemetry.render(false);
+    let labels = "direction=\"outbound\",destination_service=\"db.default.svc.cluster.local\",destination_subset=\"\"";
+    for expected in [
+        format!("tsunagi_tcp_connections_total{{{labels},response_flags=\"UC\"}} 1"),
+        format!("tsunagi_tcp_received_bytes_total{{{labels}}} 3"),
+        format!("tsunagi_tcp_sent_bytes_total{{{labels}}} 5"),
+    ] {
+        assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("web.default"));
+}
+
+#[test]
 fn inbound_requests_have_no_source_workload() {
     let telemetry = Telemetry::new("client");
     let series = telemetry.request_series(Direction::Inbound, "", "", "");

@@ -84,7 +84,7 @@ pub async fn open_plain(
                 return Ok(PlainConnection {
                     stream,
                     attempts,
-                    idle_timeout: policy.connection_pool.idle_timeout,
+                    idle_timeout: policy.connection_pool.tcp_idle_timeout,
                     _open: OpenConnection::new(&active.endpoint, permit),
                     active,
                 });
