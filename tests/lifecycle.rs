@@ -296,6 +296,7 @@ async fn the_drain_command_waits_for_callers_and_requests_and_then_sigterm_ends_
 
     assert_eq!(mesh.sidecar.health("/healthz/live").await, 200, "it keeps running");
     assert_eq!(mesh.late(Version::Http1).await.status, 200, "it keeps serving");
+    assert_eq!(mesh.sidecar.get("nobody", "/").await.status, 404, "outbound too");
     let started = Instant::now();
     mesh.sidecar.process.signal("TERM");
     mesh.ends().await;

@@ -2,8 +2,8 @@
 //!
 //! It has two sides, because callers and the application are done with a proxy at different times: inbound goes
 //! serving -> leaving (the control plane tells callers; all is served) -> draining (requests in flight finish, idle
-//! connections end, who comes late is served) -> closing (no more comes in). Outbound serves until the application has
-//! exited, and closes then; outside of a pod nobody can tell when that is, and it closes when inbound drains.
+//! connections end, who comes late is served) -> closing (no more comes in). Outbound serves until the process is told to
+//! quit and the application has exited; outside of a pod nobody can tell when that is, and it closes when inbound drains.
 //!
 //! `app` moves it on; the admin room and signals start it; `xds` says when callers were told; listeners and connections
 //! hold a [`DrainWatch`] of their side. Nothing of it is ever taken back.
@@ -232,12 +232,14 @@ impl Drain {
         }
     }
 
-    /// Callers know, or have had their time: inbound drains, and outbound closes unless the application may need it still.
+    /// Callers know, or have had their time.
     pub fn start_draining(&self) {
         self.inbound.rise(Phase::Draining);
-        if !self.is_in_pod() {
-            self.outbound.rise(Phase::Closing);
-        }
+    }
+
+    /// The application has exited, or nobody can tell.
+    pub fn close_outbound(&self) {
+        self.outbound.rise(Phase::Closing);
     }
 
     /// Returns when inbound drains. Dropping this changes nothing.
@@ -248,7 +250,7 @@ impl Drain {
     /// Everything that was waited for is over.
     pub fn close(&self) {
         self.inbound.rise(Phase::Closing);
-        self.outbound.rise(Phase::Closing);
+        self.close_outbound();
     }
 
     /// Connections that live now, on both sides.

@@ -32,17 +32,18 @@ async fn inbound_lets_late_callers_in_while_it_drains_and_nobody_when_it_closes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn outbound_drains_with_inbound_unless_an_application_may_need_it() {
-    for in_pod in [false, true] {
-        let drain = Drain::new();
-        if in_pod {
-            drain.set_in_pod();
-        }
-        drain.start_draining();
-        assert_eq!(drain.outbound().phase() == Phase::Serving, in_pod);
-        drain.close();
-        drain.outbound().watch().closing().await;
-    }
+async fn outbound_closes_on_its_own_or_with_everything() {
+    let drain = Drain::new();
+    drain.start_draining();
+    assert_eq!(drain.outbound().phase(), Phase::Serving);
+    drain.close_outbound();
+    assert_eq!(
+        (drain.outbound().phase(), drain.inbound().phase()),
+        (Phase::Closing, Phase::Draining)
+    );
+    let drain = Drain::new();
+    drain.close();
+    drain.outbound().watch().closing().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,6 +86,9 @@ pub(super) async fn when_told(
 /// Returns when nothing is in flight for the application and the application, or what came from it, is done too.
 async fn finish(drain: &Drain, application: &Application) {
     drain.draining().await;
+    if !drain.is_in_pod() {
+        drain.close_outbound();
+    }
     loop {
         drain.inbound().quiet().await;
         if drain.is_in_pod() {
@@ -116,6 +119,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::drain::Phase;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -167,6 +171,7 @@ mod tests {
             drain.start_draining();
             let waited = timeout(SECOND, finish(&drain, &Application::absent())).await;
             assert_eq!(waited.is_ok(), in_pod);
+            assert_eq!(drain.outbound().phase() == Phase::Serving, in_pod);
         }
     }
 }
