@@ -25,7 +25,7 @@ app.kubernetes.io/component: control-plane
 {{- end }}
 
 {{- define "tsunagi.injection" -}}
-{{- $chart := dict "image" (include "tsunagi.image" (dict "image" .Values.proxyImage "root" .)) "controlPlane" (printf "http://tsunagi.%s.svc:15010" .Release.Namespace) -}}
+{{- $chart := dict "image" (include "tsunagi.image" (dict "image" .Values.proxyImage "root" .)) "imagePullPolicy" .Values.proxyImage.pullPolicy "controlPlane" (printf "http://tsunagi.%s.svc:15010" .Release.Namespace) -}}
 {{- toYaml (mergeOverwrite $chart (deepCopy .Values.injection.settings)) -}}
 {{- end }}
 
