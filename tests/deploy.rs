@@ -7,6 +7,8 @@
     reason = "what these tests are made of fails them the hard way, like the tests themselves"
 )]
 
+#[path = "deploy/agreed.rs"]
+mod agreed;
 #[path = "deploy/fields.rs"]
 mod fields;
 #[path = "deploy/images.rs"]
@@ -51,6 +53,8 @@ resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: 2Gi}}",
     "crds: {keep: false}
 networkPolicy: {monitoringNamespaces: [prometheus, grafana]}
 validation: {failurePolicy: Fail, timeoutSeconds: 10}
+injection: {settings: {revision: canary, nativeSidecars: 'true', logLevel: debug, excludeOutboundPorts: [5432],
+  resources: {requests: {cpu: 50m, memory: 64Mi}}}}
 monitoring: {podMonitors: true}",
 ];
 /// Labels that say who rendered an object.
@@ -158,6 +162,22 @@ fn the_values_of_the_chart_do_what_they_say() {
 }
 
 #[test]
+fn the_chart_works_in_any_namespace() {
+    let Some(tools) = tools() else { return };
+    let rendered = tools.helm(&["template", "tsunagi", "--namespace", "mesh"], "").unwrap();
+    let objects = tools.sound("namespace mesh", &rendered);
+    assert!(loose_ends(&objects).is_empty(), "{:?}", loose_ends(&objects));
+    assert!(!rendered.contains("tsunagi-system"));
+    for needed in [
+        "--webhook-names=tsunagi.mesh.svc,tsunagi.mesh.svc.cluster.local",
+        "--root-namespace=mesh",
+        "http://tsunagi.mesh.svc:15010",
+    ] {
+        assert!(rendered.contains(needed), "no {needed}");
+    }
+}
+
+#[test]
 fn a_misspelt_value_of_the_chart_is_refused() {
     let Some(tools) = tools() else { return };
     for values in [
@@ -165,6 +185,7 @@ fn a_misspelt_value_of_the_chart_is_refused() {
         "replicas: none",
         "injection: {failurePolicy: Never}",
         "image: {digest: latest}",
+        "injection: {settings: {nativeSidecar: true}}",
         "monitoring: {podMonitor: true}",
     ] {
         let refused = tools.helm(&["template", "tsunagi"], values);
@@ -437,34 +458,4 @@ fn the_switch_of_blue_and_green_does_what_its_readme_says() {
         weights(&before[0]["spec"]["http"][1]["route"]),
         [("blue".to_owned(), 100), ("green".to_owned(), 0)]
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_flag_and_port_of_the_deployment_is_one_of_the_control_plane() {
-    let Some(tools) = tools() else { return };
-    let objects = tools.judge(&tools.kustomize("deploy/kustomize/base")).documents;
-    let container = &find(&objects, "Deployment").next().unwrap()["spec"]["template"]["spec"]["containers"][0];
-    let help = tokio::task::block_in_place(|| {
-        let mut command = std::process::Command::new(&tsunagi_tests::binaries().tsunagi);
-        let output = command.args(["serve", "--help"]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    });
-    if !help.contains("--webhook-addr") || !help.contains("--kubernetes") {
-        eprintln!("NOT RUN: this control plane has no Kubernetes mode yet");
-        return;
-    }
-    for argument in container["args"].as_array().unwrap().iter().filter_map(Value::as_str) {
-        let flag = argument.split('=').next().unwrap();
-        assert!(
-            argument == "serve" || help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
-            "{flag}: {help}"
-        );
-        if let Some((_, port)) = argument.rsplit_once(':').filter(|_| flag.ends_with("-addr")) {
-            let ports = container["ports"].as_array().unwrap();
-            assert!(
-                ports.iter().any(|one| one["containerPort"].to_string() == port),
-                "{argument}: {ports:?}"
-            );
-        }
-    }
 }

@@ -70,12 +70,15 @@ impl Tools {
         self.kubectl(&["kustomize", &folder.to_string_lossy()])
     }
 
-    /// `helm COMMAND CHART -n tsunagi-system` with these values.
+    /// `helm COMMAND CHART` with these values, in tsunagi-system unless the command says another namespace.
     pub(crate) fn helm(&self, command: &[&str], values: &str) -> Result<String, String> {
         let chart = root().join("deploy/helm/tsunagi");
         let chart = chart.to_string_lossy();
         let mut arguments = command.to_vec();
-        arguments.extend([chart.as_ref(), "--namespace", "tsunagi-system", "--values", "-"]);
+        arguments.extend([chart.as_ref(), "--values", "-"]);
+        if !command.contains(&"--namespace") {
+            arguments.extend(["--namespace", "tsunagi-system"]);
+        }
         run(self.folder.join("bin/helm"), &arguments, values)
     }
 
