@@ -58,25 +58,25 @@ async fn what_leaves_and_what_arrives_is_counted_by_service_at_both_sidecars() {
     }
     let neighbourhood = Neighbourhood::start().await;
     for _ in 0..5 {
-        neighbourhood.curl("front", &["http://users/"]);
+        neighbourhood.curl("users", &["http://front/"]);
     }
-    neighbourhood.curl("plain", &["http://users/"]);
-    neighbourhood.psql("front", "users", "select 1");
+    neighbourhood.curl("plain", &["http://front/"]);
+    neighbourhood.psql("users", "front", "select 1");
     let requests = |direction| {
         [
             ("direction", direction),
-            ("destination_service", "users.default.svc.cluster.local"),
+            ("destination_service", "front.default.svc.cluster.local"),
             ("status_code", "200"),
         ]
     };
-    let outbound = neighbourhood.sidecar("front").metrics().await;
+    let outbound = neighbourhood.sidecar("users").metrics().await;
     assert_eq!(outbound.sum("http_requests_total", &requests("outbound")), 5.0);
-    let inbound = neighbourhood.sidecar("users").metrics().await;
+    let inbound = neighbourhood.sidecar("front").metrics().await;
     assert_eq!(inbound.sum("http_requests_total", &requests("inbound")), 6.0);
     for (metrics, direction) in [(&outbound, "outbound"), (&inbound, "inbound")] {
         let labels = [
             ("direction", direction),
-            ("destination_service", "users.default.svc.cluster.local"),
+            ("destination_service", "front.default.svc.cluster.local"),
         ];
         assert_eq!(
             metrics.sum("tsunagi_tcp_connections_total", &labels),
@@ -120,23 +120,23 @@ async fn an_application_that_calls_its_own_service_reaches_itself_without_a_loop
         return;
     }
     let neighbourhood = Neighbourhood::start().await;
-    let own = neighbourhood.pod("users").address();
+    let own = neighbourhood.pod("front").address();
     for url in [
-        "http://users/",
+        "http://front/",
         "http://127.0.0.1:8080/",
         &format!("http://{own}:8080/"),
     ] {
-        assert_eq!(neighbourhood.curl("users", &[url]), "users", "{url}");
+        assert_eq!(neighbourhood.curl("front", &[url]), "front", "{url}");
     }
     // By name it went through both halves of the one sidecar, once each.
-    let metrics = neighbourhood.sidecar("users").metrics().await;
+    let metrics = neighbourhood.sidecar("front").metrics().await;
     for direction in ["outbound", "inbound"] {
         let labels = [
             ("direction", direction),
-            ("destination_service", "users.default.svc.cluster.local"),
+            ("destination_service", "front.default.svc.cluster.local"),
         ];
         assert_eq!(metrics.sum("http_requests_total", &labels), 1.0, "{direction}");
     }
-    assert_eq!(neighbourhood.psql("users", "users", "select 1"), "1\n");
-    assert_eq!(neighbourhood.grpc("users", "users", 1), "users: 0\n");
+    assert_eq!(neighbourhood.psql("front", "front", "select 1"), "1\n");
+    assert_eq!(neighbourhood.grpc("front", "front", 1), "front: 0\n");
 }

@@ -170,6 +170,8 @@ impl Neighbourhood {
 
     pub fn grpc(&self, pod: &str, service: &str, count: usize) -> String {
         let mut client = self.pod(pod).command("/usr/bin/python3");
+        // grpcio's own resolver would ask a name server too, and there is none.
+        client.env("GRPC_DNS_RESOLVER", "native");
         client.args([
             crate::applications::GRPC,
             "call",
