@@ -1,4 +1,4 @@
-//! `tsunagi-proxy`: reads the command line, runs the sidecar, says why it could not (exit code 1; wrong usage is 2).
+//! `tsunagi-proxy`: reads the command line, runs the sidecar or waits for it, says why it could not (exit code 1; wrong usage is 2).
 
 use std::process::ExitCode;
 
@@ -7,8 +7,11 @@ use tsunagi_proxy::app;
 use tsunagi_proxy::bootstrap::{Command, CommandLine};
 
 fn main() -> ExitCode {
-    let Command::Run(options) = CommandLine::parse().command;
-    match app::run(*options) {
+    let done = match CommandLine::parse().command {
+        Command::Run(options) => app::run(*options).map_err(|error| error.to_string()),
+        Command::Wait(options) => app::wait(&options).map_err(|error| error.to_string()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tsunagi-proxy: {error}");

@@ -8,6 +8,7 @@ mod data_threads;
 mod ending;
 mod listening;
 mod pages;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::upstream::Registry;
 use data_threads::DataThreads;
 use ending::Signals;
 use listening::Sockets;
+pub use wait::wait;
 
 /// What every part of the proxy is given. Clones are handles to the same things.
 #[derive(Clone)]
@@ -148,7 +150,8 @@ fn open_doors(
         closing.watch(),
     ));
     tokio::spawn(admin::serve_metrics(metrics, exposition, closing.watch()));
-    tokio::spawn(admin::serve_health(health, readiness, drain, closing.watch()));
+    let probes = parts.options.app_probes.clone();
+    tokio::spawn(admin::serve_health(health, readiness, drain, probes, closing.watch()));
     Ok(())
 }
 

@@ -26,7 +26,9 @@ fn options(flags: &[&str]) -> Options {
         last.retain(|known| known.split('=').next() != Some(name.as_str()));
         last.push(word);
     }
-    let Command::Run(options) = CommandLine::parse_from(last).command;
+    let Command::Run(options) = CommandLine::parse_from(last).command else {
+        unreachable!("it was told to run")
+    };
     *options
 }
 

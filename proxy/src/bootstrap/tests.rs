@@ -10,6 +10,7 @@ fn run(flags: &[&str]) -> Result<Options, clap::Error> {
     let line = ["tsunagi-proxy", "run"].iter().chain(flags);
     CommandLine::try_parse_from(line).map(|line| match line.command {
         Command::Run(options) => *options,
+        other => unreachable!("not `run`: {other:?}"),
     })
 }
 
@@ -52,8 +53,9 @@ fn the_defaults_are_the_promised_ones() {
 #[test]
 fn every_flag_has_its_environment_variable() {
     let command = CommandLine::command();
-    let run = command.find_subcommand("run").expect("the subcommand");
-    for flag in run.get_arguments().filter(|flag| flag.get_id() != "help") {
+    let arguments = ["run", "wait"].map(|name| command.find_subcommand(name).expect("the subcommand"));
+    let arguments = arguments.iter().flat_map(|subcommand| subcommand.get_arguments());
+    for flag in arguments.filter(|flag| flag.get_id() != "help") {
         let long = flag.get_long().expect("a long name");
         let expected = format!("TSUNAGI_{}", long.replace('-', "_").to_uppercase());
         assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
@@ -117,6 +119,7 @@ fn what_cannot_work_is_refused_with_the_flag_named() {
         ("--control-plane", "127.0.0.1:15010"),
         ("--control-plane", "https://127.0.0.1:15012"),
         ("--node-id", "a/b"),
+        ("--app-probes", "{\"/x\": {}}"),
         ("--namespace", "Default"),
         ("--service-account", "a..b"),
         ("--access-log", "maybe"),
