@@ -119,8 +119,13 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     };
     let ingest = api.ingest.clone();
     let plane = Plane::start(api, world, (http, grpc), folder);
-    let _webhook = admit(options, ingest, None, plane.stop.subscribe()).await?;
-    plane.run(&mut signals).await
+    let webhook = admit(options, ingest, None, plane.stop.subscribe()).await?;
+    plane.run(&mut signals).await?;
+    if let Some(webhook) = webhook {
+        // Reviews under way are answered; what is not by then is not waited for.
+        drop(timeout(HTTP_GRACE, webhook).await);
+    }
+    Ok(())
 }
 
 async fn load(data_dir: &Path) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {

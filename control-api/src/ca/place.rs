@@ -20,7 +20,7 @@ pub enum Place {
     /// Used by one process at a time.
     Folder(PathBuf),
     Secret {
-        secrets: Api<Secret>,
+        secrets: Box<Api<Secret>>,
         name: String,
     },
 }
@@ -37,7 +37,7 @@ impl Place {
     pub fn secret(client: Client, name: &str) -> Self {
         let namespace = client.default_namespace().to_owned();
         Self::Secret {
-            secrets: Api::namespaced(client, &namespace),
+            secrets: Box::new(Api::namespaced(client, &namespace)),
             name: name.to_owned(),
         }
     }

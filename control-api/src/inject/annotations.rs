@@ -91,7 +91,7 @@ const TRAFFIC: [(&str, Reader); 6] = [
         redirect(wishes, "--exclude-inbound-ports", values::ports(text))
     }),
     ("includeOutboundPorts", |wishes, text| {
-        redirect(wishes, "--include-outbound-ports", values::ports_or_all(text))
+        redirect(wishes, "--include-outbound-ports", values::ports(text))
     }),
     ("excludeOutboundPorts", |wishes, text| {
         redirect(wishes, "--exclude-outbound-ports", values::ports(text))

@@ -76,7 +76,7 @@ impl Certificate {
         }
     }
 
-    pub(super) fn complain(&mut self, error: &dyn std::error::Error) {
+    fn complain(&mut self, error: &dyn std::error::Error) {
         let sentence = error::sentence(error);
         if self.complaint.as_ref() != Some(&sentence) {
             tracing::warn!("webhook: {sentence}; trying again every {} s", INTERVAL.as_secs());

@@ -87,12 +87,9 @@ pub async fn start(setup: Setup, stop: watch::Receiver<bool>) -> Result<JoinHand
         None => Place::Folder(setup.data_dir.join("webhook")),
     };
     let mut certificate = Certificate::new(place, setup.names, serving, setup.cluster);
-    if let Err(error) = certificate.step((setup.clock)()).await {
-        match doors.0.cluster {
-            // The API server may come after its webhook.
-            Some(_) => certificate.complain(&error),
-            None => return Err(error),
-        }
+    // An API server may come after its webhook; a folder is there or not.
+    if doors.0.cluster.is_none() {
+        certificate.step((setup.clock)()).await?;
     }
     tokio::spawn(certificate.keep(setup.clock, stop.clone()));
     tokio::spawn(ask_version(doors.clone(), stop.clone()));
