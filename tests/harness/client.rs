@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::task::block_in_place;
 
 use crate::eventually::{LIMIT, within};
+use crate::pods::Pod;
 
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -59,6 +61,18 @@ pub struct Connection {
 impl Connection {
     pub async fn open(address: SocketAddr, version: Version) -> Connection {
         let stream = TcpStream::connect(address).await.expect("the listener accepts");
+        Connection::over(stream, version).await
+    }
+
+    /// One that starts inside a pod.
+    pub async fn open_in(pod: &Pod, address: SocketAddr, version: Version) -> Connection {
+        let stream = block_in_place(|| pod.connect(address)).expect("the listener accepts");
+        stream.set_nonblocking(true).expect("a socket");
+        let stream = TcpStream::from_std(stream).expect("a runtime runs");
+        Connection::over(stream, version).await
+    }
+
+    async fn over(stream: TcpStream, version: Version) -> Connection {
         stream.set_nodelay(true).ok();
         let io = TokioIo::new(stream);
         let sender = match version {

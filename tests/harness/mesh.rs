@@ -1,7 +1,8 @@
 //! A control plane and its sidecars as processes, and the command line that drives them.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::task::{block_in_place, spawn_blocking};
 use crate::binaries::binaries;
 use crate::client::{Connection, Reply, Version, request};
 use crate::eventually::{LIMIT, eventually};
+use crate::pods::{PROXY_UID, Pod};
 use crate::process::Process;
 use crate::prometheus::Metrics;
 
@@ -34,9 +36,14 @@ pub struct CliOutput {
 
 impl ControlPlane {
     pub fn start() -> ControlPlane {
+        ControlPlane::start_on([127, 0, 0, 1].into())
+    }
+
+    /// On free ports of an address of this machine, as a bridge has one for its pods.
+    pub fn start_on(address: IpAddr) -> ControlPlane {
         let data = TempDir::new().expect("a temporary folder");
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, http, grpc) = ControlPlane::spawn(data.path(), loopback, loopback);
+        let free = SocketAddr::new(address, 0);
+        let (process, http, grpc) = ControlPlane::spawn(data.path(), free, free);
         ControlPlane {
             process,
             http,
@@ -166,20 +173,34 @@ impl Sidecar {
         let own = TempDir::new().expect("a temporary folder");
         let state = options.state_dir.clone().unwrap_or_else(|| own.path().to_owned());
         let mut command = Command::new(&binaries().proxy);
-        command.args([
-            "run",
-            "--control-plane",
-            &format!("http://{control_plane}"),
-            "--debug-headers",
-        ]);
+        command.arg("run");
         for listener in ["outbound", "inbound", "admin", "metrics", "health"] {
             command.args([&format!("--{listener}-addr"), "127.0.0.1:0"]);
         }
+        command.arg("--state-dir").arg(state);
+        Sidecar::spawn(command, control_plane, options, own)
+    }
+
+    /// Inside a pod, as the user whom the packet filter leaves alone, on the ports that sidecars have by default. Health
+    /// and metrics answer at the pod's address; the admin pages are on the pod's own loopback.
+    pub fn start_in(pod: &Pod, control_plane: SocketAddr, options: &SidecarOptions) -> Sidecar {
+        let own = TempDir::new().expect("a temporary folder");
+        let state = options.state_dir.clone().unwrap_or_else(|| own.path().to_owned());
+        chown(&state, Some(PROXY_UID), Some(PROXY_UID)).expect("root may give a folder away");
+        let mut command = pod.command_as(PROXY_UID, &binaries().proxy);
+        command.arg("run").arg("--state-dir").arg(state);
+        let mut sidecar = Sidecar::spawn(command, control_plane, options, own);
+        for listener in [&mut sidecar.inbound, &mut sidecar.metrics, &mut sidecar.health] {
+            listener.set_ip(pod.address());
+        }
+        sidecar
+    }
+
+    fn spawn(mut command: Command, control_plane: SocketAddr, options: &SidecarOptions, own: TempDir) -> Sidecar {
+        let control_plane = format!("http://{control_plane}");
+        command.args(["--control-plane", &control_plane, "--debug-headers"]);
         command.args(["--node-id", &options.node_id, "--namespace", &options.namespace]);
-        command
-            .args(["--workers", &options.workers.to_string()])
-            .arg("--state-dir")
-            .arg(state);
+        command.args(["--workers", &options.workers.to_string()]);
         if let Some(app) = options.app {
             command.args(["--app-addr", &app.to_string()]);
         }

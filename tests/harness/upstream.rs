@@ -23,7 +23,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
+
+use crate::pods::Pod;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -159,8 +161,22 @@ impl Upstream {
         Upstream::bind(name, address, Group::default(), None).await
     }
 
+    /// Inside a pod, on every address of it; `address` is the pod's.
+    pub async fn start_in_pod(name: &str, pod: &Pod, port: u16) -> Upstream {
+        let listener = block_in_place(|| pod.listen(port));
+        listener.set_nonblocking(true).expect("a socket");
+        let listener = TcpListener::from_std(listener).expect("a runtime runs");
+        let mut upstream = Upstream::serve(name, listener, Group::default(), None);
+        upstream.address.set_ip(pod.address());
+        upstream
+    }
+
     async fn bind(name: &str, address: SocketAddr, group: Group, max_streams: Option<u32>) -> Upstream {
         let listener = TcpListener::bind(address).await.expect("a loopback address");
+        Upstream::serve(name, listener, group, max_streams)
+    }
+
+    fn serve(name: &str, listener: TcpListener, group: Group, max_streams: Option<u32>) -> Upstream {
         let address = listener.local_addr().expect("a bound socket");
         let counts = Arc::new(Counts {
             name: name.to_owned(),
