@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tsunagi_tests::{
-    Behaviour, Connection, ControlPlane, LIMIT, Reply, Sidecar, SidecarOptions, Upstream, Version, binaries, within,
+    Behaviour, Bridge, Connection, ControlPlane, LIMIT, PROXY_UID, Reply, Sidecar, SidecarOptions, Upstream, Version,
+    binaries, require_root, within,
 };
 
 /// A sidecar without a control plane: probes of the application do not wait for one.
@@ -141,6 +142,47 @@ async fn a_grpc_probe_asks_the_health_service() {
         assert_eq!(answer.status, 503, "{says}");
         assert!(answer.text().contains(told), "{says}: {}", answer.text());
     }
+}
+
+/// In a pod whose traffic is redirected, a probe that went through the sidecar would find the sidecar's listener, which
+/// accepts whatever the application does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_redirected_pod_the_application_itself_is_asked() {
+    if !require_root() {
+        return;
+    }
+    let bridge = Bridge::new();
+    let pod = bridge.pod("web");
+    let owner = PROXY_UID.to_string();
+    for rule in [
+        "-A PREROUTING -p tcp ! --dport 15021 -j REDIRECT --to-ports 15006".to_owned(),
+        format!(
+            "-A OUTPUT -o lo -p tcp -m owner --uid-owner {owner} ! -s 127.0.0.6 ! -d 127.0.0.0/8 -j REDIRECT --to-ports 15006"
+        ),
+    ] {
+        let done = pod
+            .command("iptables")
+            .args(["-w", "-t", "nat"])
+            .args(rule.split(' '))
+            .status();
+        assert!(done.is_ok_and(|status| status.success()), "iptables {rule}");
+    }
+    let app = pod.listen(0);
+    let port = app.local_addr().expect("bound").port();
+    let accepted = std::thread::spawn(move || app.accept().map(|(_, from)| from));
+    let (open, closed) = ("/app-health/web/readyz", "/app-health/web/livez");
+    let probes = json!({open: {"tcpSocket": {"port": port}}, closed: {"tcpSocket": {"port": 9}}});
+    let options = SidecarOptions {
+        args: vec!["--app-probes".to_owned(), probes.to_string()],
+        ..SidecarOptions::default()
+    };
+    let sidecar = Sidecar::start_in(&pod, ([127, 0, 0, 1], 1).into(), &options);
+    assert_eq!(sidecar.health.ip(), pod.address());
+    assert_eq!(probe(&sidecar, closed).await.status, 503, "nobody listens there");
+    assert_eq!(probe(&sidecar, open).await.status, 200);
+    let from = spawn_blocking(move || accepted.join()).await.expect("it ended");
+    let from = from.expect("no panic").expect("a connection");
+    assert_eq!(from.ip().to_canonical().to_string(), "127.0.0.6");
 }
 
 fn proxy(args: &[&str]) -> std::process::Output {
