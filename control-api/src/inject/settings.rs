@@ -133,7 +133,7 @@ impl Default for Settings {
             memory: Some(memory.to_owned()),
         };
         Self {
-            image: concat!("ghcr.io/tsunagi/tsunagi-proxy:", env!("CARGO_PKG_VERSION")).to_owned(),
+            image: concat!("tsunagi-proxy:", env!("CARGO_PKG_VERSION")).to_owned(),
             image_pull_policy: PullPolicy::default(),
             control_plane: "http://tsunagi.tsunagi-system.svc:15010".to_owned(),
             native_sidecars: NativeSidecars::default(),

@@ -116,6 +116,7 @@ async fn try_delete(ingest: &Ingest, kind: Kind, review: &Review) -> Result<Appl
 fn refusal(refused: Refused) -> Refusal {
     match refused {
         Refused::Invalid(_) | Refused::Warned(_) | Refused::Conflict { .. } => Refusal::Invalid(refused.to_string()),
-        Refused::Store(_) | Refused::Stopped | Refused::Failed => Refusal::Unjudged(error::sentence(&refused)),
+        // It says nothing about the object.
+        _ => Refusal::Unjudged(error::sentence(&refused)),
     }
 }
