@@ -7,7 +7,7 @@ mod applications;
 mod neighbourhood;
 
 use neighbourhood::{Neighbourhood, VIRTUAL_PORT};
-use tsunagi_tests::require_root;
+use tsunagi_tests::{LIMIT, eventually, require_root};
 
 fn possible() -> bool {
     require_root() && applications::are_installed()
@@ -73,16 +73,17 @@ async fn what_leaves_and_what_arrives_is_counted_by_service_at_both_sidecars() {
     assert_eq!(outbound.sum("http_requests_total", &requests("outbound")), 5.0);
     let inbound = neighbourhood.sidecar("front").metrics().await;
     assert_eq!(inbound.sum("http_requests_total", &requests("inbound")), 6.0);
-    for (metrics, direction) in [(&outbound, "outbound"), (&inbound, "inbound")] {
+    // A connection is counted when it has ended, which the sidecars hear of a moment after their client.
+    for (pod, direction) in [("users", "outbound"), ("front", "inbound")] {
         let labels = [
             ("direction", direction),
             ("destination_service", "front.default.svc.cluster.local"),
         ];
-        assert_eq!(
-            metrics.sum("tsunagi_tcp_connections_total", &labels),
-            1.0,
-            "{direction}"
-        );
+        eventually("the connection is counted", LIMIT, async || {
+            let metrics = neighbourhood.sidecar(pod).metrics().await;
+            (metrics.sum("tsunagi_tcp_connections_total", &labels) == 1.0).then_some(())
+        })
+        .await;
     }
 }
 

@@ -24,12 +24,14 @@ use tonic::service::Routes;
 use crate::{
     api::{self, Api},
     bootstrap::ServeOptions,
+    ca::CaError,
     ingest::{Folder, FolderError, Ingest, StartError},
+    inject::{Settings, SettingsError},
     snapshot::World,
     status::Status,
     store::{Store, StoreError},
     telemetry::{self, TelemetryError},
-    xds,
+    webhook, xds,
 };
 
 /// For requests under way when shutdown begins.
@@ -62,6 +64,12 @@ pub enum ServeError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("the webhook cannot start: {0}")]
+    Webhook(#[from] CaError),
+    #[error("cannot read {path}: {source}")]
+    Unreadable { path: String, source: io::Error },
+    #[error("{path}: {source}")]
+    Settings { path: String, source: SettingsError },
     #[error("cannot start threads or watch signals: {0}")]
     Runtime(#[source] io::Error),
     #[error("the gRPC server failed: {0}")]
@@ -109,8 +117,15 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         metrics,
         stopping,
     };
+    let ingest = api.ingest.clone();
     let plane = Plane::start(api, world, (http, grpc), folder);
-    plane.run(&mut signals).await
+    let webhook = admit(options, ingest, None, plane.stop.subscribe()).await?;
+    plane.run(&mut signals).await?;
+    if let Some(webhook) = webhook {
+        // Reviews under way are answered; what is not by then is not waited for.
+        drop(timeout(HTTP_GRACE, webhook).await);
+    }
+    Ok(())
 }
 
 async fn load(data_dir: &Path, root_namespace: &str) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
@@ -137,6 +152,40 @@ async fn follow(config_dir: Option<&Path>, ingest: &Ingest) -> Result<Option<Fol
         Some(path) => Folder::start(path, ingest.clone()).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// Opens the admission webhook, where it is wanted; `cluster` in Kubernetes mode. The task ends with `stop`.
+async fn admit(
+    options: &ServeOptions,
+    ingest: Ingest,
+    cluster: Option<kube::Client>,
+    stop: watch::Receiver<bool>,
+) -> Result<Option<JoinHandle<()>>, ServeError> {
+    let settings = match &options.inject_config {
+        Some(path) => settings(path)?,
+        None => Settings::default(),
+    };
+    let Some(address) = options.webhook_addr else {
+        return Ok(None);
+    };
+    let listener = bind("--webhook-addr", address).await?;
+    tell("webhook", &listener);
+    let setup = webhook::Setup {
+        listener,
+        ingest,
+        settings,
+        names: options.webhook_names.clone(),
+        data_dir: options.data_dir.clone(),
+        cluster,
+        clock: SystemTime::now,
+    };
+    Ok(Some(webhook::start(setup, stop).await?))
+}
+
+fn settings(path: &Path) -> Result<Settings, ServeError> {
+    let name = || path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| ServeError::Unreadable { path: name(), source })?;
+    Settings::parse(&text).map_err(|source| ServeError::Settings { path: name(), source })
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {

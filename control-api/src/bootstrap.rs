@@ -1,7 +1,10 @@
 //! The options of `tsunagi serve`: what an operator can choose, with unit and default. Called by `cli`, read by `app`.
 //! Every flag has an environment variable (`--http-addr` is `TSUNAGI_HTTP_ADDR`).
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Args;
 
@@ -52,6 +55,22 @@ pub struct ServeOptions {
     )]
     pub root_namespace: String,
 
+    /// Address (IP:PORT) of the HTTPS admission webhook: POST /inject adds the sidecar to pods, POST /validate refuses what
+    /// `apply` would refuse. Conventionally 0.0.0.0:15017. Its certificate makes and renews itself. Default: off
+    #[arg(long, env = "TSUNAGI_WEBHOOK_ADDR", value_name = "IP:PORT")]
+    pub webhook_addr: Option<SocketAddr>,
+
+    /// DNS names and IP addresses that the webhook's certificate is for: what its callers call it
+    #[arg(long, env = "TSUNAGI_WEBHOOK_NAMES", value_name = "NAME,NAME", value_delimiter = ',', value_parser = certificate_name,
+          default_value = "tsunagi.tsunagi-system.svc,tsunagi.tsunagi-system.svc.cluster.local")]
+    pub webhook_names: Vec<String>,
+
+    /// YAML file of injection settings: image, imagePullPolicy, controlPlane, nativeSidecars, resources, logLevel,
+    /// rewriteProbes, excludeInboundPorts, excludeOutboundPorts, excludeOutboundCidrs, revision. Read at start. Default:
+    /// none, and each setting its default
+    #[arg(long, env = "TSUNAGI_INJECT_CONFIG", value_name = "FILE")]
+    pub inject_config: Option<PathBuf>,
+
     /// What is logged on stderr: error, warn, info, debug or trace, or a filter such as `info,tsunagi::xds=debug`
     #[arg(long, env = "TSUNAGI_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
@@ -66,6 +85,23 @@ fn namespace(text: &str) -> Result<String, String> {
         && !text.ends_with('-');
     good.then(|| text.to_owned())
         .ok_or_else(|| "not a namespace name: use a-z, 0-9 and -".to_owned())
+}
+
+/// In the one spelling that a certificate has for it.
+fn certificate_name(text: &str) -> Result<String, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_string());
+    }
+    let name = text.to_ascii_lowercase();
+    let good = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(good) {
+        Ok(name)
+    } else {
+        Err("must be a DNS name or an IP address".to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! `tsunagi-proxy`: reads the command line, runs the sidecar, the packet filter's step before it or the request to drain
-//! it, says why it could not (exit code 1; wrong usage is 2).
+//! `tsunagi-proxy`: reads the command line, runs the sidecar, or the packet filter's step before it, or waits for it or asks
+//! it to drain; says why it could not (exit code 1; wrong usage is 2).
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Run(options) => app::run(*options).map_err(|error| error.to_string()),
         Command::Redirect(command) => run_redirect(&command),
         Command::Drain(options) => app::drain(&options).map_err(|error| error.to_string()),
+        Command::Wait(options) => app::wait(&options).map_err(|error| error.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

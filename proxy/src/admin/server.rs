@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use super::answer::Answer;
+use super::probes::{PREFIX, Probes};
 use crate::drain::{DrainWatch, LiveConnectionGuard};
 
 pub(super) type Answers = dyn Fn(&Parts) -> Answer + Send + Sync;
@@ -32,7 +33,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `closing`, which also ends the connections after the answer at hand. Dropping this stops accepting and
 /// leaves open connections to themselves.
-pub(super) async fn serve(listener: TcpListener, answers: Arc<Answers>, mut closing: DrainWatch) {
+pub(super) async fn serve(listener: TcpListener, answers: Arc<Answers>, closing: DrainWatch) {
+    serve_with_probes(listener, answers, None, closing).await;
+}
+
+/// The same, and what begins like a probe of the application is answered by asking it.
+pub(super) async fn serve_with_probes(
+    listener: TcpListener,
+    answers: Arc<Answers>,
+    probes: Option<Arc<Probes>>,
+    mut closing: DrainWatch,
+) {
     let mut connections = VecDeque::new();
     loop {
         let stream = tokio::select! {
@@ -40,7 +51,8 @@ pub(super) async fn serve(listener: TcpListener, answers: Arc<Answers>, mut clos
             () = closing.draining() => return,
         };
         make_room(&mut connections);
-        let connection = serve_connection(stream, Arc::clone(&answers), closing.clone(), closing.connection());
+        let sources = (Arc::clone(&answers), probes.clone());
+        let connection = serve_connection(stream, sources, closing.clone(), closing.connection());
         connections.push_back(tokio::spawn(connection).abort_handle());
     }
 }
@@ -70,13 +82,24 @@ fn make_room(connections: &mut VecDeque<AbortHandle>) {
 
 async fn serve_connection(
     stream: TcpStream,
-    answers: Arc<Answers>,
+    (answers, probes): (Arc<Answers>, Option<Arc<Probes>>),
     mut closing: DrainWatch,
     _live: LiveConnectionGuard,
 ) {
+    // Where the client came to: for the kubelet, the pod's address.
+    let Ok(local) = stream.local_addr().map(|address| address.ip().to_canonical()) else {
+        return;
+    };
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answers(&request.into_parts().0);
-        async { Ok::<_, Infallible>(answer) }
+        let (answers, probes) = (&answers, &probes);
+        async move {
+            let request = request.into_parts().0;
+            let answer = match probes {
+                Some(probes) if request.uri.path().starts_with(PREFIX) => probes.answer(&request, local).await,
+                _ => answers(&request),
+            };
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

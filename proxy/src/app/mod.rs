@@ -11,6 +11,7 @@ mod ending;
 mod leaving;
 mod listening;
 mod pages;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use data_threads::DataThreads;
 pub use drain_command::drain;
 use ending::Signals;
 use listening::Sockets;
+pub use wait::wait;
 
 /// What every part of the proxy is given. Clones are handles to the same things.
 #[derive(Clone)]
@@ -185,8 +187,8 @@ fn open_doors(
         tokio::spawn(admin::serve_metrics(metrics, exposition.clone(), closing.watch()));
     }
     for health in health {
-        let (readiness, drain) = (readiness.clone(), drain.clone());
-        tokio::spawn(admin::serve_health(health, readiness, drain, closing.watch()));
+        let (readiness, drain, probes) = (readiness.clone(), drain.clone(), parts.options.app_probes.clone());
+        tokio::spawn(admin::serve_health(health, readiness, drain, probes, closing.watch()));
     }
     Ok(())
 }

@@ -26,10 +26,10 @@ fn options(flags: &[&str]) -> Options {
         last.retain(|known| known.split('=').next() != Some(name.as_str()));
         last.push(word);
     }
-    match CommandLine::parse_from(last).command {
-        Command::Run(options) => *options,
-        other => panic!("not `run`: {other:?}"),
-    }
+    let Command::Run(options) = CommandLine::parse_from(last).command else {
+        unreachable!("it was told to run")
+    };
+    *options
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Read once by `main`; wrong usage ends the process with code 2 before anything is opened. Every flag is also an
 //! environment variable: `--http-addr` would be `TSUNAGI_HTTP_ADDR`.
 
+mod probes;
 mod redirect;
 mod values;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use tracing_subscriber::filter::Targets;
 
+pub use probes::{AppProbe, AppProbes, Question};
 pub use redirect::{Choice, Cidr, Cidrs, PacketFilter, Ports, RedirectCommand, RedirectOptions, RemoveOptions, Uids};
 pub use values::{Labels, log_level};
 
@@ -33,9 +35,31 @@ pub enum Command {
     #[command(subcommand)]
     Redirect(RedirectCommand),
 
+    /// Returns when the sidecar of this pod is ready. For a postStart hook, which keeps the application from starting
+    /// before; it needs neither a shell nor curl in the image.
+    Wait(WaitOptions),
+
     /// Asks the sidecar of this pod to leave and waits until it may be ended: its callers were told, and inbound requests
     /// have finished. For a preStop hook: it needs neither a shell nor curl in the image.
     Drain(DrainOptions),
+}
+
+/// What `tsunagi-proxy wait` is told.
+#[derive(Debug, Clone, Args)]
+pub struct WaitOptions {
+    /// The sidecar's health listener
+    #[arg(
+        long,
+        env = "TSUNAGI_HEALTH_ADDR",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:15021"
+    )]
+    pub health_addr: SocketAddr,
+
+    /// How long to wait at most, then exit with code 1 (500ms, 30s, 5m)
+    #[arg(long, env = "TSUNAGI_TIMEOUT", value_name = "DURATION", default_value = "60s",
+          value_parser = values::duration)]
+    pub timeout: Duration,
 }
 
 /// What `tsunagi-proxy drain` is told.
@@ -113,6 +137,17 @@ pub struct Options {
         default_value = "0.0.0.0:15021"
     )]
     pub health_addr: SocketAddr,
+
+    /// The kubelet's probes of the application that the health listener answers by asking the application: JSON, written by
+    /// injection: {"/app-health/CONTAINER/livez": {"httpGet": {"port": 8080, "path": "/"}, "timeoutSeconds": 1}}
+    #[arg(
+        long,
+        env = "TSUNAGI_APP_PROBES",
+        value_name = "JSON",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub app_probes: AppProbes,
 
     /// Name of this proxy, unique in its namespace [default: the host's name]
     #[arg(long, env = "TSUNAGI_NODE_ID", value_name = "NAME", default_value_t = values::host_name(),

@@ -10,7 +10,7 @@ fn run(flags: &[&str]) -> Result<Options, clap::Error> {
     let line = ["tsunagi-proxy", "run"].iter().chain(flags);
     CommandLine::try_parse_from(line).map(|line| match line.command {
         Command::Run(options) => *options,
-        other => panic!("not `run`: {other:?}"),
+        other => unreachable!("not `run`: {other:?}"),
     })
 }
 
@@ -55,7 +55,7 @@ fn the_defaults_are_the_promised_ones() {
 #[test]
 fn every_flag_has_its_environment_variable() {
     let command = CommandLine::command();
-    let arguments = ["run", "drain"].map(|name| command.find_subcommand(name).expect("the subcommand"));
+    let arguments = ["run", "wait", "drain"].map(|name| command.find_subcommand(name).expect("the subcommand"));
     let arguments = arguments.iter().flat_map(|subcommand| subcommand.get_arguments());
     for flag in arguments.filter(|flag| flag.get_id() != "help") {
         let long = flag.get_long().expect("a long name");
@@ -131,6 +131,7 @@ fn what_cannot_work_is_refused_with_the_flag_named() {
         ("--control-plane", "127.0.0.1:15010"),
         ("--control-plane", "https://127.0.0.1:15012"),
         ("--node-id", "a/b"),
+        ("--app-probes", "{\"/x\": {}}"),
         ("--namespace", "Default"),
         ("--service-account", "a..b"),
         ("--access-log", "maybe"),

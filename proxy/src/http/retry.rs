@@ -79,7 +79,7 @@ impl<'a> Retries<'a> {
             | Failure::BrokenRequestBody
             | Failure::ClientGone => false,
         };
-        wanted && self.take(endpoint, repeatable)
+        wanted && self.take(endpoint, repeatable, failure.is_unprocessed())
     }
 
     pub fn after_response(
@@ -95,7 +95,7 @@ impl<'a> Retries<'a> {
                 .and_then(|value| str::from_utf8(value).ok()?.parse::<u8>().ok());
             status.is_some_and(|status| self.policy.on.grpc.contains(&status))
         };
-        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint), repeatable)
+        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint), repeatable, false)
     }
 
     /// The endpoint's sidecar answered because nobody else could: as if it had not taken the request.
@@ -103,10 +103,10 @@ impl<'a> Retries<'a> {
         let on = &self.policy.on;
         let any_reset = on.reset || on.any_5xx || on.gateway_error;
         let wanted = on.refused_stream || on.connect_failure || any_reset || on.status(status) || on.grpc.contains(&14);
-        wanted && self.take(Some(endpoint), repeatable)
+        wanted && self.take(Some(endpoint), repeatable, true)
     }
 
-    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>, repeatable: bool) -> bool {
+    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>, repeatable: bool, unprocessed: bool) -> bool {
         if self.made >= self.policy.attempts {
             self.exhausted = self.policy.attempts > 0;
             return false;
@@ -115,7 +115,12 @@ impl<'a> Retries<'a> {
             return false;
         }
         self.permit = None;
-        self.permit = self.cluster.retries.acquire(self.cluster.requests.current());
+        let (budget, in_flight) = (&self.cluster.retries, self.cluster.requests.current());
+        self.permit = if unprocessed && self.made == 0 {
+            budget.acquire_unprocessed(in_flight)
+        } else {
+            budget.acquire(in_flight)
+        };
         if self.permit.is_none() {
             self.overflowed = true;
             self.cluster.series.overflow_retries.increment(1);

@@ -1,13 +1,16 @@
 //! One endpoint of one cluster, as we know it: requests in flight, health, idle connections of each worker.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::http1::Idle;
 use super::http2::Multiplexed;
 use super::outlier::Health;
+
+/// A sweep comes every 100 ms, so that others are preferred for 100 to 200 ms.
+const REFUSING_SWEEPS: u8 = 2;
 
 #[derive(Debug)]
 pub struct Endpoint {
@@ -23,6 +26,8 @@ pub struct Endpoint {
     pub(super) connections: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
+    /// Sweeps until it is chosen again like any other: nobody was there to take a request.
+    refusing: AtomicU8,
     shards: Box<[Mutex<Shard>]>,
 }
 
@@ -44,6 +49,7 @@ impl Endpoint {
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
         })
     }
@@ -54,6 +60,16 @@ impl Endpoint {
 
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
+    /// few requests in flight and would attract them.
+    pub(super) fn refused(&self) {
+        self.refusing.store(REFUSING_SWEEPS, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed) != 0
     }
 
     pub fn is_retired(&self) -> bool {
@@ -95,6 +111,10 @@ impl Endpoint {
 
     /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed.
     pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) {
+        let refusing = self.refusing.load(Ordering::Relaxed);
+        if refusing != 0 {
+            self.refusing.store(refusing - 1, Ordering::Relaxed);
+        }
         for worker in 0..self.workers() {
             let mut shard = self.shard(worker);
             let mut expired = Vec::new();
