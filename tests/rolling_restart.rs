@@ -149,12 +149,12 @@ fn load(client: &Arc<Pod>, stop: &watch::Receiver<bool>) -> (JoinSet<()>, Arc<Ta
 }
 
 async fn ask(client: Arc<Pod>, number: u32, stop: watch::Receiver<bool>, tally: Arc<Tally>) {
-    let version = if number % 2 == 0 {
+    let version = if number.is_multiple_of(2) {
         Version::Http1
     } else {
         Version::Http2
     };
-    let path = if number % SLOW_SHARE == 0 { "/slow" } else { "/" };
+    let path = if number.is_multiple_of(SLOW_SHARE) { "/slow" } else { "/" };
     let mut connection = Connection::open_in(&client, VIRTUAL, version).await;
     let mut ticks = interval(Duration::from_secs(1) * CONNECTIONS / REQUESTS_PER_SECOND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
