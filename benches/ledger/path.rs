@@ -11,7 +11,7 @@ use tsunagi_benches::{answers, told};
 use tsunagi_proto::wire::mesh;
 use tsunagi_proxy::drain::Drain;
 use tsunagi_proxy::http::{DownstreamConnection, Proxy, serve_connection};
-use tsunagi_proxy::snapshot::{Demand, Publisher, Reader, Shared, application};
+use tsunagi_proxy::snapshot::{Demand, Inbound, InboundReader, Passthrough, Publisher, Reader, Shared};
 use tsunagi_proxy::telemetry::{AccessLog, Direction, Telemetry};
 use tsunagi_proxy::upstream::Registry;
 use tsunagi_tests::Version;
@@ -33,7 +33,7 @@ impl Path {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let drain = Drain::new();
         let proxy = proxy(upstream, &endpoints, &drain);
-        let watch = drain.watch();
+        let watch = drain.outbound().watch();
         let client = runtime.block_on(async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
             let address = listener.local_addr().expect("it is bound");
@@ -82,24 +82,26 @@ fn proxy(upstream: Version, endpoints: &[SocketAddr], drain: &Drain) -> Arc<Prox
     let registry = Registry::new(telemetry.clone(), 1);
     let shared = Shared::new("default");
     let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let application = application(&registry, &telemetry, nobody);
+    let inbound = Inbound::new(Arc::clone(&registry), telemetry.clone(), nobody);
     let protocol = match upstream {
         Version::Http1 => mesh::Protocol::Http1,
         Version::Http2 => mesh::Protocol::Http2,
     };
     let host = told::host(told::HOST, protocol, told::split(told::HOST));
+    let passthrough = Passthrough::new(&registry, &telemetry);
     let mut publisher = Publisher::new(registry, telemetry.clone(), Arc::clone(&shared));
     publisher.apply(told::update(vec![host], vec![told::endpoints(told::HOST, endpoints)]));
     Arc::new(Proxy {
         worker: 0,
         reader: Reader::new(shared),
         demand: Demand::new().0,
-        application,
+        inbound: InboundReader::new(inbound, 0),
+        passthrough,
         unrouted: telemetry.request_series(Direction::Outbound, "", "", ""),
         access_log: AccessLog::off(),
         debug_headers: false,
         telemetry,
-        drain: drain.watch(),
+        drain: drain.clone(),
         on_demand_timeout: Duration::from_secs(1),
     })
 }

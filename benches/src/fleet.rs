@@ -31,7 +31,7 @@ impl Fleet {
                 node_id: format!("simulated-{number}"),
                 namespace: "default".to_owned(),
                 service_account: "default".to_owned(),
-                labels: Vec::new(),
+                ..Identity::default()
             };
             tasks.spawn(run(control_plane, identity, hosts.to_vec(), told));
             proxies.push(in_force);

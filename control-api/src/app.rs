@@ -24,13 +24,15 @@ use tonic::service::Routes;
 use crate::{
     api::{self, Api},
     bootstrap::ServeOptions,
+    ca::CaError,
     ingest::{Folder, FolderError, Ingest, StartError},
+    inject::{Settings, SettingsError},
     kubernetes::{Cluster, KubernetesError},
     snapshot::World,
     status::Status,
     store::{Store, StoreError},
     telemetry::{self, TelemetryError},
-    xds,
+    webhook, xds,
 };
 
 /// For requests under way when shutdown begins.
@@ -65,6 +67,12 @@ pub enum ServeError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("the webhook cannot start: {0}")]
+    Webhook(#[from] CaError),
+    #[error("cannot read {path}: {source}")]
+    Unreadable { path: String, source: io::Error },
+    #[error("{path}: {source}")]
+    Settings { path: String, source: SettingsError },
     #[error("cannot start threads or watch signals: {0}")]
     Runtime(#[source] io::Error),
     #[error("the gRPC server failed: {0}")]
@@ -113,25 +121,33 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         metrics,
         stopping,
     };
+    let ingest = api.ingest.clone();
+    let client = cluster.as_ref().map(Cluster::client);
     let plane = Plane::start(api, world, (http, grpc), folder, cluster);
-    plane.run(&mut signals).await
+    let webhook = admit(options, ingest, client, plane.stop.subscribe()).await?;
+    plane.run(&mut signals).await?;
+    if let Some(webhook) = webhook {
+        // Reviews under way are answered; what is not by then is not waited for.
+        drop(timeout(HTTP_GRACE, webhook).await);
+    }
+    Ok(())
 }
 
 /// Where config comes from, and what is in force already: of a cluster nothing is known yet.
 async fn source(options: &ServeOptions) -> Result<(Ingest, watch::Receiver<Arc<World>>, Option<Cluster>), ServeError> {
     if !options.kubernetes {
-        let (ingest, world) = load(&options.data_dir).await?;
+        let (ingest, world) = load(&options.data_dir, &options.root_namespace).await?;
         return Ok((ingest, world, None));
     }
     let cluster = Cluster::find(options.replica.as_deref()).await?;
-    let (ingest, world) = Ingest::without_store(SystemTime::now);
+    let (ingest, world) = Ingest::without_store(SystemTime::now, &options.root_namespace);
     ingest.await_source(Some("nothing was listed yet".to_owned()));
     Ok((ingest, world, Some(cluster)))
 }
 
-async fn load(data_dir: &Path) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
+async fn load(data_dir: &Path, root_namespace: &str) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
     let store = open(data_dir).await?;
-    let (ingest, world) = Ingest::start(store, SystemTime::now)?;
+    let (ingest, world) = Ingest::start(store, SystemTime::now, root_namespace)?;
     let (revision, resources) = (world.borrow().revision(), ingest.held().documents.len());
     tracing::info!("store={} revision={revision} resources={resources}", data_dir.display());
     Ok((ingest, world))
@@ -153,6 +169,40 @@ async fn follow(config_dir: Option<&Path>, ingest: &Ingest) -> Result<Option<Fol
         Some(path) => Folder::start(path, ingest.clone()).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// Opens the admission webhook, where it is wanted; `cluster` in Kubernetes mode. The task ends with `stop`.
+async fn admit(
+    options: &ServeOptions,
+    ingest: Ingest,
+    cluster: Option<kube::Client>,
+    stop: watch::Receiver<bool>,
+) -> Result<Option<JoinHandle<()>>, ServeError> {
+    let settings = match &options.inject_config {
+        Some(path) => settings(path)?,
+        None => Settings::default(),
+    };
+    let Some(address) = options.webhook_addr else {
+        return Ok(None);
+    };
+    let listener = bind("--webhook-addr", address).await?;
+    tell("webhook", &listener);
+    let setup = webhook::Setup {
+        listener,
+        ingest,
+        settings,
+        names: options.webhook_names.clone(),
+        data_dir: options.data_dir.clone(),
+        cluster,
+        clock: SystemTime::now,
+    };
+    Ok(Some(webhook::start(setup, stop).await?))
+}
+
+fn settings(path: &Path) -> Result<Settings, ServeError> {
+    let name = || path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| ServeError::Unreadable { path: name(), source })?;
+    Settings::parse(&text).map_err(|source| ServeError::Settings { path: name(), source })
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -196,7 +246,7 @@ impl Plane {
         let (stop, stopped) = watch::channel(false);
         let mut known = world.clone();
         let is_store_elsewhere = cluster.is_some();
-        let discovery = xds::service(world, Arc::clone(&api.status));
+        let discovery = xds::service(world, Arc::clone(&api.status), api.ingest.clone());
         let routes = Routes::new(discovery).add_service(api::grpc_service(api.clone()));
         if let Some(folder) = folder {
             tokio::spawn(folder.watch(stopped.clone()));

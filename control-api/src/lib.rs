@@ -4,14 +4,17 @@
 pub mod api;
 pub mod app;
 pub mod bootstrap;
+pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ingest;
+pub mod inject;
 pub mod kubernetes;
 pub mod snapshot;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod webhook;
 pub mod xds;

@@ -18,6 +18,7 @@ const PUSH_RESOURCES: &str = "tsunagi_push_resources_total";
 const PUSH_ANSWERS: &str = "tsunagi_push_answers_total";
 const PUSH_ANSWER_DURATION: &str = "tsunagi_push_answer_duration_seconds";
 const HTTP_API_REQUESTS: &str = "tsunagi_http_api_requests_total";
+const ADMISSION_REVIEWS: &str = "tsunagi_admission_reviews_total";
 const CONFIG_DIR_SYNCED: &str = "tsunagi_config_dir_synced";
 const KUBERNETES_WATCHES: &str = "tsunagi_kubernetes_watch_in_step";
 const BUILD_INFO: &str = "tsunagi_build_info";
@@ -99,6 +100,7 @@ fn describe() {
         "Time from sending a discovery response to the proxy's answer."
     );
     describe_counter!(HTTP_API_REQUESTS, "Requests to the HTTP API by method and status code.");
+    describe_counter!(ADMISSION_REVIEWS, "Admission reviews by webhook and how they ended.");
     describe_gauge!(
         CONFIG_DIR_SYNCED,
         "1 while the content of --config-dir is in force, 0 while an older one or none is because of a problem that the log names."
@@ -175,6 +177,10 @@ pub fn record_http_api_request(method: &'static str, status: u16) {
     counter!(HTTP_API_REQUESTS, "method" => method, "code" => status.to_string()).increment(1);
 }
 
+pub fn record_admission(webhook: &'static str, result: &'static str) {
+    counter!(ADMISSION_REVIEWS, "webhook" => webhook, "result" => result).increment(1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +199,7 @@ mod tests {
             counter!(PUSH_ANSWERS).increment(1);
             record_config_dir(true);
             record_http_api_request("GET", 200);
+            record_admission("inject", "patched");
         });
         let text = handle.render();
         for name in [
@@ -203,6 +210,7 @@ mod tests {
             CONFIG_DIR_SYNCED,
             CONNECTED_PROXIES,
             HTTP_API_REQUESTS,
+            ADMISSION_REVIEWS,
             PUSH_ANSWERS,
         ] {
             assert!(text.contains(&format!("# HELP {name} ")), "{name}: {text}");

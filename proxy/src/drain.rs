@@ -1,29 +1,55 @@
-//! The end of a proxy's life, without failing a request: who is told, and who is waited for.
+//! The end of a proxy's life, without failing a request: who is told, who is waited for, and how far it has come.
 //!
-//! `app` starts it on SIGTERM, the admin room on `POST /drain` and `POST /quitquitquit`. Listeners and connections hold
-//! a [`DrainWatch`]: listeners stop accepting, HTTP/1 connections finish the request at hand, HTTP/2 ones say GOAWAY.
-//! Draining is never taken back.
+//! It has two sides, because callers and the application are done with a proxy at different times: inbound goes
+//! serving -> leaving (the control plane tells callers; all is served) -> draining (requests in flight finish, idle
+//! connections end, who comes late is served) -> closing (no more comes in). Outbound serves until the process is told to
+//! quit and the application has exited; outside of a pod nobody can tell when that is, and it closes when inbound drains.
+//!
+//! `app` moves it on; the admin room and signals start it; `xds` says when callers were told; listeners and connections
+//! hold a [`DrainWatch`] of their side. Nothing of it is ever taken back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-/// How far the end has come; only ever rises.
+/// How far a side has come; only ever rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+pub enum Phase {
     Serving,
+    /// All is served, and new clients should look for somebody else.
+    Leaving,
+    /// Connections end as soon as nothing is in flight on them; new ones are still served.
     Draining,
-    /// Draining, and the process exits when done.
-    Quitting,
+    /// Nobody else is let in.
+    Closing,
 }
 
-/// The sending side. Clones are handles to the same one.
+/// Whether those who call this proxy know that it leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Callers {
+    /// All of them, but for these (`namespace/node id`), who have not answered in time.
+    Told { unanswered: Vec<String> },
+    /// Nobody can tell them.
+    NotTold { reason: String },
+}
+
+/// The end of one side: of inbound, of outbound, or of an operator's door. Clones are handles to the same one.
 #[derive(Debug, Clone)]
-pub struct Drain {
+pub struct Side {
     phase: watch::Sender<Phase>,
     connections: Arc<Connections>,
+}
+
+/// The end of the whole proxy. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    inbound: Side,
+    outbound: Side,
+    callers: watch::Sender<Option<Callers>>,
+    quitting: watch::Sender<bool>,
+    in_pod: Arc<AtomicBool>,
 }
 
 /// The receiving side, for a listener or a connection.
@@ -33,28 +59,38 @@ pub struct DrainWatch {
     connections: Arc<Connections>,
 }
 
+/// In one number, so that both are read at once: connections below, silent ones among them above.
 #[derive(Debug, Default)]
 struct Connections {
-    live: AtomicUsize,
-    none_left: Notify,
+    counts: AtomicU64,
+    quiet: Notify,
 }
 
-/// A live connection: [`Drain::drained`] waits until the last of these is dropped.
+/// For the first bytes of a connection that was there when the last door closed.
+const LAST_MOMENT: Duration = Duration::from_millis(50);
+
+const LIVE: u64 = 1;
+const SILENT: u64 = 1 << 32;
+
+/// A live connection: [`Side::drained`] waits until the last of these is dropped.
 #[derive(Debug)]
 #[must_use = "the connection is waited for while this lives"]
-pub struct LiveConnectionGuard {
-    connections: Arc<Connections>,
-}
+pub struct LiveConnectionGuard(Arc<Connections>);
 
-impl Default for Drain {
+/// A live connection that has not said anything yet: nothing is lost when it ends.
+#[derive(Debug)]
+#[must_use = "the connection counts as silent while this lives"]
+pub struct SilentGuard(Arc<Connections>);
+
+impl Default for Side {
     fn default() -> Self {
-        Drain::new()
+        Side::new()
     }
 }
 
-impl Drain {
-    pub fn new() -> Drain {
-        Drain {
+impl Side {
+    pub fn new() -> Side {
+        Side {
             phase: watch::Sender::new(Phase::Serving),
             connections: Arc::default(),
         }
@@ -67,38 +103,12 @@ impl Drain {
         }
     }
 
-    /// Starts draining. The process goes on until it is told to quit.
-    pub fn signal(&self) {
-        self.rise(Phase::Draining);
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
 
-    /// Starts draining, if that has not begun, and asks the process to exit when done.
-    pub fn quit(&self) {
-        self.rise(Phase::Quitting);
-    }
-
-    pub fn is_draining(&self) -> bool {
-        *self.phase.borrow() >= Phase::Draining
-    }
-
-    /// Connections that live now.
-    pub fn live_connections(&self) -> usize {
-        self.connections.live.load(Ordering::SeqCst)
-    }
-
-    /// Returns when somebody has called [`Drain::quit`]. Dropping this changes nothing.
-    pub async fn quitting(&self) {
-        reach(&mut self.phase.subscribe(), Phase::Quitting).await;
-    }
-
-    /// Waits until no connection lives, at most for `limit`; says how many are left. Dropping this changes nothing.
-    pub async fn drained(&self, limit: Duration) -> usize {
-        // The wait may fail only by running out of time, and what is left says so.
-        let _ = tokio::time::timeout(limit, self.connections.emptied()).await;
-        self.live_connections()
-    }
-
-    fn rise(&self, to: Phase) {
+    /// Goes on to a later phase; an earlier one changes nothing.
+    pub fn rise(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
             let rises = to > *phase;
             if rises {
@@ -106,6 +116,156 @@ impl Drain {
             }
             rises
         });
+    }
+
+    /// Connections that live now.
+    pub fn live_connections(&self) -> usize {
+        self.connections.live()
+    }
+
+    /// Those of them that have said something.
+    pub fn busy_connections(&self) -> usize {
+        self.connections.busy()
+    }
+
+    /// Waits until no connection lives, at most for `limit`; says how many are left. Dropping this changes nothing.
+    pub async fn drained(&self, limit: Duration) -> usize {
+        // The wait may fail only by running out of time, and what is left says so.
+        let _ = tokio::time::timeout(limit, self.connections.until(|it| it.live() == 0)).await;
+        self.live_connections()
+    }
+
+    /// Waits until no connection is busy. Dropping this changes nothing.
+    pub async fn quiet(&self) {
+        self.connections.until(|it| it.busy() == 0).await;
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain::new()
+    }
+}
+
+impl Drain {
+    pub fn new() -> Drain {
+        Drain {
+            inbound: Side::new(),
+            outbound: Side::new(),
+            callers: watch::Sender::new(None),
+            quitting: watch::Sender::new(false),
+            in_pod: Arc::default(),
+        }
+    }
+
+    pub fn inbound(&self) -> &Side {
+        &self.inbound
+    }
+
+    pub fn outbound(&self) -> &Side {
+        &self.outbound
+    }
+
+    /// Somebody else tells the proxy's traffic where to go: it shares a pod with an application that it can see.
+    pub fn set_in_pod(&self) {
+        // Mostly it is known already, and then nothing is written.
+        if !self.is_in_pod() {
+            self.in_pod.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_in_pod(&self) -> bool {
+        self.in_pod.load(Ordering::Relaxed)
+    }
+
+    /// Starts to leave. The process goes on until it is told to quit.
+    pub fn leave(&self) {
+        self.inbound.rise(Phase::Leaving);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.inbound.phase() >= Phase::Leaving
+    }
+
+    /// Returns when somebody has called [`Drain::leave`]. Dropping this changes nothing.
+    pub async fn leaving(&self) {
+        reach(&mut self.inbound.phase.subscribe(), Phase::Leaving).await;
+    }
+
+    /// Starts to leave, if that has not begun, and asks the process to exit when done.
+    pub fn quit(&self) {
+        self.leave();
+        self.quitting.send_replace(true);
+    }
+
+    /// Returns when somebody has called [`Drain::quit`]. Dropping this changes nothing.
+    pub async fn quitting(&self) {
+        // It fails when the sender is gone, and that is here.
+        let _ = self.quitting.subscribe().wait_for(|quitting| *quitting).await;
+    }
+
+    /// The answer to a departure; the first one counts.
+    pub fn tell(&self, callers: Callers) {
+        self.callers.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(callers);
+            }
+            first
+        });
+    }
+
+    /// What is known of them now.
+    pub fn callers_now(&self) -> Option<Callers> {
+        self.callers.borrow().clone()
+    }
+
+    /// Returns when there is an answer. Dropping this changes nothing.
+    pub async fn callers(&self) -> Callers {
+        let mut callers = self.callers.subscribe();
+        let known = callers.wait_for(Option::is_some).await;
+        let known = known.ok().and_then(|known| known.clone());
+        match known {
+            Some(known) => known,
+            // The sender is here, and what was waited for is there.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Callers know, or have had their time.
+    pub fn start_draining(&self) {
+        self.inbound.rise(Phase::Draining);
+    }
+
+    /// The application has exited, or nobody can tell.
+    pub fn close_outbound(&self) {
+        self.outbound.rise(Phase::Closing);
+    }
+
+    /// Returns when inbound drains. Dropping this changes nothing.
+    pub async fn draining(&self) {
+        reach(&mut self.inbound.phase.subscribe(), Phase::Draining).await;
+    }
+
+    /// Everything that was waited for is over.
+    pub fn close(&self) {
+        self.inbound.rise(Phase::Closing);
+        self.close_outbound();
+    }
+
+    /// Connections that live now, on both sides.
+    pub fn live_connections(&self) -> usize {
+        self.inbound.live_connections() + self.outbound.live_connections()
+    }
+
+    /// In one word, for the operator: `drained` when the last inbound request has finished.
+    pub fn stage(&self) -> &'static str {
+        match self.inbound.phase() {
+            Phase::Serving => "serving",
+            Phase::Leaving => "leaving",
+            Phase::Draining | Phase::Closing if self.inbound.busy_connections() > 0 => "draining",
+            Phase::Draining | Phase::Closing => "drained",
+        }
     }
 }
 
@@ -115,37 +275,79 @@ impl DrainWatch {
         reach(&mut self.phase, Phase::Draining).await;
     }
 
+    /// Returns once nobody else is let in. Dropping this changes nothing.
+    pub async fn closing(&mut self) {
+        reach(&mut self.phase, Phase::Closing).await;
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        *self.phase.borrow() >= Phase::Leaving
+    }
+
     pub fn is_draining(&self) -> bool {
         *self.phase.borrow() >= Phase::Draining
     }
 
     /// Counts a connection for as long as the guard lives.
     pub fn connection(&self) -> LiveConnectionGuard {
-        self.connections.live.fetch_add(1, Ordering::SeqCst);
-        LiveConnectionGuard {
-            connections: Arc::clone(&self.connections),
-        }
+        self.connections.counts.fetch_add(LIVE, Ordering::SeqCst);
+        LiveConnectionGuard(Arc::clone(&self.connections))
+    }
+
+    /// When a connection that has not said anything ends: what is on its way to it as the last door closes is waited for.
+    pub async fn last_moment(&mut self) {
+        self.closing().await;
+        tokio::time::sleep(LAST_MOMENT).await;
+    }
+
+    /// A counted connection has not said anything for as long as the guard lives.
+    pub fn silent(&self) -> SilentGuard {
+        self.connections.counts.fetch_add(SILENT, Ordering::SeqCst);
+        // It was busy until now.
+        self.connections.notify_if_quiet();
+        SilentGuard(Arc::clone(&self.connections))
     }
 }
 
 impl Connections {
-    async fn emptied(&self) {
+    fn live(&self) -> usize {
+        (self.counts.load(Ordering::SeqCst) % SILENT) as usize
+    }
+
+    fn busy(&self) -> usize {
+        let counts = self.counts.load(Ordering::SeqCst);
+        (counts % SILENT).saturating_sub(counts / SILENT) as usize
+    }
+
+    /// None busy, which includes none live.
+    fn notify_if_quiet(&self) {
+        if self.busy() == 0 {
+            self.quiet.notify_waiters();
+        }
+    }
+
+    async fn until(&self, condition: impl Fn(&Connections) -> bool) {
         loop {
             // Registered before the count is read: a guard dropped in between still wakes this.
-            let none_left = self.none_left.notified();
-            if self.live.load(Ordering::SeqCst) == 0 {
+            let quiet = self.quiet.notified();
+            if condition(self) {
                 return;
             }
-            none_left.await;
+            quiet.await;
         }
     }
 }
 
 impl Drop for LiveConnectionGuard {
     fn drop(&mut self) {
-        if self.connections.live.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.connections.none_left.notify_waiters();
-        }
+        self.0.counts.fetch_sub(LIVE, Ordering::SeqCst);
+        self.0.notify_if_quiet();
+    }
+}
+
+impl Drop for SilentGuard {
+    fn drop(&mut self) {
+        self.0.counts.fetch_sub(SILENT, Ordering::SeqCst);
     }
 }
 
@@ -157,72 +359,5 @@ async fn reach(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::time::Instant;
-
-    #[tokio::test]
-    async fn every_watch_learns_of_the_drain_also_one_made_later() {
-        let drain = Drain::new();
-        let mut early = drain.watch();
-        assert!(!early.is_draining());
-        drain.signal();
-        early.draining().await;
-        let mut late = drain.watch();
-        late.draining().await;
-        assert!(late.is_draining() && drain.is_draining());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn drained_waits_for_the_last_connection() {
-        let drain = Drain::new();
-        let (one, two) = (drain.watch().connection(), drain.watch().connection());
-        drain.signal();
-        let began = Instant::now();
-        let ending = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            drop(one);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            drop(two);
-        };
-        let (left, ()) = tokio::join!(drain.drained(Duration::from_secs(30)), ending);
-        assert_eq!(left, 0);
-        assert_eq!(began.elapsed(), Duration::from_secs(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn drained_gives_up_after_its_limit_and_says_what_is_left() {
-        let drain = Drain::new();
-        let _stuck = drain.watch().connection();
-        let began = Instant::now();
-        assert_eq!(drain.drained(Duration::from_secs(30)).await, 1);
-        assert_eq!(began.elapsed(), Duration::from_secs(30));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn draining_alone_does_not_quit_and_a_quit_is_not_taken_back() {
-        let drain = Drain::new();
-        drain.signal();
-        assert!(
-            tokio::time::timeout(Duration::from_secs(1), drain.quitting())
-                .await
-                .is_err()
-        );
-        drain.quit();
-        drain.signal();
-        drain.quitting().await;
-        assert!(drain.is_draining());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_whose_drain_is_gone_waits_instead_of_draining() {
-        let drain = Drain::new();
-        let mut watch = drain.watch();
-        drop(drain);
-        assert!(
-            tokio::time::timeout(Duration::from_secs(1), watch.draining())
-                .await
-                .is_err()
-        );
-    }
-}
+#[path = "drain_tests.rs"]
+mod tests;

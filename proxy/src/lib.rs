@@ -1,4 +1,4 @@
-//! The sidecar: doors (`listener`, `xds`, `admin`), serving (`http`), what was told (`snapshot`), what was learned (`upstream`).
+//! The sidecar: doors (`listener`, `xds`, `admin`), serving (`http`, `tcp`), what was told (`snapshot`), what was learned (`upstream`).
 
 pub mod admin;
 pub mod app;
@@ -10,7 +10,9 @@ pub mod http;
 pub mod limits;
 pub mod listener;
 pub mod net;
+pub mod redirect;
 pub mod snapshot;
+pub mod tcp;
 pub mod telemetry;
 pub mod upstream;
 pub mod xds;

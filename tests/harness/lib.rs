@@ -5,6 +5,7 @@
     reason = "a harness fails the test that uses it, with the logs in the message"
 )]
 
+mod ads;
 mod binaries;
 mod binomial;
 mod client;
@@ -20,13 +21,14 @@ mod sample;
 mod upstream;
 mod yaml;
 
+pub use ads::AdsClient;
 pub use binaries::{Binaries, binaries};
 pub use binomial::binomial_bounds;
 pub use client::{Body, Connection, Reply, Version, body, empty, request};
 pub use eventually::{LIMIT, eventually, within};
 pub use kube_api::{KubeApi, Patched};
 pub use mesh::{CliOutput, ControlPlane, Sidecar, SidecarOptions};
-pub use pods::{Bridge, PROXY_UID, Pod, require_root};
+pub use pods::{Bridge, PROXY_UID, Pod, require_root, require_root_and};
 pub use process::Process;
 pub use prometheus::Metrics;
 pub use raw::{RawConnection, RawResponse};

@@ -22,6 +22,20 @@ pub const PROXY_UID: u32 = 1337;
 
 /// Whether this machine lets the test make pods. If not, the test says so on stderr, or fails where nothing may be skipped.
 pub fn require_root() -> bool {
+    require_root_and(&[])
+}
+
+/// And whether it has these tools.
+pub fn require_root_and(tools: &[&str]) -> bool {
+    let missing = |tool: &&&str| Command::new(tool).arg("--version").output().is_err();
+    if let Some(tool) = tools.iter().find(missing) {
+        assert!(
+            std::env::var_os("TSUNAGI_TESTS_REQUIRE_TOOLS").is_none(),
+            "the tool `{tool}` is not installed"
+        );
+        eprintln!("NOT RUN: the tool `{tool}` is not installed");
+        return false;
+    }
     let able = rustix::process::geteuid().is_root() && Command::new("ip").arg("-V").output().is_ok();
     if !able {
         assert!(

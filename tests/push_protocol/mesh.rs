@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use tsunagi::snapshot::{Encoded, EncodedChange};
+use tsunagi::snapshot::{Encoded, EncodedChange, Node};
 use tsunagi::xds::Resources;
 use tsunagi_proto::model::endpoints_checksum;
 use tsunagi_proto::names;
@@ -64,7 +64,14 @@ impl Mesh {
         let encoded = match names::parse(name)? {
             names::ResourceName::Host(fqdn) => self.host(fqdn, ""),
             names::ResourceName::Endpoints(fqdn) => self.endpoints(fqdn),
-            names::ResourceName::Workload { namespace, node_id } => Some(self.workload(namespace, node_id)),
+            names::ResourceName::Workload { namespace, node_id } => {
+                let (namespace, node_id) = (namespace.to_owned(), node_id.to_owned());
+                Some(self.workload(&Node {
+                    namespace,
+                    node_id,
+                    ..Node::default()
+                }))
+            }
             names::ResourceName::Departure { .. } => None,
         };
         encoded.map(|encoded| encoded.version.clone())
@@ -113,13 +120,17 @@ impl Resources for Mesh {
         reached.into()
     }
 
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
+    fn workload(&self, node: &Node) -> Arc<Encoded> {
         let workload = mesh::Workload {
-            namespace: namespace.to_owned(),
-            node_id: node_id.to_owned(),
+            namespace: node.namespace.clone(),
+            node_id: node.node_id.clone(),
             ..Default::default()
         };
-        encoded(names::workload(namespace, node_id), Kind::Workload(workload), None)
+        encoded(
+            names::workload(&node.namespace, &node.node_id),
+            Kind::Workload(workload),
+            None,
+        )
     }
 }
 

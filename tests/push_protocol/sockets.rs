@@ -11,15 +11,29 @@ use tokio::task::JoinHandle;
 use tonic::codegen::tokio_stream::{StreamExt, iter};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
+use tsunagi::snapshot;
 use tsunagi::status::{State, Status};
+use tsunagi::xds::Departures;
 use tsunagi_proto::wire::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, Node};
+use tsunagi_proxy::drain::Drain;
 use tsunagi_proxy::snapshot::Update;
 use tsunagi_proxy::telemetry::Telemetry;
 use tsunagi_proxy::xds::{Client, ClientConfig, Sink};
 use tsunagi_tests::{LIMIT, eventually, within};
 
 use crate::mesh::{Host, Mesh};
+
+/// Nobody has endpoints, so whoever leaves may go at once.
+#[derive(Clone)]
+struct NoEndpoints;
+
+impl Departures for NoEndpoints {
+    async fn leave(&self, _: snapshot::Node) -> Option<u64> {
+        None
+    }
+    async fn stay(&self, _: snapshot::Node) {}
+}
 
 /// A control plane without a store.
 struct ControlPlane {
@@ -40,7 +54,7 @@ impl ControlPlane {
         let address = listener.local_addr().unwrap();
         let status = Status::new();
         let (world, receiver) = watch::channel(Arc::new(mesh));
-        let service = tsunagi::xds::service(receiver, Arc::clone(&status));
+        let service = tsunagi::xds::service(receiver, Arc::clone(&status), NoEndpoints);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder().add_service(service).serve_with_incoming(incoming);
         let task = tokio::spawn(async move { server.await.unwrap() });
@@ -109,6 +123,7 @@ impl Proxy {
             namespace: "default".to_owned(),
             service_account: "default".to_owned(),
             labels: Vec::new(),
+            instance_ips: Vec::new(),
             state_dir,
         };
         let (wants, wanted) = mpsc::channel(16);
@@ -120,6 +135,7 @@ impl Proxy {
             wanted,
             Recorder(sender),
             Telemetry::new(node_id),
+            Drain::new(),
             ends,
         ));
         Self {

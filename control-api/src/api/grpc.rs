@@ -216,6 +216,7 @@ fn wire_proxy(proxy: ProxyReply) -> mesh::Proxy {
         lag: proxy.lag,
         last_refusal: proxy.last_refusal,
         subscriptions: proxy.subscriptions,
+        state: proxy.state,
     }
 }
 

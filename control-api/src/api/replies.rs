@@ -64,6 +64,9 @@ pub struct ProxyReply {
     /// Empty: none in force.
     pub last_refusal: String,
     pub subscriptions: u32,
+    /// connected, or leaving: it is about to end, and its endpoints get no new requests. Empty: the server does not say.
+    #[serde(default)]
+    pub state: String,
 }
 
 impl TransactionReply {
@@ -110,6 +113,7 @@ impl From<ProxyStatus> for ProxyReply {
             lag: proxy.lag,
             last_refusal: proxy.last_refusal.unwrap_or_default(),
             subscriptions: u32::try_from(proxy.subscriptions).unwrap_or(u32::MAX),
+            state: if proxy.leaving { "leaving" } else { "connected" }.to_owned(),
         }
     }
 }

@@ -54,7 +54,7 @@ impl Plane {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = Store::open(directory.path()).expect("a store");
-        let (ingest, _world) = Ingest::start(store, || SystemTime::UNIX_EPOCH).expect("a start");
+        let (ingest, _world) = Ingest::start(store, || SystemTime::UNIX_EPOCH, "tsunagi-system").expect("a start");
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let api = Api {
             ingest,
@@ -332,6 +332,7 @@ async fn a_wait_tells_what_became_of_the_change_at_each_proxy_that_uses_it() {
             subscriptions: 1,
             hosts: Arc::default(),
             refused,
+            leaving: false,
         };
         reporter.report(progress, Some(span));
         reporter

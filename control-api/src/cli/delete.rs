@@ -19,7 +19,7 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// virtualservice, destinationrule, serviceentry, workloadentry or service, also plural or short (vs, dr, se, we, svc)
+    /// virtualservice, destinationrule, serviceentry, workloadentry, sidecar or service, also plural or short (vs, dr, se, we, svc)
     #[arg(value_parser = parse_kind, required_unless_present = "files", requires = "names")]
     kind: Option<Kind>,
 

@@ -16,7 +16,7 @@ use crate::{clock, config::Kind};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// virtualservice, destinationrule, serviceentry, workloadentry or service, also plural or short (vs, dr, se, we, svc)
+    /// virtualservice, destinationrule, serviceentry, workloadentry, sidecar or service, also plural or short (vs, dr, se, we, svc)
     #[arg(value_parser = parse_kind)]
     kind: Kind,
 
@@ -138,6 +138,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::DestinationRule => &["HOST", "SUBSETS"],
         Kind::ServiceEntry => &["HOSTS", "LOCATION", "RESOLUTION"],
         Kind::WorkloadEntry => &["ADDRESS", "LABELS"],
+        Kind::Sidecar => &["SELECTOR", "OUTBOUND"],
         Kind::EndpointSlice => &[],
     }
 }
@@ -149,6 +150,10 @@ fn cells(kind: Kind, spec: &Value) -> Vec<String> {
         Kind::DestinationRule => vec![text(&spec["host"]), subsets(&spec["subsets"])],
         Kind::ServiceEntry => vec![list(&spec["hosts"]), text(&spec["location"]), text(&spec["resolution"])],
         Kind::WorkloadEntry => vec![text(&spec["address"]), pairs(&spec["labels"])],
+        Kind::Sidecar => vec![
+            pairs(&spec["workloadSelector"]["labels"]),
+            text(&spec["outboundTrafficPolicy"]["mode"]),
+        ],
         Kind::EndpointSlice => Vec::new(),
     }
 }

@@ -8,6 +8,7 @@ mod delete;
 mod demo;
 mod files;
 mod get;
+mod inject;
 mod output;
 mod proxies;
 mod table;
@@ -56,6 +57,8 @@ enum Command {
     Delete(delete::Options),
     /// Show the connected proxies and what each has acknowledged
     Proxies(proxies::Options),
+    /// Print workloads with the sidecar added
+    Inject(inject::Options),
     #[command(flatten)]
     Demo(demo::Command),
 }
@@ -89,6 +92,10 @@ pub fn main() -> ExitCode {
         )),
         Command::Serve(options) => app::run(&options).map_err(|error| CliError::Failed(error::sentence(&error))),
         Command::Demo(command) => demo::main(&command),
+        Command::Inject(options) => {
+            let mut output = Output::stdout();
+            inject::run(&options, &mut output).and_then(|()| Ok(output.flush()?))
+        }
         command => run(command, &cli.server),
     };
     match result {
@@ -118,7 +125,7 @@ fn run(command: Command, server: &str) -> Result<(), CliError> {
             Command::Get(options) => get::run(&options, &client, &mut output).await?,
             Command::Delete(options) => delete::run(&options, &client, &mut output).await?,
             Command::Proxies(options) => proxies::run(&options, &client, &mut output).await?,
-            Command::Serve(_) | Command::Demo(_) => {}
+            Command::Serve(_) | Command::Demo(_) | Command::Inject(_) => {}
         }
         Ok(output.flush()?)
     })
@@ -183,6 +190,8 @@ mod tests {
             "tsunagi delete dr user -n shop",
             "tsunagi delete -f a.yaml",
             "tsunagi proxies -o json",
+            "tsunagi inject -f pod.yaml -f - -n shop -o json --inject-config settings.yaml --native-sidecars false",
+            "tsunagi serve --webhook-addr 0.0.0.0:15017 --webhook-names a.svc,127.0.0.1 --inject-config settings.yaml",
             "tsunagi demo --exit",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
@@ -202,6 +211,9 @@ mod tests {
             "tsunagi delete vs",
             "tsunagi delete vs user -f a.yaml",
             "tsunagi serve --kubernetes=maybe",
+            "tsunagi inject",
+            "tsunagi inject -f a --native-sidecars maybe",
+            "tsunagi serve --webhook-names a_b!",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

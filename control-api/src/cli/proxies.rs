@@ -12,9 +12,10 @@ use super::{
 };
 use crate::api::replies::{ProxiesReply, ProxyReply};
 
-const COLUMNS: [&str; 6] = [
+const COLUMNS: [&str; 7] = [
     "NAME",
     "NAMESPACE",
+    "STATE",
     "ACKNOWLEDGED",
     "LAG",
     "SUBSCRIPTIONS",
@@ -50,6 +51,7 @@ fn row(proxy: ProxyReply) -> Vec<String> {
     vec![
         proxy.node_id,
         proxy.namespace,
+        proxy.state,
         proxy.revision_acknowledged.to_string(),
         proxy.lag.to_string(),
         proxy.subscriptions.to_string(),
@@ -66,9 +68,10 @@ mod tests {
         let cells = row(ProxyReply {
             node_id: "web".to_owned(),
             lag: 2,
+            state: "leaving".to_owned(),
             ..ProxyReply::default()
         });
-        assert_eq!(cells, ["web", "", "0", "2", "0", ""]);
+        assert_eq!(cells, ["web", "", "leaving", "0", "2", "0", ""]);
         assert_eq!(cells.len(), COLUMNS.len());
     }
 }

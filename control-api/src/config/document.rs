@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{DestinationRule, EndpointSlice, Key, Service, ServiceEntry, VirtualService, WorkloadEntry};
+use super::{DestinationRule, EndpointSlice, Key, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 
 /// One accepted document. Nothing in `spec` can be invalid on its own.
 #[derive(Clone, Debug)]
@@ -54,6 +54,7 @@ pub enum Spec {
     DestinationRule(DestinationRule),
     ServiceEntry(ServiceEntry),
     WorkloadEntry(WorkloadEntry),
+    Sidecar(Sidecar),
     EndpointSlice(EndpointSlice),
 }
 

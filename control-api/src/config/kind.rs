@@ -13,6 +13,7 @@ pub enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    Sidecar,
     /// Not a kind that people write: what a cluster says of a Service's endpoints, already joined with its Pods.
     EndpointSlice,
 }
@@ -24,15 +25,16 @@ pub(super) const SECURITY: &str = "security.istio.io";
 
 impl Kind {
     /// Every kind that people write.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Service,
         Kind::VirtualService,
         Kind::DestinationRule,
         Kind::ServiceEntry,
         Kind::WorkloadEntry,
+        Kind::Sidecar,
     ];
 
-    /// By name in any case, plural or short name (`vs`, `dr`, `se`, `we`, `svc`), as people type it.
+    /// By name in any case, plural or short name (`vs`, `dr`, `se`, `we`, `svc`, `sidecar`), as people type it.
     pub fn parse(text: &str) -> Option<Kind> {
         let text = text.to_ascii_lowercase();
         Kind::ALL
@@ -52,6 +54,7 @@ impl Kind {
             Kind::DestinationRule => "DestinationRule",
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
+            Kind::Sidecar => "Sidecar",
             Kind::EndpointSlice => "EndpointSlice",
         }
     }
@@ -64,6 +67,7 @@ impl Kind {
             Kind::DestinationRule => "destinationrules",
             Kind::ServiceEntry => "serviceentries",
             Kind::WorkloadEntry => "workloadentries",
+            Kind::Sidecar => "sidecars",
             Kind::EndpointSlice => "endpointslices",
         }
     }
@@ -75,6 +79,7 @@ impl Kind {
             Kind::DestinationRule => "dr",
             Kind::ServiceEntry => "se",
             Kind::WorkloadEntry => "we",
+            Kind::Sidecar => "sidecar",
             Kind::EndpointSlice => "",
         }
     }
@@ -148,8 +153,7 @@ impl fmt::Display for Key {
 }
 
 /// Kinds of Istio that are named by a refusal, with their API group: known, not supported yet.
-pub(super) const LATER: [(&str, &str); 11] = [
-    ("Sidecar", NETWORKING),
+pub(super) const LATER: [(&str, &str); 10] = [
     ("Gateway", NETWORKING),
     ("WorkloadGroup", NETWORKING),
     ("EnvoyFilter", NETWORKING),
@@ -176,6 +180,8 @@ mod tests {
             ("dr", Kind::DestinationRule),
             ("se", Kind::ServiceEntry),
             ("workloadentries", Kind::WorkloadEntry),
+            ("sidecar", Kind::Sidecar),
+            ("sidecars", Kind::Sidecar),
         ] {
             assert_eq!(Kind::parse(text), Some(kind), "{text}");
         }

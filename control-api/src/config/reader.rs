@@ -11,8 +11,8 @@ use super::kind::LATER;
 use super::read::{Field, Fields, Finding, Report};
 use super::scalar::shown;
 use super::{
-    Created, Document, Key, Kind, Origin, Spec, destination_rule, names, service, service_entry, virtual_service,
-    workload_entry,
+    Created, Document, Key, Kind, Origin, Spec, destination_rule, names, service, service_entry, sidecar,
+    virtual_service, workload_entry,
 };
 
 const DOCUMENT: Fields = Fields {
@@ -124,6 +124,7 @@ fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String,
         Kind::DestinationRule => destination_rule::read(spec, namespace).map(Spec::DestinationRule),
         Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
+        Kind::Sidecar => sidecar::read(spec).map(Spec::Sidecar),
         // Nobody writes one: it is made of what a cluster says.
         Kind::EndpointSlice => None,
     }

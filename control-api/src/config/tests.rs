@@ -9,6 +9,7 @@ mod kinds;
 mod policies;
 mod robustness;
 mod rules;
+mod sidecars;
 
 /// The configuration of the project's owner, verbatim.
 pub(crate) const ISSUE: &str = "\

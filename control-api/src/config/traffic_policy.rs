@@ -30,6 +30,8 @@ pub struct ConnectionPool {
     pub connect_timeout: Option<Duration>,
     /// `http.idleTimeout`, else `tcp.idleTimeout`.
     pub idle_timeout: Option<Duration>,
+    /// `tcp.idleTimeout`.
+    pub tcp_idle_timeout: Option<Duration>,
 }
 
 /// `loadBalancer.simple`.
@@ -142,7 +144,8 @@ fn idle_time(block: &Field<'_>) -> Option<Duration> {
     time
 }
 
-fn connection_pool(block: &Field<'_>) -> ConnectionPool {
+/// Of a DestinationRule, and `inboundConnectionPool` of a Sidecar.
+pub(super) fn connection_pool(block: &Field<'_>) -> ConnectionPool {
     let mut pool = ConnectionPool::default();
     if !block.is_message_around(&POOL, &[("tcp", &TCP), ("http", &HTTP)]) {
         return pool;
@@ -150,7 +153,8 @@ fn connection_pool(block: &Field<'_>) -> ConnectionPool {
     if let Some(tcp) = block.get("tcp").filter(|tcp| tcp.is_message(&TCP)) {
         pool.max_connections = count(&tcp, "maxConnections").unwrap_or_default();
         pool.connect_timeout = time(&tcp, "connectTimeout");
-        pool.idle_timeout = idle_time(&tcp);
+        pool.tcp_idle_timeout = idle_time(&tcp);
+        pool.idle_timeout = pool.tcp_idle_timeout;
     }
     if let Some(http) = block.get("http").filter(|http| http.is_message(&HTTP)) {
         pool.max_pending_requests = count(&http, "http1MaxPendingRequests").unwrap_or_default();

@@ -4,6 +4,7 @@
 //!
 //! A transaction runs whole on a blocking thread: a caller that goes away neither stops it halfway nor loses it.
 
+mod departures;
 mod folder;
 mod observation;
 mod ownership;
@@ -200,6 +201,8 @@ struct Inner {
     world: Mutex<Option<watch::Sender<Arc<World>>>>,
     /// Whose turn it is to write, in the order of arrival.
     turn: Arc<Semaphore>,
+    /// Proxies that leave or are back, until that is in force.
+    passages: departures::Passages,
     clock: Clock,
     /// Set once there is a config folder: what is its own is written by nobody else.
     folder: OnceLock<PathBuf>,
@@ -210,8 +213,13 @@ struct Inner {
 }
 
 impl Ingest {
-    /// Loads the store and publishes the world that is in it.
-    pub fn start(store: Store, clock: Clock) -> Result<(Self, watch::Receiver<Arc<World>>), StartError> {
+    /// Loads the store and publishes the world that is in it. `root_namespace`: whose DestinationRules and Sidecars are for
+    /// all namespaces.
+    pub fn start(
+        store: Store,
+        clock: Clock,
+        root_namespace: &str,
+    ) -> Result<(Self, watch::Receiver<Arc<World>>), StartError> {
         let contents = store.load()?;
         let (mut documents, mut problems) = (BTreeMap::new(), Vec::new());
         for object in &contents.objects {
@@ -225,14 +233,18 @@ impl Ingest {
         if !problems.is_empty() {
             return Err(StartError::Stored(problems));
         }
-        let world = World::build(documents.values().cloned(), contents.revision, None);
+        let world = World::build(
+            documents.values().cloned(),
+            contents.revision,
+            Some(&World::empty(root_namespace)),
+        );
         record(contents.revision, &documents);
         Ok(Self::holding(documents, world, Some(store), clock))
     }
 
     /// For a source outside that is the store: nothing is in force until the first observation.
-    pub fn without_store(clock: Clock) -> (Self, watch::Receiver<Arc<World>>) {
-        Self::holding(BTreeMap::new(), World::default(), None, clock)
+    pub fn without_store(clock: Clock, root_namespace: &str) -> (Self, watch::Receiver<Arc<World>>) {
+        Self::holding(BTreeMap::new(), World::empty(root_namespace), None, clock)
     }
 
     fn holding(
@@ -252,6 +264,7 @@ impl Ingest {
             held: RwLock::new(held),
             world: Mutex::new(Some(sender)),
             turn: Arc::new(Semaphore::new(1)),
+            passages: departures::Passages::default(),
             clock,
             folder: OnceLock::new(),
             folder_taken: AtomicBool::new(false),
@@ -383,7 +396,8 @@ impl Inner {
             return Ok(plan.applied(base, warnings.relevant));
         }
         let revision = self.store(base, &plan)?;
-        self.publish(documents, world);
+        tracing::info!(revision, resources = documents.len(), "configuration stored");
+        self.publish(Arc::new(documents), world);
         Ok(plan.applied(revision, warnings.relevant))
     }
 
@@ -403,22 +417,16 @@ impl Inner {
         Ok(lock(store).commit(base, &changes)?)
     }
 
-    fn publish(&self, documents: BTreeMap<Key, Arc<Document>>, world: World) {
+    fn publish(&self, documents: Arc<BTreeMap<Key, Arc<Document>>>, world: World) {
         let world = Arc::new(world);
         record(world.revision(), &documents);
-        tracing::info!(
-            revision = world.revision(),
-            resources = documents.len(),
-            "configuration in force"
-        );
         self.hold(documents, Arc::clone(&world));
         if let Some(sender) = &*lock(&self.world) {
             sender.send_replace(world);
         }
     }
 
-    fn hold(&self, documents: BTreeMap<Key, Arc<Document>>, world: Arc<World>) {
-        let documents = Arc::new(documents);
+    fn hold(&self, documents: Arc<BTreeMap<Key, Arc<Document>>>, world: Arc<World>) {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Held { documents, world };
     }
 }

@@ -44,7 +44,7 @@ impl Inner {
         let changed = changed(&held.documents, &documents);
         if changed.is_empty() && held.world.revision() > 0 {
             // Only what nobody is told: notes of others, a status.
-            self.hold(documents, held.world);
+            self.hold(Arc::new(documents), held.world);
             let revision = self.held().world.revision();
             return Observed {
                 revision,
@@ -53,7 +53,8 @@ impl Inner {
             };
         }
         let revision = world.revision();
-        self.publish(documents, world);
+        tracing::info!(revision, resources = documents.len(), "configuration in force");
+        self.publish(Arc::new(documents), world);
         Observed {
             revision,
             changed,
@@ -172,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_cluster_says_is_in_force_and_what_goes_is_gone() {
-        let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH);
+        let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
         assert_eq!(world.borrow().revision(), 0);
         let observed = ingest
             .observe(observation(vec![service("a", 1), service("b", 1)]))
@@ -191,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_means_the_same_is_no_new_revision_and_an_empty_cluster_is_a_world() {
-        let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH);
+        let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
         ingest.observe(Observation::default()).await.unwrap();
         assert_eq!(world.borrow().revision(), 1);
         ingest.observe(observation(vec![service("a", 1)])).await.unwrap();
@@ -205,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_documents_only_the_one_that_no_proxy_takes_is_left_out() {
-        let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH);
+        let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
         let names = ["a", "b", "c", "d", "e"];
         let all = |bad: &str| {
             let rules = names.iter().map(|name| rule(name, *name != bad));
@@ -229,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_good_version_of_what_is_refused_stays() {
-        let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH);
+        let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
         ingest
             .observe(observation(vec![service("a", 1), rule("a", true)]))
             .await
@@ -243,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn writing_is_for_others_and_a_dry_run_is_not() {
-        let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH);
+        let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
         ingest.observe(Observation::default()).await.unwrap();
         let document = || vec![service("a", 1).as_ref().clone()];
         let refused = ingest.apply(document(), false).await;

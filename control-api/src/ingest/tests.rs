@@ -27,7 +27,7 @@ fn named(name: &str) -> String {
 
 fn start(directory: &Path) -> (Ingest, watch::Receiver<Arc<World>>) {
     let store = Store::open(directory).expect("a store");
-    Ingest::start(store, || SystemTime::UNIX_EPOCH).expect("a start")
+    Ingest::start(store, || SystemTime::UNIX_EPOCH, "tsunagi-system").expect("a start")
 }
 
 fn directory() -> tempfile::TempDir {

@@ -65,6 +65,11 @@ impl Cluster {
         })
     }
 
+    /// For others who speak to this cluster.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Follows it into `ingest` until `stop` is true, and writes statuses. Dropping the future ends it at once.
     pub async fn follow(self, ingest: Ingest, status: Arc<Status>, clock: Clock, mut stop: signal::Receiver<bool>) {
         let (sender, news) = mpsc::channel(NEWS);

@@ -1,18 +1,22 @@
 //! Which document concerns which host: kept up by adding and removing single documents, never rebuilt.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::shards::Shards;
+use super::{Node, addresses};
 use crate::config::{Document, Key, ServiceEndpoints, Spec};
 
 /// Documents by a name, in no particular order.
 type Documents = Shards<Arc<Vec<Arc<Document>>>>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Catalog {
+    /// Whose DestinationRules and Sidecars are for every namespace that has none.
+    root_namespace: Arc<str>,
     /// FQDN -> Services and ServiceEntries of that name.
     services: Documents,
     /// FQDN -> VirtualServices for that host.
@@ -25,8 +29,15 @@ pub(super) struct Catalog {
     workloads: Documents,
     /// Namespace and the first label of a selector -> Services and ServiceEntries that select by it.
     selectors: Documents,
+    /// Virtual address -> Services and ServiceEntries that have it.
+    virtual_addresses: Documents,
+    /// Namespace, and the name or an address of endpoints -> WorkloadEntries, ServiceEntries and EndpointSlices that write
+    /// them.
+    endpoints: Documents,
     /// FQDN of a Service -> EndpointSlices of it.
     slices: Documents,
+    /// Namespace -> Sidecars.
+    sidecars: Documents,
 }
 
 /// Hosts that a change of documents concerns.
@@ -36,6 +47,12 @@ pub(super) struct Touched {
     pub endpoints: BTreeSet<String>,
     /// WorkloadEntries that may be selected now, or not any more.
     pub workloads: BTreeSet<Key>,
+    /// Virtual addresses.
+    pub addresses: BTreeSet<String>,
+    /// Namespaces whose proxies may be told otherwise of themselves.
+    pub namespaces: BTreeSet<String>,
+    /// Namespaces whose Sidecars changed.
+    pub sidecars: BTreeSet<String>,
 }
 
 fn put(documents: &mut Documents, name: &str, document: &Arc<Document>) {
@@ -112,7 +129,47 @@ fn destinations(document: &Document) -> BTreeSet<&str> {
         .collect()
 }
 
+fn named(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+fn at(namespace: &str, address: IpAddr) -> String {
+    format!("{namespace}\n{address}")
+}
+
+/// Of the endpoints that the document itself writes.
+pub(super) fn endpoint_addresses(document: &Document) -> BTreeSet<IpAddr> {
+    match &document.spec {
+        Spec::WorkloadEntry(entry) => BTreeSet::from([entry.address]),
+        Spec::ServiceEntry(entry) => match &entry.endpoints {
+            ServiceEndpoints::Listed(entries) => entries.iter().map(|entry| entry.address).collect(),
+            ServiceEndpoints::Selected(_) => BTreeSet::new(),
+        },
+        _ => BTreeSet::new(),
+    }
+}
+
 impl Catalog {
+    pub(super) fn new(root_namespace: &str) -> Self {
+        Self {
+            root_namespace: root_namespace.into(),
+            services: Documents::default(),
+            rules: Documents::default(),
+            reached_by: Documents::default(),
+            destination_rules: Documents::default(),
+            workloads: Documents::default(),
+            selectors: Documents::default(),
+            virtual_addresses: Documents::default(),
+            endpoints: Documents::default(),
+            slices: Documents::default(),
+            sidecars: Documents::default(),
+        }
+    }
+
+    pub(super) fn root_namespace(&self) -> &str {
+        &self.root_namespace
+    }
+
     pub(super) fn add(&mut self, document: &Arc<Document>) {
         self.each_place(document, put);
     }
@@ -123,8 +180,14 @@ impl Catalog {
 
     fn each_place(&mut self, document: &Arc<Document>, act: fn(&mut Documents, &str, &Arc<Document>)) {
         let namespace = &document.key.namespace;
+        for address in endpoint_addresses(document) {
+            act(&mut self.endpoints, &at(namespace, address), document);
+        }
         match &document.spec {
             Spec::Service(_) | Spec::ServiceEntry(_) => {
+                for address in addresses::of(document) {
+                    act(&mut self.virtual_addresses, &address.to_string(), document);
+                }
                 for fqdn in fqdns(document) {
                     act(&mut self.services, &fqdn, document);
                 }
@@ -141,7 +204,9 @@ impl Catalog {
                 }
             }
             Spec::DestinationRule(rule) => act(&mut self.destination_rules, &rule.host, document),
+            Spec::Sidecar(_) => act(&mut self.sidecars, namespace, document),
             Spec::WorkloadEntry(entry) => {
+                act(&mut self.endpoints, &named(namespace, &document.key.name), document);
                 for label in &entry.labels {
                     act(&mut self.workloads, &labelled(namespace, label), document);
                 }
@@ -154,7 +219,12 @@ impl Catalog {
     pub(super) fn touch(&self, document: &Document, touched: &mut Touched) {
         match &document.spec {
             Spec::Service(_) | Spec::ServiceEntry(_) => {
+                self.touch_service(document, touched);
                 for fqdn in fqdns(document) {
+                    // Whose name it is may be another now.
+                    for claimant in self.services.get(&fqdn).into_iter().flat_map(|list| list.iter()) {
+                        self.touch_service(claimant, touched);
+                    }
                     self.touch_host(&fqdn, touched);
                     touched.endpoints.insert(fqdn);
                 }
@@ -165,20 +235,27 @@ impl Catalog {
                         .extend(selected.iter().map(|workload| workload.key.clone()));
                 }
             }
-            Spec::DestinationRule(rule) => self.touch_host(&rule.host, touched),
+            Spec::DestinationRule(rule) => {
+                let services = self.services.get(&rule.host).into_iter();
+                let of_services = services.flat_map(|list| list.iter());
+                touched
+                    .namespaces
+                    .extend(of_services.map(|service| service.key.namespace.clone()));
+                self.touch_host(&rule.host, touched);
+            }
+            Spec::Sidecar(_) => {
+                touched.sidecars.insert(document.key.namespace.clone());
+                touched.namespaces.insert(document.key.namespace.clone());
+            }
             Spec::VirtualService(rule) => {
                 touched.hosts.extend(rule.hosts.iter().cloned());
                 touched.endpoints.extend(rule.hosts.iter().cloned());
             }
             Spec::WorkloadEntry(entry) => {
                 touched.workloads.insert(document.key.clone());
-                for label in &entry.labels {
-                    let Some(services) = self.selectors.get(&labelled(&document.key.namespace, label)) else {
-                        continue;
-                    };
-                    for service in services.iter().filter(|service| selects(service, &entry.labels)) {
-                        touched.endpoints.extend(fqdns(service));
-                    }
+                touched.namespaces.insert(document.key.namespace.clone());
+                for service in self.selecting(&document.key.namespace, &entry.labels) {
+                    touched.endpoints.extend(fqdns(&service));
                 }
             }
             Spec::EndpointSlice(slice) => {
@@ -186,6 +263,12 @@ impl Catalog {
                 touched.endpoints.insert(fqdn);
             }
         }
+    }
+
+    fn touch_service(&self, document: &Document, touched: &mut Touched) {
+        let addresses = addresses::of(document).iter();
+        touched.addresses.extend(addresses.map(IpAddr::to_string));
+        touched.namespaces.insert(document.key.namespace.clone());
     }
 
     /// The host, and every host whose rules lead there.
@@ -256,6 +339,66 @@ impl Catalog {
         let mut touched = Touched::default();
         self.touch(document, &mut touched);
         touched.hosts
+    }
+
+    /// Services and ServiceEntries of the namespace that select these labels.
+    pub(super) fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Document>> {
+        let of_label = |label| self.selectors.get(&labelled(namespace, label));
+        let candidates = labels.iter().filter_map(of_label).flat_map(|list| list.iter());
+        candidates.filter(|service| selects(service, labels)).cloned().collect()
+    }
+
+    /// The services whose endpoints this document writes.
+    pub(super) fn services_with(&self, document: &Arc<Document>) -> Vec<Arc<Document>> {
+        match &document.spec {
+            Spec::WorkloadEntry(entry) => self.selecting(&document.key.namespace, &entry.labels),
+            Spec::ServiceEntry(_) => vec![Arc::clone(document)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The documents of its namespace that write endpoints of this proxy, each with the address: one has the node's id as
+    /// its name, or an address of the node. Without repetition.
+    pub(super) fn endpoints_of(&self, node: &Node) -> Vec<(Arc<Document>, IpAddr)> {
+        let namespace = &node.namespace;
+        let written = |name: String| self.endpoints.get(&name).into_iter().flat_map(|list| list.iter());
+        let mut found: BTreeMap<(Key, IpAddr), Arc<Document>> = BTreeMap::new();
+        for document in written(named(namespace, &node.node_id)) {
+            let addresses = endpoint_addresses(document).into_iter();
+            found.extend(addresses.map(|address| ((document.key.clone(), address), Arc::clone(document))));
+        }
+        for address in &node.addresses {
+            let here = written(at(namespace, *address));
+            found.extend(here.map(|document| ((document.key.clone(), *address), Arc::clone(document))));
+        }
+        found
+            .into_iter()
+            .map(|((_, address), document)| (document, address))
+            .collect()
+    }
+
+    /// The FQDN by which a Service or a ServiceEntry is called; `None`: all its names belong to somebody else.
+    pub(super) fn name_in_force(&self, document: &Document) -> Option<String> {
+        let names = match &document.spec {
+            Spec::ServiceEntry(entry) => {
+                let namespace = &document.key.namespace;
+                let qualified = |host: &String| resolve_in_rule(host, namespace, DEFAULT_CLUSTER_DOMAIN);
+                entry.hosts.iter().map(qualified).collect()
+            }
+            _ => fqdns(document),
+        };
+        let is_in_force = |fqdn: &String| self.services(fqdn).iter().any(|own| own.key == document.key);
+        names.into_iter().find(is_in_force)
+    }
+
+    /// Services and ServiceEntries that have this virtual address, the oldest first.
+    pub(super) fn at_virtual_address(&self, address: &str) -> Vec<Arc<Document>> {
+        of(&self.virtual_addresses, address)
+    }
+
+    /// The oldest first.
+    pub(super) fn sidecars(&self, namespace: &str) -> Vec<Arc<Document>> {
+        of(&self.sidecars, namespace)
     }
 
     /// Is it an endpoint of any service?

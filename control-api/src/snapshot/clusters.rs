@@ -183,7 +183,7 @@ fn cluster(
 }
 
 /// `None` where nothing is set: that means the same.
-fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionPool> {
+pub(super) fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionPool> {
     (*pool != ConnectionPool::default()).then(|| mesh::ConnectionPool {
         max_connections: pool.max_connections,
         max_pending_requests: pool.max_pending_requests,
@@ -192,6 +192,7 @@ fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionPool> {
         max_requests_per_connection: pool.max_requests_per_connection,
         connect_timeout: routes::duration(pool.connect_timeout),
         idle_timeout: routes::duration(pool.idle_timeout),
+        tcp_idle_timeout: routes::duration(pool.tcp_idle_timeout),
     })
 }
 

@@ -8,6 +8,7 @@ use tsunagi_proto::wire::mesh::{self, resource};
 use tsunagi_proto::{model, names};
 
 use super::catalog::{Catalog, selector};
+use super::departures::Departures;
 use super::encoded::encode;
 use super::{Encoded, EncodedChange, clusters, judge, service, slices};
 use crate::config::{Document, Key, Kind, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry};
@@ -26,6 +27,7 @@ pub(super) struct EndpointsEntry {
 /// The previous entry itself where nothing changed. `None`: there is no such host.
 pub(super) fn build(
     catalog: &Catalog,
+    departures: &Departures,
     fqdn: &str,
     previous: Option<&Arc<EndpointsEntry>>,
 ) -> Option<Arc<EndpointsEntry>> {
@@ -33,7 +35,7 @@ pub(super) fn build(
     if services.is_empty() && catalog.rules(fqdn).is_empty() {
         return None;
     }
-    let mut found = Found::default();
+    let mut found = Found::new(departures);
     for service in &services {
         found.add_service(catalog, service);
     }
@@ -109,8 +111,8 @@ fn change(
     })
 }
 
-#[derive(Default)]
-struct Found {
+struct Found<'a> {
+    departures: &'a Departures,
     endpoints: BTreeMap<String, mesh::Endpoint>,
     /// How often an id was asked for.
     uses: HashMap<String, u32>,
@@ -119,7 +121,17 @@ struct Found {
     warnings: Vec<String>,
 }
 
-impl Found {
+impl<'a> Found<'a> {
+    fn new(departures: &'a Departures) -> Self {
+        Self {
+            departures,
+            endpoints: BTreeMap::new(),
+            uses: HashMap::new(),
+            idle: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     fn add_service(&mut self, catalog: &Catalog, service: &Document) {
         if let Some(selector) = selector(service) {
             let selected = catalog.selected(&service.key.namespace, selector);
@@ -184,7 +196,9 @@ impl Found {
             return;
         };
         let id = self.free_id(format!("{}/{}", owner.key, SocketAddr::new(entry.address, first)));
-        let health = if entry.healthy {
+        let health = if self.departures.is_leaving(&owner.key, entry.address) {
+            mesh::Health::Draining
+        } else if entry.healthy {
             mesh::Health::Healthy
         } else {
             mesh::Health::Unhealthy
@@ -212,7 +226,7 @@ impl Found {
 }
 
 /// The endpoint's port of the same name, else the target port.
-fn port_of(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
+pub(super) fn port_of(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
     let named = entry.ports.get(&port.name).filter(|_| !port.name.is_empty());
     named.copied().or(match &port.target {
         TargetPort::Number(number) => Some(*number),

@@ -1,10 +1,13 @@
 //! What proxies are told: an immutable world made from documents, without I/O and without a clock.
 //!
 //! `world` finds what a change of documents touches and rebuilds only that; `catalog` knows which document concerns
-//! which host; `host` and `endpoints` make the messages; `judge` refuses what a proxy would refuse.
+//! which host; `host`, `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
+//! leaving; `judge` refuses what a proxy would refuse.
 
+mod addresses;
 mod catalog;
 mod clusters;
+mod departures;
 mod diff;
 mod encoded;
 mod endpoints;
@@ -14,10 +17,14 @@ mod policy;
 mod routes;
 mod service;
 mod shards;
+mod sidecars;
 mod slices;
+mod workload;
 mod world;
 
+pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use workload::Node;
 pub use world::World;
 
 #[cfg(test)]

@@ -9,9 +9,6 @@ use std::sync::Arc;
 use super::catalog::Catalog;
 use crate::config::{DestinationRule, Document, Spec, Subset, TrafficPolicy};
 
-/// Rules of this namespace are for clients and services of every namespace.
-pub(super) const ROOT_NAMESPACE: &str = "istio-system";
-
 /// The merged rule for a host.
 #[derive(Default)]
 pub(super) struct Policy {
@@ -34,7 +31,7 @@ pub(super) fn special_clients(catalog: &Catalog, fqdn: &str, service_namespace: 
     let rules = catalog.destination_rules(fqdn);
     let namespaces = rules.iter().map(|rule| rule.key.namespace.as_str());
     namespaces
-        .filter(|ns| *ns != ROOT_NAMESPACE && *ns != service_namespace)
+        .filter(|ns| *ns != catalog.root_namespace() && *ns != service_namespace)
         .map(str::to_owned)
         .collect()
 }
@@ -43,8 +40,8 @@ impl Policy {
     /// `client`: the namespace of the client; `None`: one without a rule of its own.
     pub(super) fn find(catalog: &Catalog, fqdn: &str, service_namespace: &str, client: Option<&str>) -> Policy {
         let all = catalog.destination_rules(fqdn);
-        let own = client.filter(|client| *client != ROOT_NAMESPACE);
-        let places = own.into_iter().chain([service_namespace, ROOT_NAMESPACE]);
+        let own = client.filter(|client| *client != catalog.root_namespace());
+        let places = own.into_iter().chain([service_namespace, catalog.root_namespace()]);
         for namespace in places {
             let here: Vec<_> = all
                 .iter()

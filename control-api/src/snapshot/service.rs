@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::addresses;
 use super::catalog::Catalog;
 use crate::config::{Document, Protocol, ServicePort, Spec};
 
@@ -33,14 +34,6 @@ pub(super) fn ports(document: &Document) -> &[ServicePort] {
     }
 }
 
-fn addresses(document: &Document) -> &[IpAddr] {
-    match &document.spec {
-        Spec::Service(service) => &service.addresses,
-        Spec::ServiceEntry(entry) => &entry.addresses,
-        _ => &[],
-    }
-}
-
 impl Service {
     /// `None`: no Service and no ServiceEntry has this FQDN.
     pub(super) fn find(catalog: &Catalog, fqdn: &str) -> Option<Service> {
@@ -53,7 +46,7 @@ impl Service {
             warnings: Vec::new(),
         };
         for document in &documents {
-            service.addresses.extend(addresses(document));
+            service.addresses.extend(addresses::of(document));
             for port in ports(document) {
                 service.claim(fqdn, port, document, documents.first());
             }

@@ -13,11 +13,13 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
+mod departures;
 mod endpoints;
 mod policies;
 mod routing;
 mod steps;
 mod warnings;
+mod workload;
 
 const USER: &str = "user-service.default.svc.cluster.local";
 
@@ -233,20 +235,6 @@ spec:
     assert!(world.host("short", "x").is_some() && world.host("short.default.svc.cluster.local", "x").is_some());
     assert!(world.host("nobody", "x").is_none() && world.endpoints("nobody").is_none());
     assert!(world.reaches("nobody", "x").is_empty());
-}
-
-#[test]
-fn a_proxy_is_told_who_it_is() {
-    let workload = world("").workload("shop", "pod-1");
-    assert_eq!(workload.name, "workload/shop/pod-1");
-    let Kind::Workload(decoded) = decoded(&workload) else {
-        panic!()
-    };
-    assert_eq!(
-        (decoded.namespace.as_str(), decoded.node_id.as_str()),
-        ("shop", "pod-1")
-    );
-    assert_eq!(decoded.cluster_domain, "cluster.local");
 }
 
 #[test]

@@ -1,20 +1,23 @@
 //! The world at one revision of the store: made from the previous one by rebuilding what changed documents touch.
 //! Called by ingest before it stores, and read by every session.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN};
-use tsunagi_proto::wire::mesh::{Workload, resource};
+use tsunagi_proto::names;
 
-use super::catalog::{Catalog, Touched};
+use super::addresses::AddressEntry;
+use super::catalog::{self, Catalog, Touched};
+use super::departures::{Departures, Passage};
 use super::endpoints::EndpointsEntry;
 use super::host::HostEntry;
 use super::shards::Shards;
-use super::{Encoded, diff, endpoints, host};
-use crate::config::{Document, Kind, Problem};
+use super::{Encoded, Node, addresses, diff, endpoints, host, sidecars, workload};
+use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
+use crate::config::{Document, Key, Kind, Problem};
 
 /// Everything that proxies may be told at one revision. A copy is cheap.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct World {
     revision: u64,
     /// Sorted by key.
@@ -24,10 +27,43 @@ pub struct World {
     endpoints: Shards<Arc<EndpointsEntry>>,
     /// What is to say of WorkloadEntries that no service selects, by key.
     idle: Shards<Arc<str>>,
+    /// By virtual address.
+    addresses: Shards<Arc<AddressEntry>>,
+    /// What is to say of Sidecars, by namespace.
+    sidecars: Shards<Arc<[String]>>,
+    departures: Departures,
+    /// Namespace -> the revision that last changed something of which its proxies are told in their Workload.
+    workloads: Shards<u64>,
+    /// The same for all namespaces.
+    all_workloads: u64,
     changed: Arc<[String]>,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        World::empty(DEFAULT_ROOT_NAMESPACE)
+    }
+}
+
 impl World {
+    /// Without documents, at revision 0.
+    pub fn empty(root_namespace: &str) -> World {
+        World {
+            revision: 0,
+            documents: Arc::default(),
+            catalog: Catalog::new(root_namespace),
+            hosts: Shards::default(),
+            endpoints: Shards::default(),
+            idle: Shards::default(),
+            addresses: Shards::default(),
+            sidecars: Shards::default(),
+            departures: Departures::default(),
+            workloads: Shards::default(),
+            all_workloads: 0,
+            changed: Arc::default(),
+        }
+    }
+
     /// The world of these documents. Fast where they come sorted by key and are mostly those of `previous`, whose
     /// encodings are taken over where nothing changed.
     pub fn build(documents: impl Iterator<Item = Arc<Document>>, revision: u64, previous: Option<&World>) -> World {
@@ -52,8 +88,43 @@ impl World {
             }
             world.catalog.touch(document, &mut touched);
         }
+        let replaced = difference.removed.iter().map(|document| &document.key);
+        let is_there = |key: &Key, address| world.document(key).is_some_and(|document| writes(document, address));
+        let mut departures = world.departures.clone();
+        departures.prune(replaced, is_there);
+        world.departures = departures;
         world.rebuild(&touched);
         world
+    }
+
+    /// The same documents at a new revision, with the endpoints of proxies that leave or are back told accordingly.
+    /// `None`: that makes no difference.
+    pub fn passed(&self, passages: &[Passage], revision: u64) -> Option<World> {
+        let mut world = self.clone();
+        world.revision = revision;
+        let owners = world.departures.pass(&world.catalog, passages, revision);
+        if owners.is_empty() {
+            return None;
+        }
+        let mut touched = Touched::default();
+        for document in owners.iter().filter_map(|key| world.document(key)) {
+            let services = world.catalog.services_with(document);
+            touched
+                .endpoints
+                .extend(services.iter().flat_map(|service| catalog::fqdns(service)));
+        }
+        world.rebuild(&touched);
+        Some(world)
+    }
+
+    /// The revision since which the endpoints of this proxy are told as leaving; `None`: they are not, or there is none.
+    pub fn leaving_since(&self, namespace: &str, node_id: &str) -> Option<u64> {
+        self.departures.since(namespace, node_id)
+    }
+
+    fn document(&self, key: &Key) -> Option<&Arc<Document>> {
+        let index = self.documents.binary_search_by(|document| document.key.cmp(key));
+        index.ok().and_then(|index| self.documents.get(index))
     }
 
     fn rebuild(&mut self, touched: &Touched) {
@@ -76,7 +147,7 @@ impl World {
         }
         for fqdn in &touched.endpoints {
             let previous = self.endpoints.get(fqdn).cloned();
-            let next = endpoints::build(&self.catalog, fqdn, previous.as_ref());
+            let next = endpoints::build(&self.catalog, &self.departures, fqdn, previous.as_ref());
             let version =
                 |entry: &Option<Arc<EndpointsEntry>>| entry.as_ref().map(|entry| entry.encoded.version.clone());
             if version(&previous) != version(&next) {
@@ -88,14 +159,45 @@ impl World {
             }
         }
         for key in &touched.workloads {
-            let index = self.documents.binary_search_by(|document| document.key.cmp(key));
-            let document = index.ok().and_then(|index| self.documents.get(index));
-            match document.and_then(|document| endpoints::idle(&self.catalog, document)) {
+            match self
+                .document(key)
+                .and_then(|document| endpoints::idle(&self.catalog, document))
+            {
                 Some(warning) => self.idle.insert(&key.to_string(), warning.into()),
                 None => self.idle.remove(&key.to_string()),
             }
         }
+        for address in &touched.addresses {
+            let next = addresses::build(&self.catalog, address).map(Arc::new);
+            let version = |entry: Option<&Arc<AddressEntry>>| entry.map(|entry| entry.alias.version.clone());
+            if version(self.addresses.get(address)) != version(next.as_ref()) {
+                changed.push(names::host(address));
+            }
+            match next {
+                Some(next) => self.addresses.insert(address, next),
+                None => self.addresses.remove(address),
+            }
+        }
+        self.rebuild_workloads(touched);
         self.changed = changed.into();
+    }
+
+    /// Workloads themselves are made when their proxies ask.
+    fn rebuild_workloads(&mut self, touched: &Touched) {
+        for namespace in &touched.sidecars {
+            let warnings = sidecars::warnings(&self.catalog, namespace);
+            if warnings.is_empty() {
+                self.sidecars.remove(namespace);
+            } else {
+                self.sidecars.insert(namespace, warnings.into());
+            }
+            if **namespace == *self.catalog.root_namespace() {
+                self.all_workloads = self.revision;
+            }
+        }
+        for namespace in &touched.namespaces {
+            self.workloads.insert(namespace, self.revision);
+        }
     }
 
     /// Of the store.
@@ -127,15 +229,19 @@ impl World {
             .chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.warnings))
             .cloned()
             .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
+            .chain(self.addresses.iter().flat_map(|(_, entry)| entry.warnings.clone()))
+            .chain(self.sidecars.iter().flat_map(|(_, warnings)| warnings.to_vec()))
             .collect();
         warnings.sort();
         warnings.dedup();
         warnings
     }
 
-    /// What clients of a namespace are told of a host; `None`: there is no such host.
+    /// What clients of a namespace are told of a host, or of the virtual address of one; `None`: there is no such host.
     pub fn host(&self, fqdn: &str, client_namespace: &str) -> Option<Arc<Encoded>> {
-        self.hosts.get(fqdn)?.told(client_namespace).cloned()
+        let host = self.hosts.get(fqdn).and_then(|entry| entry.told(client_namespace));
+        let alias = || self.addresses.get(fqdn).map(|entry| &entry.alias);
+        host.or_else(alias).cloned()
     }
 
     /// `None`: there is no such host.
@@ -144,7 +250,7 @@ impl World {
     }
 
     /// FQDNs of every host that exists and that requests to this one can reach, itself included, sorted: their endpoints
-    /// go along with it. Empty: there is no such host.
+    /// go along with it. Empty: there is no such host, or it is an address.
     pub fn reaches(&self, fqdn: &str, _client_namespace: &str) -> Arc<[String]> {
         self.hosts
             .get(fqdn)
@@ -158,17 +264,14 @@ impl World {
     }
 
     /// What concerns one proxy alone.
-    pub fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        let workload = Workload {
-            namespace: namespace.to_owned(),
-            node_id: node_id.to_owned(),
-            cluster_domain: DEFAULT_CLUSTER_DOMAIN.to_owned(),
-            ..Workload::default()
-        };
-        Arc::new(Encoded::whole(
-            names::workload(namespace, node_id),
-            resource::Kind::Workload(workload),
-        ))
+    pub fn workload(&self, node: &Node) -> Arc<Encoded> {
+        Arc::new(workload::build(&self.catalog, node))
+    }
+
+    /// The last revision that may have changed what proxies of the namespace are told of themselves.
+    pub fn workload_revision(&self, namespace: &str) -> u64 {
+        let own = self.workloads.get(namespace).copied().unwrap_or_default();
+        own.max(self.all_workloads)
     }
 
     /// Names of the resources that differ from the previous world's, for any client; removed ones included.
@@ -183,4 +286,8 @@ impl World {
         names.sort();
         names
     }
+}
+
+fn writes(document: &Document, address: IpAddr) -> bool {
+    catalog::endpoint_addresses(document).contains(&address)
 }

@@ -66,6 +66,8 @@ pub struct Progress {
     /// FQDNs of the hosts that it uses, sorted.
     pub hosts: Arc<[Arc<str>]>,
     pub refused: Vec<Refused>,
+    /// It has asked for its departure.
+    pub leaving: bool,
 }
 
 /// A line of `tsunagi proxies`.
@@ -80,6 +82,8 @@ pub struct ProxyStatus {
     /// `resource: reason` of the newest version that the proxy refuses and nothing has replaced yet.
     pub last_refusal: Option<String>,
     pub subscriptions: usize,
+    /// It is about to end.
+    pub leaving: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,15 +215,26 @@ impl Status {
     }
 
     /// How the proxies that `revision` concerns have answered it, as soon as all have and at the latest after `limit`.
-    /// A proxy that is not connected when its push goes out is not waited for; one that leaves meanwhile is unanswered
-    /// unless it returns in time. Shortly after a restart it first gives the proxies time to return. Dropping the future
+    /// A proxy that is not connected when its push goes out is not waited for; one that disconnects meanwhile is unanswered
+    /// unless it returns in time, or had said that it leaves. Shortly after a restart it first gives the proxies time to return. Dropping the future
     /// changes nothing.
     pub async fn wait(&self, revision: u64, limit: Duration) -> Vec<Acknowledgement> {
+        self.wait_for_others(revision, limit, None).await
+    }
+
+    /// As `wait`, but for every proxy other than `except`. Dropping the future changes nothing.
+    pub async fn wait_for_others(
+        &self,
+        revision: u64,
+        limit: Duration,
+        except: Option<&Identity>,
+    ) -> Vec<Acknowledgement> {
         let deadline = Instant::now() + limit;
         tokio::time::sleep_until(deadline.min(self.complete_at)).await;
         let mut reports = self.reports.subscribe();
         let mut waiting = Waiting {
             revision,
+            except,
             proxies: BTreeMap::new(),
         };
         while !waiting.judge(&self.lock()) {
@@ -316,13 +331,15 @@ impl Connection {
                 .max_by_key(|refused| refused.span.upto)
                 .map(Refused::to_string),
             subscriptions: self.progress.subscriptions,
+            leaving: self.progress.leaving,
         }
     }
 }
 
 /// One `wait`: the proxies found concerned so far, by the connection in which they were.
-struct Waiting {
+struct Waiting<'a> {
     revision: u64,
+    except: Option<&'a Identity>,
     proxies: BTreeMap<(Identity, u64), Interest>,
 }
 
@@ -332,13 +349,15 @@ struct Interest {
     newest: u64,
     state: State,
     reason: String,
+    /// It was about to end when it was seen last.
+    leaving: bool,
 }
 
-impl Waiting {
+impl Waiting<'_> {
     /// True: every concerned proxy has answered, and no other can turn out to be concerned.
     fn judge(&mut self, connected: &Connected) -> bool {
         let mut all_seen = true;
-        for (key, connection) in &connected.proxies {
+        for (key, connection) in self.others(connected) {
             all_seen &= connection.progress.seen >= self.revision;
             if connection.is_concerned(self.revision) && !self.has_returned(key, connected) {
                 self.proxies
@@ -346,6 +365,10 @@ impl Waiting {
                     .or_insert_with(|| Interest::new(connected.last_id));
             }
         }
+        // One that was leaving and is gone calls nobody any more.
+        self.proxies.retain(|key, interest| {
+            interest.state != State::Unanswered || !interest.leaving || connected.proxies.contains_key(key)
+        });
         for ((identity, id), interest) in &mut self.proxies {
             let same = connected
                 .proxies
@@ -362,6 +385,15 @@ impl Waiting {
                 .all(|interest| interest.state != State::Unanswered)
     }
 
+    fn others<'c>(
+        &self,
+        connected: &'c Connected,
+    ) -> impl Iterator<Item = (&'c (Identity, u64), &'c Connection)> + use<'c> {
+        let except = self.except.cloned();
+        let proxies = connected.proxies.iter();
+        proxies.filter(move |((identity, _), _)| except.as_ref() != Some(identity))
+    }
+
     /// Is this the new connection of a proxy that left while it was waited for? Then it is waited for already.
     fn has_returned(&self, (identity, id): &(Identity, u64), connected: &Connected) -> bool {
         let earlier = self.proxies.range((identity.clone(), 0)..(identity.clone(), *id));
@@ -371,7 +403,7 @@ impl Waiting {
 
     /// The time is over, and of these nobody can say yet whether the change concerns them.
     fn add_unreached(&mut self, connected: &Connected) {
-        for (key, connection) in &connected.proxies {
+        for (key, connection) in self.others(connected) {
             if connection.progress.seen < self.revision {
                 self.proxies.entry(key.clone()).or_insert_with(|| Interest {
                     reason: "connected, but the change has not been sent to it yet".to_owned(),
@@ -398,6 +430,7 @@ impl Interest {
             newest,
             state: State::Unanswered,
             reason: String::new(),
+            leaving: false,
         }
     }
 
@@ -410,6 +443,7 @@ impl Interest {
             self.reason = "disconnected before it answered".to_owned();
             return;
         };
+        self.leaving = connection.progress.leaving;
         if connection.progress.answered < revision {
             self.reason = "connected, but has not answered".to_owned();
             return;

@@ -234,3 +234,41 @@ async fn a_proxy_that_refused_before_is_named_although_nothing_new_was_sent_to_i
     let _proxy = status.connect(identity("one"), refusing(2, 1));
     assert_eq!(states(&status.wait(2, LIMIT).await), [("one", State::Refused)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leaves_waits_for_others_and_not_for_itself() {
+    let status = Status::new();
+    let leaving = status.connect(identity("leaving"), at(1, 1));
+    let caller = status.connect(identity("caller"), at(1, 1));
+    let concern = Some(Span { after: 1, upto: 2 });
+    leaving.report(at(2, 1), concern);
+    caller.report(at(2, 2), concern);
+    let started = Instant::now();
+    let found = status.wait_for_others(2, LIMIT, Some(&identity("leaving"))).await;
+    assert_eq!(states(&found), [("caller", State::Acknowledged)]);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    // It has not even seen the revision: that holds nobody up either.
+    let found = status.wait_for_others(3, LIMIT, Some(&identity("caller"))).await;
+    assert_eq!(states(&found), [("leaving", State::Unanswered)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_said_it_leaves_and_is_gone_is_not_waited_for() {
+    let status = Status::new();
+    for leaving in [false, true] {
+        let proxy = status.connect(identity("one"), at(1, 1));
+        let progress = Progress { leaving, ..at(2, 1) };
+        proxy.report(progress, Some(Span { after: 1, upto: 2 }));
+        assert_eq!(status.proxies()[0].leaving, leaving);
+        let waiting = tokio::spawn({
+            let status = Arc::clone(&status);
+            async move { status.wait(2, LIMIT).await }
+        });
+        tokio::task::yield_now().await;
+        let started = Instant::now();
+        drop(proxy);
+        let found = waiting.await.unwrap();
+        assert_eq!(found.len(), usize::from(!leaving));
+        assert_eq!(started.elapsed() < LIMIT, leaving);
+    }
+}

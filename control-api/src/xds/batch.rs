@@ -27,7 +27,8 @@ pub(super) enum Sent {
         fqdn: Arc<str>,
         told: Told,
     },
-    Workload {
+    /// The proxy's workload or its departure.
+    Own {
         name: Arc<str>,
         told: Told,
     },
@@ -39,13 +40,13 @@ impl Sent {
         match self {
             Self::Host { fqdn, .. } => names::host(fqdn),
             Self::Endpoints { fqdn, .. } => names::endpoints(fqdn),
-            Self::Workload { name, .. } => name.to_string(),
+            Self::Own { name, .. } => name.to_string(),
         }
     }
 
     /// False: the response says that there is none, which nobody can refuse.
     pub(super) fn is_carried(&self) -> bool {
-        let (Self::Host { told, .. } | Self::Endpoints { told, .. } | Self::Workload { told, .. }) = self;
+        let (Self::Host { told, .. } | Self::Endpoints { told, .. } | Self::Own { told, .. }) = self;
         matches!(told, Told::Version(_))
     }
 }

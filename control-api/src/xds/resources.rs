@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::snapshot::{Encoded, World};
+use crate::snapshot::{Encoded, Node, World};
 
 /// What a session asks of the world.
 pub trait Resources {
@@ -13,7 +13,12 @@ pub trait Resources {
     /// Every host that its rules can reach, itself included. What a proxy can make use of is another only when the
     /// host's version is.
     fn reaches(&self, fqdn: &str, client_namespace: &str) -> Arc<[String]>;
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded>;
+    fn workload(&self, node: &Node) -> Arc<Encoded>;
+
+    /// The last revision that may have changed the workload of a proxy of this namespace.
+    fn workload_revision(&self, _namespace: &str) -> u64 {
+        self.revision()
+    }
 
     /// Names of all hosts and endpoints that differ from those of the world of that revision, for any client; `None`
     /// where that is not known, and everything has to be compared.
@@ -39,8 +44,12 @@ impl Resources for World {
         World::reaches(self, fqdn, client_namespace)
     }
 
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        World::workload(self, namespace, node_id)
+    fn workload(&self, node: &Node) -> Arc<Encoded> {
+        World::workload(self, node)
+    }
+
+    fn workload_revision(&self, namespace: &str) -> u64 {
+        World::workload_revision(self, namespace)
     }
 
     fn changed_since(&self, revision: u64) -> Option<Arc<[String]>> {

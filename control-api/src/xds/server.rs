@@ -5,6 +5,8 @@
 //! one response in flight, and only an acknowledgement brings the next. A client that talks fast is read at a steady
 //! pace, and others get their turn between two of its requests.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +21,12 @@ use tsunagi_proto::wire::discovery::aggregated_discovery_service_server::{
 use tsunagi_proto::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 use super::debounce::Debounce;
+use super::departures::{self, Departures};
 use super::pace::Pace;
 use super::request;
 use super::resources::Resources;
 use super::session::{Misuse, Session};
+use crate::snapshot::Encoded;
 use crate::status::{Reporter, Span, Status};
 
 /// A first request names everything that a proxy holds: room for 10,000 hosts with names of 100 characters, and for their
@@ -30,14 +34,17 @@ use crate::status::{Reporter, Span, Status};
 const LARGEST_REQUEST_BYTES: usize = 4 << 20;
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// The discovery service, to be added to a tonic server. It follows `world` and reports to `status`.
+/// The discovery service, to be added to a tonic server. It follows `world`, reports to `status` and tells `departures`
+/// who leaves.
 pub fn service<W: Resources + Send + Sync + 'static>(
     world: watch::Receiver<Arc<W>>,
     status: Arc<Status>,
+    departures: impl Departures,
 ) -> AggregatedDiscoveryServiceServer<impl AggregatedDiscoveryService> {
     let service = Discovery {
         world,
         status,
+        departures,
         meters: Meters::new(),
     };
     AggregatedDiscoveryServiceServer::new(service)
@@ -45,9 +52,10 @@ pub fn service<W: Resources + Send + Sync + 'static>(
         .max_encoding_message_size(usize::MAX)
 }
 
-struct Discovery<W> {
+struct Discovery<W, D> {
     world: watch::Receiver<Arc<W>>,
     status: Arc<Status>,
+    departures: D,
     meters: Meters,
 }
 
@@ -78,7 +86,7 @@ impl Meters {
 type Reply = Result<DeltaDiscoveryResponse, tonic::Status>;
 
 #[tonic::async_trait]
-impl<W: Resources + Send + Sync + 'static> AggregatedDiscoveryService for Discovery<W> {
+impl<W: Resources + Send + Sync + 'static, D: Departures> AggregatedDiscoveryService for Discovery<W, D> {
     type DeltaAggregatedResourcesStream = ReceiverStream<Reply>;
 
     async fn delta_aggregated_resources(
@@ -87,10 +95,11 @@ impl<W: Resources + Send + Sync + 'static> AggregatedDiscoveryService for Discov
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, tonic::Status> {
         let (replies, stream) = mpsc::channel(1);
         let (world, status, meters) = (self.world.clone(), Arc::clone(&self.status), self.meters.clone());
+        let departures = self.departures.clone();
         let mut requests = request.into_inner();
         tokio::spawn(async move {
             let outcome = tokio::select! {
-                outcome = serve(&mut requests, world, &status, &meters, &replies) => outcome,
+                outcome = serve(&mut requests, world, &status, &departures, &meters, &replies) => outcome,
                 () = replies.closed() => Ok(()),
             };
             if let Err(error) = outcome {
@@ -118,6 +127,7 @@ async fn serve<W: Resources>(
     requests: &mut Streaming<DeltaDiscoveryRequest>,
     mut world: watch::Receiver<Arc<W>>,
     status: &Arc<Status>,
+    departures: &impl Departures,
     meters: &Meters,
     replies: &mpsc::Sender<Reply>,
 ) -> Result<(), tonic::Status> {
@@ -140,10 +150,23 @@ async fn serve<W: Resources>(
         meters,
         sent: None,
     };
+    if !stream.session.is_leaving() {
+        let (departures, node) = (departures.clone(), stream.session.node().clone());
+        tokio::spawn(async move { departures.stay(node).await });
+    }
+    let mut departing: Option<Departing> = None;
     let mut debounce = Debounce::default();
     let mut pace = Pace::default();
     stream.step(missed)?;
     loop {
+        if stream.session.take_departure() {
+            let node = stream.session.node().clone();
+            departing = Some(Box::pin(departures::depart(
+                departures.clone(),
+                Arc::clone(status),
+                node,
+            )));
+        }
         tokio::select! {
             request = next_request(requests, pace.due()) => match request? {
                 Some(request) => {
@@ -163,6 +186,11 @@ async fn serve<W: Resources>(
                 // The control plane is stopping.
                 Err(_) => return Ok(()),
             },
+            departure = departed(&mut departing) => {
+                departing = None;
+                stream.session.depart(departure);
+                stream.step(None)?;
+            }
             () = until(debounce.due()) => {
                 debounce.pushed(Instant::now());
                 let newest = Arc::clone(&world.borrow_and_update());
@@ -200,6 +228,16 @@ async fn next_request(
 
 fn names_in(request: &DeltaDiscoveryRequest) -> usize {
     request.resource_names_subscribe.len() + request.resource_names_unsubscribe.len()
+}
+
+type Departing = Pin<Box<dyn Future<Output = Encoded> + Send>>;
+
+/// Dropping the future loses nothing: the departure goes on when it is asked again.
+async fn departed(departing: &mut Option<Departing>) -> Encoded {
+    match departing {
+        Some(departing) => departing.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn until(due: Option<Instant>) {

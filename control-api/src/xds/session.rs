@@ -22,9 +22,11 @@ use super::batch::{Batch, InFlight, Sent};
 use super::coming::Coming;
 use super::entries::Entries;
 use super::entry::{Entry, Told};
+use super::own::Own;
 use super::reaches::{InForce, Reaches};
 use super::request::{self, Verdict};
 use super::resources::Resources;
+use crate::snapshot::{Encoded, Node};
 use crate::status::{Identity, Progress, Span};
 
 /// Names that one proxy may subscribe to; further ones are answered as not existing.
@@ -57,13 +59,10 @@ pub enum Misuse {
 pub struct Session<W> {
     world: Arc<W>,
     identity: Identity,
-    /// The name of this proxy's own resource.
-    workload_name: Arc<str>,
     hosts: Entries,
     /// Of every host that the subscribed ones reach, and those that the proxy must still be told to drop.
     endpoints: Entries,
-    /// At most the one.
-    workload: Entries,
+    own: Own,
     reaches: Reaches,
     /// Names asked for that no resource of this proxy can have: answered once.
     absent: BTreeSet<String>,
@@ -81,6 +80,7 @@ struct Reported {
     answered: u64,
     subscriptions: usize,
     refusal_changes: u64,
+    leaving: bool,
 }
 
 impl<W: Resources> Session<W> {
@@ -90,14 +90,17 @@ impl<W: Resources> Session<W> {
         if node.encoded_len() > LARGEST_NODE_BYTES {
             return Err(Misuse::LargeNode);
         }
-        let identity = request::identity(node).ok_or(Misuse::NoIdentity)?;
+        let node = request::node(node).ok_or(Misuse::NoIdentity)?;
+        let identity = Identity {
+            namespace: node.namespace.clone(),
+            node_id: node.node_id.clone(),
+        };
         check(first)?;
         let mut session = Self {
-            workload_name: names::workload(&identity.namespace, &identity.node_id).into(),
             identity,
+            own: Own::new(node),
             hosts: Entries::default(),
             endpoints: Entries::default(),
-            workload: Entries::default(),
             reaches: Reaches::default(),
             absent: BTreeSet::new(),
             in_flight: None,
@@ -119,6 +122,25 @@ impl<W: Resources> Session<W> {
 
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    pub fn node(&self) -> &Node {
+        self.own.node()
+    }
+
+    /// Has the proxy asked for its departure?
+    pub fn is_leaving(&self) -> bool {
+        self.own.is_leaving()
+    }
+
+    /// Once for each time that the proxy asks for its departure and none is under way.
+    pub fn take_departure(&mut self) -> bool {
+        self.own.take_departure()
+    }
+
+    /// What a proxy that leaves is told in the end.
+    pub fn depart(&mut self, departure: Encoded) {
+        self.own.depart(departure, self.world.revision());
     }
 
     /// Before the first response: does the proxy come with something else than there is?
@@ -188,11 +210,11 @@ impl<W: Resources> Session<W> {
     }
 
     pub fn progress(&self) -> Progress {
-        let refused_after = [&self.hosts, &self.endpoints, &self.workload].map(Entries::refused_after);
+        let refused_after = [&self.hosts, &self.endpoints, self.own.entries()].map(Entries::refused_after);
         let acknowledged = refused_after.into_iter().flatten().fold(self.answered, u64::min);
         let mut refused = self.hosts.refused(names::host);
         refused.extend(self.endpoints.refused(names::endpoints));
-        refused.extend(self.workload.refused(str::to_owned));
+        refused.extend(self.own.entries().refused(str::to_owned));
         Progress {
             seen: self.world.revision(),
             answered: self.answered,
@@ -200,17 +222,19 @@ impl<W: Resources> Session<W> {
             subscriptions: self.subscriptions(),
             hosts: self.hosts.sorted_names(),
             refused,
+            leaving: self.is_leaving(),
         }
     }
 
     /// The progress, when it is another than at the last call.
     pub fn news(&mut self) -> Option<Progress> {
-        let entries = [&self.hosts, &self.endpoints, &self.workload];
+        let entries = [&self.hosts, &self.endpoints, self.own.entries()];
         let reported = Some(Reported {
             seen: self.world.revision(),
             answered: self.answered,
             subscriptions: self.subscriptions(),
             refusal_changes: entries.map(Entries::refusal_changes).iter().sum(),
+            leaving: self.is_leaving(),
         });
         if self.reported == reported {
             return None;
@@ -220,7 +244,7 @@ impl<W: Resources> Session<W> {
     }
 
     fn subscriptions(&self) -> usize {
-        self.hosts.len() + self.workload.len()
+        self.hosts.len() + self.own.entries().len()
     }
 
     /// A name asked for again is answered again, whatever was sent before.
@@ -231,8 +255,10 @@ impl<W: Resources> Session<W> {
                 let exists = self.endpoints.get(fqdn).is_some_and(Entry::exists);
                 exists && self.endpoints.change(fqdn, Entry::forget).is_some()
             }
-            Some(ResourceName::Workload { .. }) => self.hold_workload(name, Told::Unknown),
-            Some(ResourceName::Departure { .. }) | None => false,
+            Some(ResourceName::Workload { .. } | ResourceName::Departure { .. }) => {
+                self.own.subscribe(name, Told::Unknown, &*self.world)
+            }
+            None => false,
         };
         if !known {
             self.answer_absent(name);
@@ -252,16 +278,6 @@ impl<W: Resources> Session<W> {
         room
     }
 
-    fn hold_workload(&mut self, name: &str, held: Told) -> bool {
-        let own = name == &*self.workload_name;
-        if own {
-            let encoded = self.world.workload(&self.identity.namespace, &self.identity.node_id);
-            let entry = Entry::new(held, Some(&encoded.version), self.world.revision());
-            self.workload.insert(name, entry);
-        }
-        own
-    }
-
     /// Once, and as far as there is room: a name that is no name is not worth more.
     fn answer_absent(&mut self, name: &str) {
         if self.absent.len() < MOST_SUBSCRIPTIONS && name.len() <= LONGEST_NAME_BYTES {
@@ -277,8 +293,8 @@ impl<W: Resources> Session<W> {
             }
             // They belong to their hosts' subscriptions: this only says that the proxy dropped them.
             Some(ResourceName::Endpoints(fqdn)) => drop(self.endpoints.change(fqdn, Entry::forget)),
-            Some(ResourceName::Workload { .. }) => self.workload.remove(name),
-            Some(ResourceName::Departure { .. }) | None => {}
+            Some(ResourceName::Workload { .. } | ResourceName::Departure { .. }) => self.own.unsubscribe(name),
+            None => {}
         }
     }
 
@@ -309,7 +325,9 @@ impl<W: Resources> Session<W> {
                 self.reaches.touch(fqdn);
                 true
             }
-            Some(ResourceName::Workload { .. }) => self.hold_workload(name, held),
+            Some(ResourceName::Workload { .. }) => self.own.subscribe(name, held, &*self.world),
+            // A departure of an earlier stream is over.
+            Some(ResourceName::Departure { .. }) => self.own.part(name).is_some(),
             _ => false,
         };
         if !known {
@@ -360,8 +378,8 @@ impl<W: Resources> Session<W> {
                     // Those that are gone need not be remembered any more.
                     self.reaches.touch(&fqdn);
                 }
-                Sent::Workload { name, told } => {
-                    self.workload.change(&name, |entry| accepts(entry, &told, refused));
+                Sent::Own { name, told } => {
+                    self.own.change(&name, |entry| accepts(entry, &told, refused));
                 }
             }
         }
@@ -377,10 +395,9 @@ impl<W: Resources> Session<W> {
                 batch.remove(name);
             }
         }
-        if let Some(name) = self.workload.first_owed() {
-            let encoded = self.world.workload(&self.identity.namespace, &self.identity.node_id);
-            if let Some(told) = self.workload.change(&name, Entry::tell) {
-                batch.add(name.to_string(), Some(&encoded), Sent::Workload { name, told });
+        while let Some((name, encoded)) = self.own.first_owed() {
+            if let Some(told) = self.own.change(&name, Entry::tell) {
+                batch.add(name.to_string(), Some(&encoded), Sent::Own { name, told });
             }
         }
         let mut one_is_gone = false;

@@ -10,7 +10,8 @@ use crate::wire::mesh;
 pub const UNLIMITED: u32 = u32::MAX;
 
 /// Shown as Istio shows it: `outbound|80|v1|user-service.default.svc.cluster.local`, and `inbound|8080||` for the
-/// application beside the proxy, which has no host.
+/// application beside the proxy, which has no host; `InboundPassthroughCluster` (port 0) are the ports of it that no service
+/// leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterKey {
     pub host: String,
@@ -20,6 +21,9 @@ pub struct ClusterKey {
 
 impl fmt::Display for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.is_empty() && self.port == 0 {
+            return f.write_str("InboundPassthroughCluster");
+        }
         let direction = if self.host.is_empty() { "inbound" } else { "outbound" };
         write!(f, "{direction}|{}|{}|{}", self.port, self.subset, self.host)
     }
@@ -53,6 +57,8 @@ pub struct ConnectionPool {
     pub connect_timeout: Duration,
     /// `http.idleTimeout`, else `tcp.idleTimeout`: how long an unused connection is kept. Default 1 h.
     pub idle_timeout: Duration,
+    /// `tcp.idleTimeout`: how long a TCP connection is kept while nothing passes. Default 1 h.
+    pub tcp_idle_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +111,7 @@ impl Default for ConnectionPool {
             max_requests_per_connection: UNLIMITED,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
+            tcp_idle_timeout: Duration::from_secs(3600),
         }
     }
 }
@@ -122,6 +129,7 @@ impl TryFrom<mesh::ConnectionPool> for ConnectionPool {
             max_requests_per_connection: limit(wire.max_requests_per_connection),
             connect_timeout: duration("connect_timeout", wire.connect_timeout)?.unwrap_or(default.connect_timeout),
             idle_timeout: duration("idle_timeout", wire.idle_timeout)?.unwrap_or(default.idle_timeout),
+            tcp_idle_timeout: duration("tcp_idle_timeout", wire.tcp_idle_timeout)?.unwrap_or(default.tcp_idle_timeout),
         })
     }
 }

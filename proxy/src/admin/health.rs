@@ -36,8 +36,11 @@ pub(super) fn answer(request: &Parts, readiness: &Readiness, drain: &Drain) -> A
     }
     if path == "/healthz/live" {
         text(StatusCode::OK, "live")
-    } else if drain.is_draining() {
-        text(StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if drain.is_leaving() {
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "leaving: requests in flight and late ones are served, new clients should go elsewhere",
+        )
     } else if !readiness.is_configured() {
         text(StatusCode::SERVICE_UNAVAILABLE, "waiting for the first configuration")
     } else {
@@ -61,7 +64,7 @@ mod tests {
         assert_eq!((status("/healthz/ready"), status("/healthz/live")), (503, 200));
         readiness.config_applied();
         assert_eq!((status("/healthz/ready"), status("/healthz/live")), (200, 200));
-        drain.signal();
+        drain.leave();
         assert_eq!((status("/healthz/ready"), status("/healthz/live")), (503, 200));
         assert_eq!(status("/"), 404);
     }

@@ -1,12 +1,13 @@
 //! The operator's doors: admin pages, metrics and health, each a small HTTP/1 server on the control thread.
 //!
 //! `app` opens them and says where their content comes from; nothing here is on the request path, and no page shows a
-//! secret. They stay open while the proxy drains, so that readiness is seen to fail, and close last.
+//! secret. They stay open while the proxy leaves, so that readiness is seen to fail, and close last.
 
 mod answer;
 mod health;
 mod metrics;
 mod operator;
+mod probes;
 mod server;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use http::request::Parts;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use crate::bootstrap::AppProbes;
 use crate::drain::{Drain, DrainWatch};
 use crate::telemetry::log::LogLevels;
 
@@ -62,12 +64,16 @@ pub async fn serve_metrics(
     .await;
 }
 
-/// Serves the probes until `closing`. Dropping this stops accepting and leaves open connections to themselves.
-pub async fn serve_health(listener: TcpListener, readiness: Readiness, drain: Drain, closing: DrainWatch) {
-    server::serve(
-        listener,
-        Arc::new(move |request| health::answer(request, &readiness, &drain)),
-        closing,
-    )
-    .await;
+/// Serves the probes of the sidecar, and those of the application that lead through it, until `closing`. Dropping this
+/// stops accepting and leaves open connections to themselves.
+pub async fn serve_health(
+    listener: TcpListener,
+    readiness: Readiness,
+    drain: Drain,
+    probes: AppProbes,
+    closing: DrainWatch,
+) {
+    let answers = Arc::new(move |request: &Parts| health::answer(request, &readiness, &drain));
+    let probes = Arc::new(probes::Probes::new(probes));
+    server::serve_with_probes(listener, answers, Some(probes), closing).await;
 }

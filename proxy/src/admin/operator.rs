@@ -6,12 +6,12 @@
 use http::header::ORIGIN;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::AdminSources;
 use super::answer::{Answer, Methods, json as json_answer, text, wrong_method};
 use crate::bootstrap;
-use crate::drain::Drain;
+use crate::drain::{Callers, Drain};
 use crate::telemetry::log::LogLevels;
 use crate::telemetry::resident_bytes;
 
@@ -31,10 +31,11 @@ enum Page {
     Logging,
     Memory,
     Drain,
+    DrainStatus,
     Quit,
 }
 
-const PAGES: [(&str, Methods, Page, &str); 8] = [
+const PAGES: [(&str, Methods, Page, &str); 9] = [
     ("/", Methods::Get, Page::Help, "this page"),
     (
         "/config_dump",
@@ -65,9 +66,15 @@ const PAGES: [(&str, Methods, Page, &str); 8] = [
         "/drain",
         Methods::Post,
         Page::Drain,
-        "stop accepting, let requests in flight finish, keep running",
+        "leave: fail readiness, tell callers, let requests in flight finish, keep running",
     ),
-    ("/quitquitquit", Methods::Post, Page::Quit, "drain, then exit"),
+    (
+        "/drain_status",
+        Methods::Get,
+        Page::DrainStatus,
+        "how far leaving has come: serving, leaving, draining or drained (JSON)",
+    ),
+    ("/quitquitquit", Methods::Post, Page::Quit, "the same, then exit"),
 ];
 
 impl Operator {
@@ -90,16 +97,33 @@ impl Operator {
             Page::Logging => self.logging(request),
             Page::Memory => json_answer(&json!({ "resident_bytes": resident_bytes() })),
             Page::Drain => {
-                tracing::info!("draining: asked for by POST /drain");
-                self.drain.signal();
+                tracing::info!("leaving: asked for by POST /drain");
+                self.drain.leave();
                 text(StatusCode::OK, "draining")
             }
+            Page::DrainStatus => json_answer(&self.drain_status()),
             Page::Quit => {
-                tracing::info!("draining and exiting: asked for by POST /quitquitquit");
+                tracing::info!("leaving and exiting: asked for by POST /quitquitquit");
                 self.drain.quit();
                 text(StatusCode::OK, "draining, then exiting")
             }
         }
+    }
+
+    fn drain_status(&self) -> Value {
+        let (told, unanswered, reason) = match self.drain.callers_now() {
+            Some(Callers::Told { unanswered }) => (true, unanswered, None),
+            Some(Callers::NotTold { reason }) => (false, Vec::new(), Some(reason)),
+            None => (false, Vec::new(), None),
+        };
+        json!({
+            "phase": self.drain.stage(),
+            "callers_told": told,
+            "callers_unanswered": unanswered,
+            "callers_not_told_because": reason,
+            "inbound_connections": self.drain.inbound().busy_connections(),
+            "outbound_connections": self.drain.outbound().live_connections(),
+        })
     }
 
     fn logging(&self, request: &Parts) -> Answer {
@@ -215,7 +239,7 @@ mod tests {
         ] {
             assert_eq!(ask(&operator, method, path).await.0, 405, "{method} {path}");
         }
-        assert!(!operator.drain.is_draining());
+        assert!(!operator.drain.is_leaving());
         assert_eq!(ask(&operator, "HEAD", "/clusters").await.0, 200);
     }
 
@@ -223,9 +247,36 @@ mod tests {
     async fn drain_drains_and_quit_also_quits() {
         let operator = operator();
         assert_eq!(ask(&operator, "POST", "/drain").await.0, 200);
-        assert!(operator.drain.is_draining());
+        assert!(operator.drain.is_leaving());
         assert_eq!(ask(&operator, "POST", "/quitquitquit").await.0, 200);
         operator.drain.quitting().await;
+    }
+
+    #[tokio::test]
+    async fn the_status_of_a_drain_says_its_phase_and_who_knows() {
+        let operator = operator();
+        let status = async || {
+            let (code, body) = ask(&operator, "GET", "/drain_status").await;
+            assert_eq!(code, 200);
+            serde_json::from_str::<Value>(&body).expect("JSON")
+        };
+        assert_eq!(status().await["phase"], "serving");
+        operator.drain.leave();
+        assert_eq!(status().await["phase"], "leaving");
+        let connection = operator.drain.inbound().watch().connection();
+        operator.drain.tell(Callers::Told {
+            unanswered: vec!["shop/web-1".to_owned()],
+        });
+        operator.drain.start_draining();
+        let draining = status().await;
+        assert_eq!(
+            (&draining["phase"], &draining["inbound_connections"]),
+            (&json!("draining"), &json!(1))
+        );
+        assert_eq!(draining["callers_told"], true);
+        assert_eq!(draining["callers_unanswered"][0], "shop/web-1");
+        drop(connection);
+        assert_eq!(status().await["phase"], "drained");
     }
 
     #[tokio::test]
@@ -236,7 +287,7 @@ mod tests {
             .body(())
             .expect("a request");
         assert_eq!(operator.answer(&request.into_parts().0).status(), StatusCode::FORBIDDEN);
-        assert!(!operator.drain.is_draining());
+        assert!(!operator.drain.is_leaving());
     }
 
     #[tokio::test]

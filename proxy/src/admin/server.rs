@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use super::answer::Answer;
+use super::probes::{PREFIX, Probes};
 use crate::drain::{DrainWatch, LiveConnectionGuard};
 
 pub(super) type Answers = dyn Fn(&Parts) -> Answer + Send + Sync;
@@ -32,7 +33,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `closing`, which also ends the connections after the answer at hand. Dropping this stops accepting and
 /// leaves open connections to themselves.
-pub(super) async fn serve(listener: TcpListener, answers: Arc<Answers>, mut closing: DrainWatch) {
+pub(super) async fn serve(listener: TcpListener, answers: Arc<Answers>, closing: DrainWatch) {
+    serve_with_probes(listener, answers, None, closing).await;
+}
+
+/// The same, and what begins like a probe of the application is answered by asking it.
+pub(super) async fn serve_with_probes(
+    listener: TcpListener,
+    answers: Arc<Answers>,
+    probes: Option<Arc<Probes>>,
+    mut closing: DrainWatch,
+) {
     let mut connections = VecDeque::new();
     loop {
         let stream = tokio::select! {
@@ -40,7 +51,8 @@ pub(super) async fn serve(listener: TcpListener, answers: Arc<Answers>, mut clos
             () = closing.draining() => return,
         };
         make_room(&mut connections);
-        let connection = serve_connection(stream, Arc::clone(&answers), closing.clone(), closing.connection());
+        let sources = (Arc::clone(&answers), probes.clone());
+        let connection = serve_connection(stream, sources, closing.clone(), closing.connection());
         connections.push_back(tokio::spawn(connection).abort_handle());
     }
 }
@@ -70,13 +82,24 @@ fn make_room(connections: &mut VecDeque<AbortHandle>) {
 
 async fn serve_connection(
     stream: TcpStream,
-    answers: Arc<Answers>,
+    (answers, probes): (Arc<Answers>, Option<Arc<Probes>>),
     mut closing: DrainWatch,
     _live: LiveConnectionGuard,
 ) {
+    // Where the client came to: for the kubelet, the pod's address.
+    let Ok(local) = stream.local_addr().map(|address| address.ip().to_canonical()) else {
+        return;
+    };
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answers(&request.into_parts().0);
-        async { Ok::<_, Infallible>(answer) }
+        let (answers, probes) = (&answers, &probes);
+        async move {
+            let request = request.into_parts().0;
+            let answer = match probes {
+                Some(probes) if request.uri.path().starts_with(PREFIX) => probes.answer(&request, local).await,
+                _ => answers(&request),
+            };
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -100,9 +123,9 @@ mod tests {
 
     use super::super::answer::text;
     use super::*;
-    use crate::drain::Drain;
+    use crate::drain::{Phase, Side};
 
-    async fn open(closing: &Drain) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    async fn open(closing: &Side) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let answers = Arc::new(|request: &Parts| text(StatusCode::OK, request.uri.path()));
@@ -125,12 +148,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_kept_for_the_next_question_and_closed_at_the_end() {
-        let closing = Drain::new();
+        let closing = Side::new();
         let (address, server) = open(&closing).await;
         let mut stream = TcpStream::connect(address).await.expect("connected");
         assert!(ask(&mut stream, "/one").await.starts_with("HTTP/1.1 200"));
         assert!(ask(&mut stream, "/two").await.starts_with("HTTP/1.1 200"));
-        closing.signal();
+        closing.rise(Phase::Closing);
         server.await.expect("no panic");
         assert_eq!(stream.read(&mut [0; 1]).await.expect("a clean end"), 0);
         assert_eq!(closing.drained(Duration::from_secs(10)).await, 0);
@@ -138,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_cap_the_oldest_connection_gives_way() {
-        let closing = Drain::new();
+        let closing = Side::new();
         let (address, _server) = open(&closing).await;
         let mut idle = Vec::new();
         for _ in 0..MAX_CONNECTIONS {

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Parts;
 use crate::admin::Readiness;
 use crate::drain::DrainWatch;
+use crate::net;
 use crate::snapshot::{Publisher, Update};
 use crate::upstream::Registry;
 use crate::xds::{Client, ClientConfig, Sink};
@@ -29,6 +30,7 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
         namespace: options.namespace.clone(),
         service_account: options.service_account.clone(),
         labels: options.labels.0.clone(),
+        instance_ips: net::instance_ips(),
         state_dir: Some(options.state_dir.clone()),
     };
     let shutdown = async move { closing.draining().await };
@@ -37,6 +39,7 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
         wants,
         sink(parts),
         parts.telemetry.clone(),
+        parts.drain.clone(),
         shutdown,
     ))
 }
@@ -44,7 +47,7 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
 /// Where updates go.
 pub(super) fn sink(parts: &Parts) -> impl Sink + use<> {
     let (registry, shared) = (Arc::clone(&parts.registry), Arc::clone(&parts.shared));
-    let publisher = Publisher::new(registry, parts.telemetry.clone(), shared);
+    let publisher = Publisher::new(registry, parts.telemetry.clone(), shared).with_inbound(Arc::clone(&parts.inbound));
     Announced {
         publisher,
         readiness: parts.readiness.clone(),

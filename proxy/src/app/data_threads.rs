@@ -13,7 +13,7 @@ use super::listening::WorkerSockets;
 use crate::error::StartError;
 use crate::http::Proxy;
 use crate::listener;
-use crate::snapshot::{self, Host, Reader};
+use crate::snapshot::{InboundReader, Passthrough, Reader};
 use crate::telemetry::Direction;
 
 /// The running data threads.
@@ -25,21 +25,19 @@ pub(super) struct DataThreads {
 impl DataThreads {
     pub(super) fn start(parts: &Parts, workers: Vec<WorkerSockets>) -> Result<DataThreads, StartError> {
         let (ending, ended) = mpsc::unbounded_channel();
-        let application = snapshot::application(&parts.registry, &parts.telemetry, parts.options.app_addr);
         for (number, sockets) in workers.into_iter().enumerate() {
-            let (parts, application) = (parts.clone(), Arc::clone(&application));
-            spawn(number, ending.clone(), move || {
-                serve(parts, number, application, sockets)
-            })
-            .map_err(|source| StartError::Thread {
-                what: "a data thread",
-                source,
+            let parts = parts.clone();
+            spawn(number, ending.clone(), move || serve(parts, number, sockets)).map_err(|source| {
+                StartError::Thread {
+                    what: "a data thread",
+                    source,
+                }
             })?;
         }
         Ok(DataThreads { ended })
     }
 
-    /// Returns when one of them has ended, which none should before the drain; at once when all have.
+    /// Returns when one of them has ended, which none should before the end; at once when all have.
     pub(super) async fn one_ended(&mut self) {
         self.ended.recv().await;
     }
@@ -76,19 +74,20 @@ fn spawn<F: Future<Output = ()>>(
     Ok(())
 }
 
-/// The work of one data thread: to serve its sockets until the drain, then to return when the last connection is gone.
-async fn serve(parts: Parts, number: usize, application: Arc<Host>, sockets: WorkerSockets) {
+/// The work of one data thread: to serve its sockets until they close, then to return when the last connection is gone.
+async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
     let options = &parts.options;
     let proxy = Arc::new(Proxy {
         worker: number,
         reader: Reader::new(Arc::clone(&parts.shared)),
         demand: parts.demand.clone(),
-        application,
+        inbound: InboundReader::new(Arc::clone(&parts.inbound), sockets.inbound_addr.port()),
+        passthrough: Passthrough::new(&parts.registry, &parts.telemetry),
         unrouted: parts.telemetry.request_series(Direction::Outbound, "", "", ""),
         access_log: parts.access_log.clone(),
         debug_headers: options.debug_headers,
         telemetry: parts.telemetry.clone(),
-        drain: parts.drain.watch(),
+        drain: parts.drain.clone(),
         on_demand_timeout: options.on_demand_timeout,
     });
     let accept = |socket, direction| {
@@ -97,16 +96,29 @@ async fn serve(parts: Parts, number: usize, application: Arc<Host>, sockets: Wor
             direction,
             Arc::clone(&proxy),
             parts.telemetry.clone(),
-            parts.drain.watch(),
+            proxy.drain_of(direction),
         )
     };
     let outbound = accept(sockets.outbound, Direction::Outbound);
     let inbound = accept(sockets.inbound, Direction::Inbound);
-    if let Err(error) = tokio::try_join!(outbound, inbound) {
+    let accept_if = |socket: Option<std::net::TcpListener>, direction| {
+        let accepting = socket.map(|socket| accept(socket, direction));
+        async move {
+            match accepting {
+                Some(accepting) => accepting.await,
+                None => Ok(()),
+            }
+        }
+    };
+    let outbound_v6 = accept_if(sockets.outbound_v6, Direction::Outbound);
+    let inbound_v6 = accept_if(sockets.inbound_v6, Direction::Inbound);
+    if let Err(error) = tokio::try_join!(outbound, inbound, outbound_v6, inbound_v6) {
         tracing::error!(%error, "a data thread cannot serve its sockets");
         return;
     }
-    parts.drain.drained(options.drain_timeout).await;
+    let Parts { drain, .. } = &parts;
+    let limit = options.drain_timeout;
+    tokio::join!(drain.inbound().drained(limit), drain.outbound().drained(limit));
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 //! The main thread is the control thread: config, admin, metrics, health, signals, on one current-thread runtime.
 //! `--workers` data threads carry the traffic, each with a runtime, accept sockets and connection pools of its own.
 
+mod application;
 mod config;
 mod data_threads;
+mod drain_command;
 mod ending;
+mod leaving;
 mod listening;
 mod pages;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,15 +21,18 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, Readiness};
 use crate::bootstrap::Options;
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase, Side};
 use crate::error::StartError;
-use crate::snapshot::{Demand, Shared};
+use crate::snapshot::{Demand, Inbound, Shared};
 use crate::telemetry::log::{self, LogLevels};
 use crate::telemetry::{AccessLog, Telemetry};
 use crate::upstream::Registry;
+use application::Application;
 use data_threads::DataThreads;
+pub use drain_command::drain;
 use ending::Signals;
 use listening::Sockets;
+pub use wait::wait;
 
 /// What every part of the proxy is given. Clones are handles to the same things.
 #[derive(Clone)]
@@ -41,6 +48,8 @@ struct Parts {
     /// What we learned.
     registry: Arc<Registry>,
     demand: Demand,
+    /// The application beside this proxy.
+    inbound: Arc<Inbound>,
 }
 
 /// Runs the sidecar until it is told to end and has drained.
@@ -65,13 +74,15 @@ fn make_parts(options: Options) -> Result<(Parts, mpsc::Receiver<String>), Start
     let log_levels = log::start(options.log_level.clone());
     let telemetry = Telemetry::new(options.workload_name());
     let (demand, wants) = Demand::new();
+    let registry = Registry::new(telemetry.clone(), options.workers);
     let parts = Parts {
         access_log: start_access_log(&options, &telemetry)?,
         log_levels,
         readiness: Readiness::default(),
         drain: Drain::new(),
         shared: Shared::new(&options.namespace),
-        registry: Registry::new(telemetry.clone(), options.workers),
+        inbound: Inbound::new(Arc::clone(&registry), telemetry.clone(), options.app_addr),
+        registry,
         demand,
         options: Arc::new(options),
         telemetry,
@@ -95,24 +106,48 @@ async fn serve(parts: &Parts, wants: mpsc::Receiver<String>) -> Result<(), Start
     let sockets = Sockets::bind(&parts.options)?;
     let announcement = sockets.announcement();
     // Everything on this thread outlives the traffic and closes with this.
-    let closing = Drain::new();
+    let closing = Side::new();
 
-    open_doors(parts, &closing, sockets.doors, &announcement)?;
+    let listeners = [announcement.clone(), sockets.companions()].concat();
+    open_doors(parts, &closing, sockets.doors, &listeners)?;
     let config = config::start(parts, wants, closing.watch());
     let data_threads = DataThreads::start(parts, sockets.workers)?;
     listening::announce(&announcement);
 
-    let ended = ending::when_told(parts, signals, data_threads).await;
-    closing.signal();
+    let application = Application::of_this_pod();
+    start_leaving(parts, &application);
+    let ended = ending::when_told(parts, &application, signals, data_threads).await;
+    closing.rise(Phase::Closing);
     let _ = tokio::time::timeout(ending::LAST_WORDS, config).await;
     closing.drained(ending::LAST_WORDS).await;
     ended
 }
 
+/// Starts what waits for the proxy's end.
+fn start_leaving(parts: &Parts, application: &Application) {
+    let Parts { drain, options, .. } = parts;
+    if options.await_application || options.exit_with_application {
+        drain.set_in_pod();
+    }
+    tokio::spawn(leaving::leave(
+        drain.clone(),
+        application.clone(),
+        leaving::bound(options),
+    ));
+    if options.exit_with_application {
+        let drain = drain.clone();
+        tokio::spawn(async move {
+            application::come_and_gone().await;
+            tracing::info!("the application's processes have ended, exiting");
+            drain.quit();
+        });
+    }
+}
+
 /// Opens admin, metrics and health.
 fn open_doors(
     parts: &Parts,
-    closing: &Drain,
+    closing: &Side,
     sockets: listening::Doors,
     listeners: &[(&'static str, SocketAddr)],
 ) -> Result<(), StartError> {
@@ -121,11 +156,12 @@ fn open_doors(
         source,
     };
     let listen = |socket| tokio::net::TcpListener::from_std(socket).map_err(door);
-    let (admin, metrics, health) = (
-        listen(sockets.admin)?,
-        listen(sockets.metrics)?,
-        listen(sockets.health)?,
-    );
+    let admin = listen(sockets.admin)?;
+    let doors = |socket, beside: Option<_>| -> Result<Vec<_>, StartError> {
+        std::iter::once(socket).chain(beside).map(listen).collect()
+    };
+    let metrics = doors(sockets.metrics, sockets.metrics_v6)?;
+    let health = doors(sockets.health, sockets.health_v6)?;
 
     let Parts {
         telemetry,
@@ -147,8 +183,13 @@ fn open_doors(
         drain.clone(),
         closing.watch(),
     ));
-    tokio::spawn(admin::serve_metrics(metrics, exposition, closing.watch()));
-    tokio::spawn(admin::serve_health(health, readiness, drain, closing.watch()));
+    for metrics in metrics {
+        tokio::spawn(admin::serve_metrics(metrics, exposition.clone(), closing.watch()));
+    }
+    for health in health {
+        let (readiness, drain, probes) = (readiness.clone(), drain.clone(), parts.options.app_probes.clone());
+        tokio::spawn(admin::serve_health(health, readiness, drain, probes, closing.watch()));
+    }
     Ok(())
 }
 

@@ -55,6 +55,7 @@ fn host(host: &model::Host) -> Value {
     });
     json!({
         "namespace": host.namespace,
+        "alias_of": host.alias_of,
         "addresses": host.addresses.iter().map(ToString::to_string).collect::<Value>(),
         "ports": host.ports.iter().map(port).collect::<Value>(),
         "routes": routes,
@@ -101,6 +102,7 @@ fn policy(cluster: &model::Cluster) -> Value {
             "max_requests_per_connection": limit(pool.max_requests_per_connection),
             "connect_timeout": format!("{:?}", pool.connect_timeout),
             "idle_timeout": format!("{:?}", pool.idle_timeout),
+            "tcp_idle_timeout": format!("{:?}", pool.tcp_idle_timeout),
         },
         "outlier_detection": cluster.outlier_detection.as_ref().map(|detection| format!("{detection:?}")),
     })

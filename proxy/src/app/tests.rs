@@ -26,7 +26,9 @@ fn options(flags: &[&str]) -> Options {
         last.retain(|known| known.split('=').next() != Some(name.as_str()));
         last.push(word);
     }
-    let Command::Run(options) = CommandLine::parse_from(last).command;
+    let Command::Run(options) = CommandLine::parse_from(last).command else {
+        unreachable!("it was told to run")
+    };
     *options
 }
 
@@ -55,6 +57,55 @@ fn an_address_that_is_taken_is_refused_with_its_flag_also_if_its_owner_would_sha
     let flag = format!("--outbound-addr={}", other_proxy.workers[0].outbound_addr);
     let error = Sockets::bind(&options(&[&flag])).err().expect("taken").to_string();
     assert!(error.contains("--outbound-addr"), "{error}");
+}
+
+#[test]
+fn addresses_that_redirected_connections_arrive_at_have_ipv6_companions_on_the_same_port() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("NOT RUN: this machine has no IPv6");
+        return;
+    }
+    let everywhere = ["inbound", "metrics", "health"].map(|name| format!("--{name}-addr=0.0.0.0:0"));
+    let sockets = Sockets::bind(&options(&everywhere.each_ref().map(String::as_str))).expect("free ports");
+    let announced = sockets.announcement();
+    let port = |wanted: &str| {
+        announced
+            .iter()
+            .find(|(name, _)| *name == wanted)
+            .map_or(0, |it| it.1.port())
+    };
+    let expected: Vec<(&str, SocketAddr)> = [
+        ("outbound", "::1"),
+        ("inbound", "::"),
+        ("metrics", "::"),
+        ("health", "::"),
+    ]
+    .map(|(name, ip)| (name, SocketAddr::new(ip.parse().expect("an address"), port(name))))
+    .to_vec();
+    assert_eq!(sockets.companions(), expected);
+    assert_eq!(
+        announced.len(),
+        5,
+        "companions are not announced: scripts wait for these lines"
+    );
+    for worker in &sockets.workers {
+        assert!(worker.outbound_v6.is_some() && worker.inbound_v6.is_some());
+    }
+    std::net::TcpStream::connect(expected[0].1).expect("the companion takes connections");
+}
+
+#[test]
+fn a_companion_whose_port_is_taken_or_whose_address_is_special_is_done_without() {
+    let Ok(taken) = TcpListener::bind("[::1]:0") else {
+        eprintln!("NOT RUN: this machine has no IPv6");
+        return;
+    };
+    let port = taken.local_addr().expect("bound").port();
+    let flag = format!("--outbound-addr=127.0.0.1:{port}");
+    let sockets = Sockets::bind(&options(&[&flag])).expect("IPv4 is free");
+    assert_eq!(sockets.companions(), [], "and 127.0.0.1 for the others has none");
+    let sockets = Sockets::bind(&options(&["--outbound-addr=127.0.0.2:0"])).expect("free ports");
+    assert_eq!(sockets.companions(), []);
 }
 
 /// A host with one port, its own cluster and no endpoint.

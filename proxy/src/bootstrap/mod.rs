@@ -3,6 +3,8 @@
 //! Read once by `main`; wrong usage ends the process with code 2 before anything is opened. Every flag is also an
 //! environment variable: `--http-addr` would be `TSUNAGI_HTTP_ADDR`.
 
+mod probes;
+mod redirect;
 mod values;
 
 use std::net::SocketAddr;
@@ -13,6 +15,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
 use tracing_subscriber::filter::Targets;
 
+pub use probes::{AppProbe, AppProbes, Question};
+pub use redirect::{Choice, Cidr, Cidrs, PacketFilter, Ports, RedirectCommand, RedirectOptions, RemoveOptions, Uids};
 pub use values::{Labels, log_level};
 
 /// The sidecar of the Tsunagi service mesh.
@@ -27,6 +31,53 @@ pub struct CommandLine {
 pub enum Command {
     /// Runs the sidecar until SIGTERM or SIGINT.
     Run(Box<Options>),
+    /// Writes, undoes or shows the packet-filter rules that send a pod's traffic through the sidecar.
+    #[command(subcommand)]
+    Redirect(RedirectCommand),
+
+    /// Returns when the sidecar of this pod is ready. For a postStart hook, which keeps the application from starting
+    /// before; it needs neither a shell nor curl in the image.
+    Wait(WaitOptions),
+
+    /// Asks the sidecar of this pod to leave and waits until it may be ended: its callers were told, and inbound requests
+    /// have finished. For a preStop hook: it needs neither a shell nor curl in the image.
+    Drain(DrainOptions),
+}
+
+/// What `tsunagi-proxy wait` is told.
+#[derive(Debug, Clone, Args)]
+pub struct WaitOptions {
+    /// The sidecar's health listener
+    #[arg(
+        long,
+        env = "TSUNAGI_HEALTH_ADDR",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:15021"
+    )]
+    pub health_addr: SocketAddr,
+
+    /// How long to wait at most, then exit with code 1 (500ms, 30s, 5m)
+    #[arg(long, env = "TSUNAGI_TIMEOUT", value_name = "DURATION", default_value = "60s",
+          value_parser = values::duration)]
+    pub timeout: Duration,
+}
+
+/// What `tsunagi-proxy drain` is told.
+#[derive(Debug, Clone, Args)]
+pub struct DrainOptions {
+    /// The sidecar's admin listener
+    #[arg(
+        long,
+        env = "TSUNAGI_ADMIN_ADDR",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:15000"
+    )]
+    pub admin_addr: SocketAddr,
+
+    /// How long to wait at most, then exit with code 1 (500ms, 30s, 5m)
+    #[arg(long, env = "TSUNAGI_TIMEOUT", value_name = "DURATION", default_value = "30s",
+          value_parser = values::duration)]
+    pub timeout: Duration,
 }
 
 /// What `tsunagi-proxy run` is told.
@@ -60,7 +111,7 @@ pub struct Options {
           value_parser = values::destination)]
     pub app_addr: SocketAddr,
 
-    /// Listener for /config_dump, /clusters, /listeners, /logging, /drain and /quitquitquit
+    /// Listener for /config_dump, /clusters, /listeners, /logging, /drain, /drain_status and /quitquitquit
     #[arg(
         long,
         env = "TSUNAGI_ADMIN_ADDR",
@@ -86,6 +137,17 @@ pub struct Options {
         default_value = "0.0.0.0:15021"
     )]
     pub health_addr: SocketAddr,
+
+    /// The kubelet's probes of the application that the health listener answers by asking the application: JSON, written by
+    /// injection: {"/app-health/CONTAINER/livez": {"httpGet": {"port": 8080, "path": "/"}, "timeoutSeconds": 1}}
+    #[arg(
+        long,
+        env = "TSUNAGI_APP_PROBES",
+        value_name = "JSON",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub app_probes: AppProbes,
 
     /// Name of this proxy, unique in its namespace [default: the host's name]
     #[arg(long, env = "TSUNAGI_NODE_ID", value_name = "NAME", default_value_t = values::host_name(),
@@ -117,10 +179,27 @@ pub struct Options {
           hide_default_value = true, value_parser = values::workers)]
     pub workers: usize,
 
-    /// How long requests in flight may take to finish on SIGTERM (500ms, 30s, 5m)
+    /// How long leaving may take on SIGTERM: telling callers, requests in flight, the application's end (500ms, 30s, 5m)
     #[arg(long, env = "TSUNAGI_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s",
           value_parser = values::duration)]
     pub drain_timeout: Duration,
+
+    /// How long the control plane may take to tell callers that this proxy leaves, at most --drain-timeout (500ms, 5s)
+    #[arg(long, env = "TSUNAGI_DEPARTURE_TIMEOUT", value_name = "DURATION", default_value = "5s",
+          value_parser = values::duration)]
+    pub departure_timeout: Duration,
+
+    /// On SIGTERM keeps outbound open until the application has exited: no other user of this network namespace listens
+    /// or has a connection. Once a connection was redirected to this proxy it does so anyway
+    #[arg(long, env = "TSUNAGI_AWAIT_APPLICATION", value_name = "BOOL", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub await_application: bool,
+
+    /// Exits with code 0 when the application's processes have come and gone, so that a Job completes. Needs
+    /// shareProcessNamespace: true in the pod, and is of use where there are no native sidecars
+    #[arg(long, env = "TSUNAGI_EXIT_WITH_APPLICATION", value_name = "BOOL", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub exit_with_application: bool,
 
     /// How long the first request to a host waits for that host's config (500ms, 2s)
     #[arg(long, env = "TSUNAGI_ON_DEMAND_TIMEOUT", value_name = "DURATION", default_value = "2s",
@@ -189,5 +268,7 @@ impl Switch {
     }
 }
 
+#[cfg(test)]
+mod redirect_tests;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ fn run(flags: &[&str]) -> Result<Options, clap::Error> {
     let line = ["tsunagi-proxy", "run"].iter().chain(flags);
     CommandLine::try_parse_from(line).map(|line| match line.command {
         Command::Run(options) => *options,
+        other => unreachable!("not `run`: {other:?}"),
     })
 }
 
@@ -43,6 +44,8 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(options.labels, Labels::default());
     assert!((1..=2).contains(&options.workers));
     assert_eq!(options.drain_timeout, Duration::from_secs(30));
+    assert_eq!(options.departure_timeout, Duration::from_secs(5));
+    assert!(!options.await_application && !options.exit_with_application);
     assert_eq!(options.on_demand_timeout, Duration::from_secs(2));
     assert_eq!(options.state_dir.to_str(), Some("./tsunagi-proxy-data"));
     assert!(options.access_log.is_on() && !options.debug_headers);
@@ -52,13 +55,24 @@ fn the_defaults_are_the_promised_ones() {
 #[test]
 fn every_flag_has_its_environment_variable() {
     let command = CommandLine::command();
-    let run = command.find_subcommand("run").expect("the subcommand");
-    for flag in run.get_arguments().filter(|flag| flag.get_id() != "help") {
+    let arguments = ["run", "wait", "drain"].map(|name| command.find_subcommand(name).expect("the subcommand"));
+    let arguments = arguments.iter().flat_map(|subcommand| subcommand.get_arguments());
+    for flag in arguments.filter(|flag| flag.get_id() != "help") {
         let long = flag.get_long().expect("a long name");
         let expected = format!("TSUNAGI_{}", long.replace('-', "_").to_uppercase());
         assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
         assert!(flag.get_help().is_some(), "--{long} is not explained");
     }
+}
+
+#[test]
+fn drain_asks_the_usual_admin_address_for_half_a_minute() {
+    let line = CommandLine::try_parse_from(["tsunagi-proxy", "drain"]).expect("no flag is required");
+    let Command::Drain(options) = line.command else {
+        panic!("not `drain`: {:?}", line.command)
+    };
+    assert_eq!(options.admin_addr.to_string(), "127.0.0.1:15000");
+    assert_eq!(options.timeout, Duration::from_secs(30));
 }
 
 #[test]
@@ -117,6 +131,7 @@ fn what_cannot_work_is_refused_with_the_flag_named() {
         ("--control-plane", "127.0.0.1:15010"),
         ("--control-plane", "https://127.0.0.1:15012"),
         ("--node-id", "a/b"),
+        ("--app-probes", "{\"/x\": {}}"),
         ("--namespace", "Default"),
         ("--service-account", "a..b"),
         ("--access-log", "maybe"),

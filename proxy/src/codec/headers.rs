@@ -108,6 +108,38 @@ impl Headers {
         }
     }
 
+    /// One field more, of bytes that are valid in a value: nothing is allocated for HTTP/1.
+    pub fn append_bytes(&mut self, known: Known, value: &[u8]) {
+        match self {
+            Self::Raw(raw) => raw.append_bytes(known, value),
+            Self::Map(map) => {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    map.append(known.name(), value);
+                }
+            }
+        }
+    }
+
+    /// The same for a text of our own: nothing is allocated for HTTP/2 either.
+    pub fn append_static(&mut self, known: Known, value: &'static str) {
+        match self {
+            Self::Raw(raw) => raw.append_bytes(known, value.as_bytes()),
+            Self::Map(map) => {
+                map.append(known.name(), HeaderValue::from_static(value));
+            }
+        }
+    }
+
+    /// If there is one; costs a bit's test over HTTP/1 when there is none.
+    pub fn remove_known(&mut self, known: Known) {
+        match self {
+            Self::Raw(raw) => raw.remove(known, known.as_str().as_bytes()),
+            Self::Map(map) => {
+                map.remove(known.name());
+            }
+        }
+    }
+
     pub fn remove(&mut self, name: &HeaderName) {
         match self {
             Self::Raw(raw) => raw.remove(Known::of(name.as_str().as_bytes()), name.as_str().as_bytes()),
@@ -225,9 +257,12 @@ impl<'a> Iterator for Values<'a, '_> {
     }
 }
 
-/// A sender must not list in `Connection` what routes or frames the message; `TE` has a rule of its own.
+/// A sender must not list in `Connection` what routes, frames or identifies the message; `TE` has a rule of its own.
 fn stays_although_named(known: Known) -> bool {
-    matches!(known, Known::Host | Known::ContentLength | Known::Te)
+    matches!(
+        known,
+        Known::Host | Known::ContentLength | Known::Te | Known::XRequestId | Known::XForwardedProto
+    )
 }
 
 fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -3,6 +3,7 @@
 //! Back-pressure is real both ways: the peer may send on only as far as its data was taken from here, and no more is taken
 //! from a source than the peer's windows and a bounded buffer have room for.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,6 +14,7 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transfer::{BodyError, Sink, Source, Step};
+use super::transport::Transport;
 
 /// The first piece of a body goes out with the head, without asking for room: most bodies are no larger. Where the peer's
 /// window is smaller, `h2` keeps the rest of it; only then it asks.
@@ -183,17 +185,30 @@ fn reset_of(send: &mut SendStream<Bytes>, error: h2::Error) -> BodyError {
 
 /// The bytes of an answered `CONNECT`. Dropping it ends the stream as `shutdown` does.
 #[derive(Debug)]
-pub struct Http2Tunnel(Http2Stream);
+pub struct Http2Tunnel {
+    stream: Http2Stream,
+    /// The other side must not take its end for one.
+    resets: Cell<bool>,
+}
 
 impl Http2Tunnel {
     pub fn new(stream: Http2Stream) -> Self {
-        Self(stream)
+        Self {
+            stream,
+            resets: Cell::new(false),
+        }
+    }
+}
+
+impl Transport for Http2Tunnel {
+    fn reset_when_dropped(&self) {
+        self.resets.set(true);
     }
 }
 
 impl AsyncRead for Http2Tunnel {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let stream = &mut self.0;
+        let stream = &mut self.stream;
         Poll::Ready(match ready!(stream.poll_data(cx)) {
             Ok(Step::Data) => {
                 let count = stream.data().len().min(buf.remaining());
@@ -214,7 +229,7 @@ impl AsyncWrite for Http2Tunnel {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.0.poll_accept(&mut Lent(bytes), cx).map_err(io_error)
+        self.stream.poll_accept(&mut Lent(bytes), cx).map_err(io_error)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -222,14 +237,17 @@ impl AsyncWrite for Http2Tunnel {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.finish(None).map_err(io_error))
+        Poll::Ready(self.stream.finish(None).map_err(io_error))
     }
 }
 
 impl Drop for Http2Tunnel {
     fn drop(&mut self) {
-        // It fails for a stream that is over.
-        let _ = self.0.finish(None);
+        // A stream that is dropped before its end is reset.
+        if !self.resets.get() {
+            // It fails for a stream that is over.
+            let _ = self.stream.finish(None);
+        }
     }
 }
 

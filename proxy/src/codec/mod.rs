@@ -5,6 +5,7 @@
 
 mod body;
 mod buffer;
+mod detection;
 #[cfg(test)]
 mod differential_tests;
 mod gathered;
@@ -13,11 +14,14 @@ mod headers;
 mod http1;
 mod http2;
 mod message;
+mod passing;
 mod prefixed;
+mod spoken;
 mod transfer;
 mod transport;
 
 pub use body::{BodyLength, Decoded, Decoder, Encoder};
+pub use detection::{Detected, detect};
 pub use gathered::Gathered;
 pub use head::{HeadError, parse_request, parse_response};
 pub use headers::{Headers, Known, RawHeaders};
@@ -26,6 +30,8 @@ pub use http1::{Http1Stream, NoHead};
 pub use http2::testing as http2_testing;
 pub use http2::{Http2Stream, Http2Tunnel};
 pub use message::{RequestHead, ResponseHead, Target};
+pub use passing::{Ending, Passed, pass};
 pub use prefixed::Prefixed;
+pub use spoken::{HTTP2_PREFACE, Spoken, recognise};
 pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};
 pub use transport::Transport;

@@ -1,4 +1,4 @@
-//! What HTTP/1 needs of a connection besides its bytes.
+//! What HTTP/1 and passing bytes on need of a connection besides its bytes.
 
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -6,12 +6,16 @@ use std::task::{Context, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::TcpStream;
 
-use super::http2::Http2Tunnel;
 use super::prefixed::Prefixed;
 
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
     /// Has the other side closed, behind whatever it sent that was not read yet? No, where that cannot be known.
     fn is_closed_by_peer(&self) -> bool {
+        false
+    }
+
+    /// Has the other side aborted the connection? No, where that cannot be known without reading or writing.
+    fn is_reset(&self) -> bool {
         false
     }
 
@@ -26,6 +30,10 @@ impl Transport for TcpStream {
         closed.poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
+    fn is_reset(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
+    }
+
     fn reset_when_dropped(&self) {
         if let Err(error) = self.set_zero_linger() {
             tracing::debug!(%error, "the connection cannot be reset");
@@ -35,11 +43,13 @@ impl Transport for TcpStream {
 
 impl Transport for DuplexStream {}
 
-impl Transport for Http2Tunnel {}
-
 impl<T: Transport> Transport for Prefixed<T> {
     fn is_closed_by_peer(&self) -> bool {
         self.get_ref().is_closed_by_peer()
+    }
+
+    fn is_reset(&self) -> bool {
+        self.get_ref().is_reset()
     }
 
     fn reset_when_dropped(&self) {
@@ -50,6 +60,10 @@ impl<T: Transport> Transport for Prefixed<T> {
 impl<T: Transport + ?Sized> Transport for Box<T> {
     fn is_closed_by_peer(&self) -> bool {
         (**self).is_closed_by_peer()
+    }
+
+    fn is_reset(&self) -> bool {
+        (**self).is_reset()
     }
 
     fn reset_when_dropped(&self) {

@@ -12,11 +12,9 @@ use super::downstream::DownstreamConnection;
 use super::http1::serve_http1;
 use super::http2::serve_http2;
 use super::request_path::Proxy;
-use crate::codec::Prefixed;
-use crate::codec::Transport;
+use crate::codec::{HTTP2_PREFACE, Prefixed, Transport};
 use crate::drain::DrainWatch;
 
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// For the rest of a preface, from its first byte.
 const PREFACE_TIME: Duration = Duration::from_secs(10);
 /// For the first bytes, which are most often a whole request.
@@ -31,27 +29,51 @@ pub async fn serve_connection<S>(
 ) where
     S: Transport + 'static,
 {
+    let silent = drain.as_ref().map(DrainWatch::silent);
     let read = tokio::select! {
         biased;
         read = read_preface(&mut stream) => read,
         // It has not said anything yet, so nothing is lost.
-        () = draining(drain.clone()) => return,
+        () = last_moment(drain.clone()) => return,
     };
+    drop(silent);
     let Ok((preface, prefix)) = read else { return };
     if prefix.is_empty() {
         return;
     }
-    if preface {
+    serve_recognised(proxy, downstream, stream, prefix, preface, drain).await;
+}
+
+/// As `serve_connection`, when `read` has said already whether it is HTTP/2.
+pub async fn serve_recognised<S>(
+    proxy: &Arc<Proxy>,
+    downstream: DownstreamConnection,
+    stream: S,
+    read: Bytes,
+    http2: bool,
+    drain: Option<DrainWatch>,
+) where
+    S: Transport + 'static,
+{
+    if http2 {
         // Boxed: it is much larger than what an HTTP/1 connection needs.
-        Box::pin(serve_http2(proxy, downstream, Prefixed::new(prefix, stream), drain)).await;
+        Box::pin(serve_http2(proxy, downstream, Prefixed::new(read, stream), drain)).await;
     } else {
-        serve_http1(proxy, downstream, stream, &prefix, drain).await;
+        serve_http1(proxy, downstream, stream, &read, drain).await;
     }
 }
 
 pub(super) async fn draining(drain: Option<DrainWatch>) {
     match drain {
         Some(mut drain) => drain.draining().await,
+        None => pending().await,
+    }
+}
+
+/// Until there is no more time to say the first word.
+async fn last_moment(drain: Option<DrainWatch>) {
+    match drain {
+        Some(mut drain) => drain.last_moment().await,
         None => pending().await,
     }
 }
@@ -79,18 +101,6 @@ fn is_preface(read: &[u8]) -> Option<bool> {
     } else {
         (known == HTTP2_PREFACE.len()).then_some(true)
     }
-}
-
-/// Do the first bytes look like an HTTP request? What was read comes along.
-pub(super) async fn starts_like_http(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(bool, Bytes)> {
-    let mut read = BytesMut::with_capacity(32);
-    stream.read_buf(&mut read).await?;
-    let http = read.first().is_some_and(u8::is_ascii_uppercase)
-        && read
-            .iter()
-            .take_while(|byte| **byte != b' ')
-            .all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
-    Ok((http, read.freeze()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http::{HeaderName, Method, Version, header};
 
 use super::downstream::DownstreamConnection;
 use super::request_path::Proxy;
-use crate::codec::RequestHead;
+use crate::codec::{Known, RequestHead};
 use crate::telemetry::access_log::Entry;
 use crate::telemetry::{Direction, Flags, RequestSeries};
 use crate::upstream::Endpoint;
@@ -23,6 +23,8 @@ pub struct Exchange<'p> {
     /// What the downstream is sent; 0: nothing yet.
     pub status: u16,
     pub flags: Flags,
+    /// No attempt can have been processed: none had a connection to the application.
+    pub unprocessed: bool,
     /// Only with the access log on.
     log: Option<Box<Log>>,
     recorded: bool,
@@ -57,7 +59,7 @@ impl<'p> Exchange<'p> {
                 authority: head
                     .authority()
                     .map_or_else(|| header(&header::HOST), |authority| authority.as_bytes().to_vec()),
-                request_id: header(&HeaderName::from_static("x-request-id")),
+                request_id: header(Known::XRequestId.name()),
                 user_agent: header(&header::USER_AGENT),
                 remote: downstream.remote,
                 details: "via_upstream",
@@ -76,6 +78,7 @@ impl<'p> Exchange<'p> {
             series: Arc::clone(&proxy.unrouted),
             status: 0,
             flags: Flags::NONE,
+            unprocessed: false,
             log,
             recorded: false,
         }
@@ -83,6 +86,10 @@ impl<'p> Exchange<'p> {
 
     pub fn method(&self) -> &Method {
         &self.method
+    }
+
+    pub fn direction(&self) -> Direction {
+        self.direction
     }
 
     pub fn proxy(&self) -> &Proxy {
@@ -129,7 +136,7 @@ impl<'p> Exchange<'p> {
             direction: self.direction,
             method: self.method.as_str(),
             path: &log.path,
-            protocol: log.protocol,
+            protocol: Some(log.protocol),
             response_code: self.status,
             response_flags: self.flags,
             response_code_details: log.details,

@@ -56,6 +56,24 @@ impl Failure {
         }
     }
 
+    /// Can the endpoint not have processed anything of the request?
+    pub fn is_unprocessed(&self) -> bool {
+        match self {
+            Self::NoEndpoint
+            | Self::Overflow(_)
+            | Self::Connect(_)
+            | Self::Stale
+            | Self::ResetBeforeRequest
+            | Self::Refused => true,
+            Self::Reset { .. }
+            | Self::Protocol
+            | Self::TryTimeout
+            | Self::Timeout
+            | Self::BrokenRequestBody
+            | Self::ClientGone => false,
+        }
+    }
+
     fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Connect(error) => (!error.is_local()).then_some(Outcome::ConnectFailure),

@@ -178,9 +178,10 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
             BodyLength::Chunked if self.version < Version::HTTP_11 => BodyLength::UntilClose,
             length => length,
         };
-        let draining = self.drain.as_ref().is_some_and(DrainWatch::is_draining);
+        // From the first word of it: an idle connection closed later could be closed under its next request.
+        let leaving = self.drain.as_ref().is_some_and(DrainWatch::is_leaving);
         self.ends_at_close = length == BodyLength::UntilClose;
-        let ends = self.ends_at_close || draining;
+        let ends = self.ends_at_close || leaving;
         // A client that still waits to be told to send its body will not send it now.
         if ends || (self.expects_continue && !self.stream.is_read()) {
             self.keep_alive = false;

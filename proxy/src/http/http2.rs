@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -31,6 +32,8 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Streams that the client reset before they were accepted; more at once end the connection.
 const MAX_UNSERVED_RESETS: usize = 20;
+/// For the first request of a connection that comes while the proxy drains.
+const LATE_REQUEST_TIME: Duration = Duration::from_secs(1);
 /// Streams that we had to reset because they broke the protocol; more end the connection.
 const MAX_MALFORMED: usize = 1024;
 
@@ -65,6 +68,9 @@ where
         .max_local_error_reset_streams(Some(MAX_MALFORMED))
         .handshake::<_, Bytes>(socket.clone())
         .await?;
+    // A late client is told to go once its first request is here: told before, it could not send that any more.
+    let late = drain.as_ref().is_some_and(DrainWatch::is_draining);
+    let mut first_request = late.then(|| Box::pin(tokio::time::sleep(LATE_REQUEST_TIME)));
     let mut draining = std::pin::pin!(draining(drain));
     let mut leaving = false;
     poll_fn(|cx| {
@@ -74,6 +80,7 @@ where
                 let Some((request, respond)) = accepted else {
                     return Poll::Ready(Ok(()));
                 };
+                first_request = None;
                 // Boxed, because what is spawned moves about before it rests.
                 tokio::spawn(Box::pin(serve_request(Arc::clone(proxy), downstream, request, respond)));
             }
@@ -81,7 +88,10 @@ where
             if let Poll::Ready(Err(error)) = socket.poll_write_out(cx) {
                 return Poll::Ready(Err(error.into()));
             }
-            if leaving || draining.as_mut().poll(cx).is_pending() {
+            let awaited = first_request
+                .as_mut()
+                .is_some_and(|time| time.as_mut().poll(cx).is_pending());
+            if leaving || awaited || draining.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             leaving = true;

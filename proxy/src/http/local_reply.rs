@@ -24,6 +24,8 @@ pub enum Cause {
     UpstreamProtocol,
     Timeout,
     BrokenRequestBody,
+    /// The user's policy lets nothing out that is not registered.
+    Blocked,
     /// Nobody to answer.
     ClientGone,
 }
@@ -95,6 +97,12 @@ impl Cause {
             Self::Timeout => {
                 reply(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "response_timeout", "upstream request timeout".into())
             }
+            Self::Blocked => reply(
+                StatusCode::BAD_GATEWAY,
+                Flags::NONE,
+                "direct_response",
+                "the destination is not registered, and the outbound traffic policy is REGISTRY_ONLY".into(),
+            ),
             Self::BrokenRequestBody | Self::ClientGone => reply(
                 StatusCode::BAD_REQUEST,
                 Flags::DC,

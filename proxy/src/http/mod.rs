@@ -8,13 +8,16 @@ mod head;
 mod http1;
 mod http2;
 mod local_reply;
+mod redirected;
 mod request_body;
+mod request_id;
 mod request_path;
 mod response;
 mod retry;
 mod route;
 mod tunnel;
 
-pub use connection::serve_connection;
+pub use connection::{serve_connection, serve_recognised};
 pub use downstream::DownstreamConnection;
+pub use redirected::{find_address, is_for_the_mesh};
 pub use request_path::Proxy;

@@ -18,14 +18,16 @@ use super::exchange::Exchange;
 use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
 use super::head::{self, Authority};
 use super::local_reply::{Cause, is_grpc};
+use super::redirected::{Found, find_known, find_redirected};
 use super::request_body::RequestBody;
+use super::request_id::identify;
 use super::response::{End, Response, relay};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
-use crate::drain::DrainWatch;
-use crate::snapshot::{Cluster, Demand, Host, Reader};
+use crate::drain::{Drain, DrainWatch};
+use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
 use crate::upstream::Outcome;
@@ -36,21 +38,31 @@ pub struct Proxy {
     pub worker: usize,
     pub reader: Reader,
     pub demand: Demand,
-    /// The application as a host: what inbound requests are for.
-    pub application: Arc<Host>,
+    /// The application as hosts: what inbound requests are for.
+    pub inbound: InboundReader,
+    /// What nobody registered.
+    pub passthrough: Passthrough,
     /// Requests that belong to no host.
     pub unrouted: Arc<RequestSeries>,
     pub access_log: AccessLog,
     pub debug_headers: bool,
     pub telemetry: Telemetry,
-    pub drain: DrainWatch,
+    pub drain: Drain,
     pub on_demand_timeout: Duration,
 }
 
 impl Proxy {
+    /// The end of the side that a connection belongs to.
+    pub fn drain_of(&self, direction: Direction) -> DrainWatch {
+        match direction {
+            Direction::Inbound => self.drain.inbound().watch(),
+            Direction::Outbound => self.drain.outbound().watch(),
+        }
+    }
+
     /// What a connection from the mesh is for, by the destination that it had before it was redirected.
-    pub fn inbound_host(&self, _original_destination: Option<SocketAddr>) -> Arc<Host> {
-        Arc::clone(&self.application)
+    pub fn inbound_host(&self, original_destination: Option<SocketAddr>) -> Arc<Host> {
+        self.inbound.host(original_destination)
     }
 }
 
@@ -72,12 +84,20 @@ pub async fn serve<D: Downstream>(
     length: Result<BodyLength, &'static str>,
     client: &mut D,
 ) -> Served {
+    identify(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
     let grpc = is_grpc(&head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
         Ok(None) => Served::Done,
         Ok(Some(tunnel)) => Served::Tunnel(tunnel),
         Err(cause) => {
+            if cause == Cause::Blocked {
+                exchange.routed(
+                    &proxy.passthrough.blocked,
+                    Passthrough::BLOCKED_ROUTE,
+                    Passthrough::BLACK_HOLE,
+                );
+            }
             Box::pin(reply(cause, grpc, client, exchange)).await;
             Served::Done
         }
@@ -94,14 +114,12 @@ async fn answer<D: Downstream>(
 ) -> Result<Option<Box<Tunnel>>, Cause> {
     let length = length.map_err(Cause::BadRequest)?;
     let authority = head::authority(head).map_err(Cause::BadRequest)?;
-    let host = find_destination_host(proxy, downstream, &authority, client).await?;
+    let connect = head.method == Method::CONNECT;
+    let (host, number) = find_destination_host(proxy, downstream, &authority, connect, client).await?;
     host.touch();
     exchange.series = Arc::clone(&host.unrouted);
-    let port = match downstream.direction {
-        Direction::Outbound => find_port(&host, &authority)?,
-        Direction::Inbound => host.ports.first().ok_or(Cause::NoHealthyUpstream)?,
-    };
-    if head.method == Method::CONNECT {
+    let port = find_destination_port(downstream.direction, &host, number, &authority)?;
+    if connect {
         let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
         return Box::pin(open_tunnel(tunnel, client, exchange)).await;
     }
@@ -137,6 +155,8 @@ async fn answer<D: Downstream>(
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
     let upstream = response.lease.response_mut();
     upstream.headers.remove_hop_by_hop();
+    // Only sidecars say it, and only to each other: nothing of it goes on, whoever sent it.
+    upstream.headers.remove_known(Known::XTsunagiUnprocessed);
     for operations in route.response_headers() {
         operations.apply(&mut upstream.headers);
     }
@@ -153,20 +173,46 @@ async fn answer<D: Downstream>(
     Ok(None)
 }
 
+/// The host, and its port where the destination of a redirected connection has decided that too.
 async fn find_destination_host<D: Downstream>(
     proxy: &Proxy,
     downstream: &DownstreamConnection,
     authority: &Authority<'_>,
+    connect: bool,
     client: &mut D,
-) -> Result<Arc<Host>, Cause> {
-    match downstream.direction {
-        Direction::Outbound => match find_known_host(proxy, authority) {
-            Some(host) => Ok(host),
+) -> Result<(Arc<Host>, Option<u16>), Cause> {
+    match (downstream.direction, downstream.original_destination) {
+        (Direction::Outbound, None) => match find_known_host(proxy, authority) {
+            Some(host) => Ok((host, None)),
             None => unless_gone(client, Box::pin(find_host(proxy, authority)))
                 .await
-                .unwrap_or(Err(Cause::ClientGone)),
+                .unwrap_or(Err(Cause::ClientGone))
+                .map(|host| (host, None)),
         },
-        Direction::Inbound => Ok(proxy.inbound_host(downstream.original_destination)),
+        (Direction::Outbound, Some(destination)) => match find_known(proxy, destination, authority) {
+            Some(Found { host, port }) => Ok((host, Some(port))),
+            None => unless_gone(
+                client,
+                Box::pin(find_redirected(proxy, destination, authority, connect)),
+            )
+            .await
+            .unwrap_or(Err(Cause::ClientGone))
+            .map(|Found { host, port }| (host, Some(port))),
+        },
+        (Direction::Inbound, destination) => Ok((proxy.inbound_host(destination), None)),
+    }
+}
+
+fn find_destination_port<'h>(
+    direction: Direction,
+    host: &'h Host,
+    number: Option<u16>,
+    authority: &Authority<'_>,
+) -> Result<&'h Port, Cause> {
+    match (direction, number) {
+        (Direction::Outbound, None) => find_port(host, authority),
+        (Direction::Outbound, Some(number)) => host.port(number).ok_or(Cause::NoHealthyUpstream),
+        (Direction::Inbound, _) => host.ports.first().ok_or(Cause::NoHealthyUpstream),
     }
 }
 
@@ -201,6 +247,7 @@ async fn dispatch<D: Downstream>(
     exchange: &mut Exchange<'_>,
 ) -> Result<Response, Cause> {
     let mut retries = Retries::new(route.retries(), &cluster.learned, &head.method);
+    let mut unprocessed = true;
     loop {
         let mut progress = Progress::default();
         let per_try = route.retries().per_try_timeout;
@@ -219,10 +266,21 @@ async fn dispatch<D: Downstream>(
             Ok(answer) => {
                 let response = answer.lease.response();
                 let status = response.status.as_u16();
-                progress.observe(cluster, Outcome::Status(outlier_status(response)));
                 let repeatable = body.is_repeatable();
-                if !retries.after_response(status, &response.headers, answer.lease.endpoint(), repeatable) {
-                    retries.record(status < 500);
+                let refused = exchange.direction() == Direction::Outbound && is_unprocessed(response);
+                let again = if refused {
+                    progress.observe(cluster, Outcome::ConnectFailure);
+                    retries.after_unprocessed(status, answer.lease.endpoint(), repeatable)
+                } else {
+                    unprocessed = false;
+                    progress.observe(cluster, Outcome::Status(outlier_status(response)));
+                    retries.after_response(status, &response.headers, answer.lease.endpoint(), repeatable)
+                };
+                if !again {
+                    retries.record(status < 500 && !refused);
+                    if refused {
+                        exchange.flags.insert(Flags::UF);
+                    }
                     retries.flag(&mut exchange.flags);
                     return accept(answer, progress, deadline).ok_or(Cause::NoHealthyUpstream);
                 }
@@ -230,9 +288,11 @@ async fn dispatch<D: Downstream>(
             }
             Err(failure) => {
                 progress.observe_failure(cluster, &failure);
+                unprocessed &= failure.is_unprocessed();
                 let endpoint = progress.endpoint();
                 if !retries.after_failure(&failure, endpoint, body.is_repeatable()) {
                     exchange.received(|| body.bytes);
+                    exchange.unprocessed = unprocessed && matches!(failure, Failure::Connect(_));
                     retries.record(false);
                     retries.flag(&mut exchange.flags);
                     return Err(failure.cause());
@@ -267,6 +327,13 @@ async fn back_off(interval: Duration, deadline: Option<Instant>) -> Result<(), C
         Some(deadline) => timeout_at(deadline, wait).await.map_err(|_| Cause::Timeout)?,
     }
     Ok(())
+}
+
+/// The endpoint's sidecar answered, because it could not connect to the application: the request reached nobody.
+fn is_unprocessed(response: &ResponseHead) -> bool {
+    response.headers.has(Known::XTsunagiUnprocessed)
+        && (response.status == StatusCode::SERVICE_UNAVAILABLE
+            || response.headers.known(Known::GrpcStatus) == Some(b"14"))
 }
 
 /// gRPC errors without a body count as the HTTP status that they stand for.
@@ -304,6 +371,11 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
     let (mut head, body) = reply.response(grpc);
+    if exchange.unprocessed && exchange.direction() == Direction::Inbound {
+        // For the caller's sidecar.
+        let name = Known::XTsunagiUnprocessed.name();
+        head.headers.set(name, &HeaderValue::from_static("1"));
+    }
     exchange.status = head.status.as_u16();
     show_flags(&exchange, &mut head);
     client.abandon_body();

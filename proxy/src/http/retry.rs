@@ -50,10 +50,10 @@ impl<'a> Retries<'a> {
         }
     }
 
-    /// Does the user's policy need the body kept?
+    /// Does the policy need the body kept? An endpoint may refuse a request after the body was begun: an HTTP/2 stream, or
+    /// the whole of it where the endpoint's sidecar finds no application (which is no reason for a second try inbound).
     pub fn keeps_body(policy: &RetryPolicy, method: &Method, http2: bool) -> bool {
-        // An HTTP/2 endpoint may refuse a stream after it was begun.
-        policy.attempts > 0 && (policy.on.explicit || http2 || is_idempotent(method))
+        policy.attempts > 0 && (policy.on.explicit || http2 || policy.on.connect_failure || is_idempotent(method))
     }
 
     /// An attempt failed: is there another? The answer counts against attempts and budget.
@@ -67,7 +67,7 @@ impl<'a> Retries<'a> {
         let on = &self.policy.on;
         let any_reset = (on.reset || on.any_5xx || on.gateway_error) && (on.explicit || self.idempotent);
         let wanted = match failure {
-            Failure::Connect(_) => on.connect_failure || any_reset,
+            Failure::Connect(_) => on.connect_failure || (any_reset && on.explicit),
             Failure::Refused => on.refused_stream || any_reset,
             Failure::Reset { .. } | Failure::TryTimeout => any_reset,
             Failure::ResetBeforeRequest => on.reset_before_request || any_reset,
@@ -79,7 +79,7 @@ impl<'a> Retries<'a> {
             | Failure::BrokenRequestBody
             | Failure::ClientGone => false,
         };
-        wanted && self.take(endpoint, repeatable)
+        wanted && self.take(endpoint, repeatable, failure.is_unprocessed())
     }
 
     pub fn after_response(
@@ -95,10 +95,18 @@ impl<'a> Retries<'a> {
                 .and_then(|value| str::from_utf8(value).ok()?.parse::<u8>().ok());
             status.is_some_and(|status| self.policy.on.grpc.contains(&status))
         };
-        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint), repeatable)
+        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint), repeatable, false)
     }
 
-    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>, repeatable: bool) -> bool {
+    /// The endpoint's sidecar answered because nobody else could: as if it had not taken the request.
+    pub fn after_unprocessed(&mut self, status: u16, endpoint: &Arc<Endpoint>, repeatable: bool) -> bool {
+        let on = &self.policy.on;
+        let any_reset = on.reset || on.any_5xx || on.gateway_error;
+        let wanted = on.refused_stream || on.connect_failure || any_reset || on.status(status) || on.grpc.contains(&14);
+        wanted && self.take(Some(endpoint), repeatable, true)
+    }
+
+    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>, repeatable: bool, unprocessed: bool) -> bool {
         if self.made >= self.policy.attempts {
             self.exhausted = self.policy.attempts > 0;
             return false;
@@ -107,7 +115,12 @@ impl<'a> Retries<'a> {
             return false;
         }
         self.permit = None;
-        self.permit = self.cluster.retries.acquire(self.cluster.requests.current());
+        let (budget, in_flight) = (&self.cluster.retries, self.cluster.requests.current());
+        self.permit = if unprocessed && self.made == 0 {
+            budget.acquire_unprocessed(in_flight)
+        } else {
+            budget.acquire(in_flight)
+        };
         if self.permit.is_none() {
             self.overflowed = true;
             self.cluster.series.overflow_retries.increment(1);

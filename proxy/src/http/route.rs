@@ -12,6 +12,7 @@ use super::local_reply::Cause;
 use super::request_path::Proxy;
 use crate::codec;
 use crate::snapshot::{Destination, Host, Lookup, Port};
+use crate::telemetry::Direction;
 
 /// The destination of one request and what its rule says.
 pub struct Route<'h> {
@@ -22,10 +23,16 @@ pub struct Route<'h> {
 
 static NO_OPERATIONS: LazyLock<HeaderOperations> = LazyLock::new(HeaderOperations::default);
 static DEFAULT_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
+/// An application that cannot be connected to is not asked again: the caller is told at once, and goes elsewhere.
+static INBOUND_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(|| {
+    let mut policy = RetryPolicy::default();
+    policy.on.connect_failure = false;
+    policy
+});
 
 impl<'h> Route<'h> {
     pub fn label(&self) -> &'h str {
-        self.told.map_or("default", |(rule, _)| &rule.label)
+        self.destination.series.route()
     }
 
     pub fn timeout(&self) -> Option<Duration> {
@@ -33,7 +40,11 @@ impl<'h> Route<'h> {
     }
 
     pub fn retries(&self) -> &'h RetryPolicy {
-        self.told.map_or(&DEFAULT_RETRIES, |(rule, _)| &rule.retries)
+        match (self.told, self.destination.series.direction()) {
+            (Some((rule, _)), _) => &rule.retries,
+            (None, Direction::Outbound) => &DEFAULT_RETRIES,
+            (None, Direction::Inbound) => &INBOUND_RETRIES,
+        }
     }
 
     /// Of the route, then of the destination.
@@ -55,39 +66,57 @@ pub fn find_known_host(proxy: &Proxy, authority: &Authority<'_>) -> Option<Arc<H
     proxy.reader.with(|snapshot| snapshot.known(&authority.host))
 }
 
-/// The host that the name means. The first request to a host waits until the control plane has told us about it.
-pub async fn find_host(proxy: &Proxy, authority: &Authority<'_>) -> Result<Arc<Host>, Cause> {
-    let namespace = &proxy.reader.shared().namespace;
-    let find = || proxy.reader.with(|snapshot| snapshot.find(&authority.host, namespace));
-    let unknown = || Cause::NoRoute(unknown_host(&authority.host, namespace).into());
-    match find() {
-        Lookup::Found(host) => Ok(host),
-        Lookup::Absent => Err(unknown()),
-        Lookup::Unknown(names) => {
-            let mut changes = proxy.reader.shared().changes();
-            if !proxy.demand.want(names) {
-                return Err(Cause::ClusterNotFound(
-                    "too many unknown services are being asked for".into(),
-                ));
-            }
-            let arrived = async {
-                loop {
-                    match find() {
-                        Lookup::Found(host) => return Ok(host),
-                        Lookup::Absent => return Err(unknown()),
-                        Lookup::Unknown(_) => {}
-                    }
-                    if changes.changed().await.is_err() {
-                        return Err(unknown());
+/// What became of looking for a host.
+pub enum Sought {
+    Found(Arc<Host>),
+    /// The control plane says that there is no such host.
+    Absent,
+    /// It has not said anything in time.
+    Unanswered,
+    /// Too much is being asked for.
+    Refused,
+}
+
+/// The host that the name means. The first request to a host waits until the control plane has told us about it, at most
+/// for `limit`.
+pub async fn seek_host(proxy: &Proxy, name: &str, limit: Duration) -> Sought {
+    let shared = proxy.reader.shared();
+    let find = || proxy.reader.with(|snapshot| snapshot.find(name, &shared.namespace));
+    let mut changes = shared.changes();
+    let mut found = find();
+    let arrived = async {
+        loop {
+            match found {
+                Lookup::Found(host) => return Sought::Found(host),
+                Lookup::Absent => return Sought::Absent,
+                // An address leads to a name, which is asked for in turn.
+                Lookup::Unknown(names) => {
+                    if !proxy.demand.want(names) {
+                        return Sought::Refused;
                     }
                 }
-            };
-            timeout(proxy.on_demand_timeout, arrived).await.unwrap_or_else(|_| {
-                Err(Cause::ClusterNotFound(
-                    format!("the control plane has not said yet where {:?} is", authority.host).into(),
-                ))
-            })
+            }
+            if changes.changed().await.is_err() {
+                return Sought::Absent;
+            }
+            found = find();
         }
+    };
+    timeout(limit, arrived).await.unwrap_or(Sought::Unanswered)
+}
+
+/// As `seek_host`, for a request that cannot go on without it.
+pub async fn find_host(proxy: &Proxy, authority: &Authority<'_>) -> Result<Arc<Host>, Cause> {
+    let namespace = &proxy.reader.shared().namespace;
+    match seek_host(proxy, &authority.host, proxy.on_demand_timeout).await {
+        Sought::Found(host) => Ok(host),
+        Sought::Absent => Err(Cause::NoRoute(unknown_host(&authority.host, namespace).into())),
+        Sought::Refused => Err(Cause::ClusterNotFound(
+            "too many unknown services are being asked for".into(),
+        )),
+        Sought::Unanswered => Err(Cause::ClusterNotFound(
+            format!("the control plane has not said yet where {:?} is", authority.host).into(),
+        )),
     }
 }
 

@@ -1,24 +1,21 @@
 //! `CONNECT`: a connection inside a connection. What comes through it is for one port of one host: requests of an HTTP
 //! port are served like any other, of a TCP port the bytes are passed on.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use tsunagi_proto::model::Protocol;
 
-use super::connection::{draining, serve_connection, starts_like_http};
+use super::connection::{draining, serve_connection, serve_recognised};
 use super::downstream::DownstreamConnection;
 use super::local_reply::Cause;
 use super::request_path::Proxy;
-use crate::codec::Prefixed;
-use crate::codec::Transport;
+use crate::codec::{Detected, Spoken, Transport, detect, pass};
 use crate::drain::LiveConnectionGuard;
-use crate::net::connect;
 use crate::snapshot::{Host, Port};
-use crate::telemetry::ActiveConnectionGuard;
-use crate::upstream::{ActiveRequest, ConnectionPermit, Outcome, choose};
+use crate::telemetry::{ActiveConnectionGuard, Flags};
+use crate::upstream::{PlainConnection, PlainError, open_plain};
 
 /// What is needed to run the tunnel once the `CONNECT` is answered. An error is the answer: a TCP port has its connection
 /// first.
@@ -39,6 +36,8 @@ pub async fn open(
     Ok(Tunnel {
         downstream: DownstreamConnection {
             tunnelled: true,
+            // Whom it was for, the `CONNECT` has said.
+            original_destination: None,
             ..*downstream
         },
         proxy: Arc::clone(proxy),
@@ -47,7 +46,7 @@ pub async fn open(
         endpoint,
         _guards: (
             proxy.telemetry.active_connection(downstream.direction),
-            proxy.drain.connection(),
+            proxy.drain_of(downstream.direction).connection(),
         ),
     })
 }
@@ -59,94 +58,90 @@ pub struct Tunnel {
     host: Arc<Host>,
     number: u16,
     /// `None`: requests come through it.
-    endpoint: Option<OpenEndpoint>,
+    endpoint: Option<PlainConnection>,
     _guards: (ActiveConnectionGuard, LiveConnectionGuard),
-}
-
-#[derive(Debug)]
-struct OpenEndpoint {
-    stream: TcpStream,
-    _active: ActiveRequest,
-    _permit: ConnectionPermit,
 }
 
 impl Tunnel {
     /// Until either side ends it. Boxed, because serving a tunnel is serving connections, which may open tunnels.
-    pub fn run(mut self, mut stream: Box<dyn Transport>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub fn run(mut self, stream: Box<dyn Transport>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let result = match &mut self.endpoint {
-                Some(endpoint) => pass(endpoint, &mut stream).await,
-                None => self.serve_or_pass(stream).await,
-            };
-            if let Err(error) = result {
-                tracing::debug!(%error, "tunnel ended");
+            let host = Arc::clone(&self.host);
+            let Some(port) = host.port(self.number) else { return };
+            match self.endpoint.take() {
+                Some(endpoint) => pass_on(endpoint, stream, Bytes::new(), port).await,
+                None if port.protocol == Protocol::Detect => self.serve_or_pass(stream, port).await,
+                None => {
+                    let drain = Some(self.proxy.drain_of(self.downstream.direction));
+                    serve_connection(&self.proxy, self.downstream, stream, drain).await;
+                }
             }
         })
     }
 
-    /// Where no protocol is declared, the first bytes decide.
-    async fn serve_or_pass(&self, mut stream: Box<dyn Transport>) -> io::Result<()> {
-        let (http, prefix) = tokio::select! {
-            biased;
-            first = starts_like_http(&mut stream) => first?,
-            // Nothing has come through it yet, so nothing is lost.
-            () = draining(Some(self.proxy.drain.clone())) => return Ok(()),
-        };
-        let mut stream: Box<dyn Transport> = Box::new(Prefixed::new(prefix, stream));
-        if http {
-            let drain = Some(self.proxy.drain.clone());
-            serve_connection(&self.proxy, self.downstream, stream, drain).await;
-            return Ok(());
+    /// Where no protocol is declared, what is said first decides.
+    async fn serve_or_pass(&self, mut stream: Box<dyn Transport>, port: &Port) {
+        let leaving = draining(Some(self.proxy.drain_of(self.downstream.direction)));
+        match detect(&mut stream, open_endpoint(port), leaving).await {
+            Detected::Spoken {
+                spoken: Spoken::Bytes,
+                read,
+                upstream,
+            } => {
+                let endpoint = match upstream {
+                    Some(endpoint) => Ok(endpoint),
+                    None => open_endpoint(port).await,
+                };
+                match endpoint {
+                    Ok(endpoint) => pass_on(endpoint, stream, read, port).await,
+                    Err(cause) => refuse(stream, port, cause),
+                }
+            }
+            Detected::Spoken { spoken, read, upstream } => {
+                // Requests have connections of their own.
+                drop(upstream);
+                let (http2, drain) = (
+                    spoken == Spoken::Http2,
+                    Some(self.proxy.drain_of(self.downstream.direction)),
+                );
+                serve_recognised(&self.proxy, self.downstream, stream, read, http2, drain).await;
+            }
+            Detected::Failed(cause) => refuse(stream, port, cause),
+            Detected::Aborted { upstream } => {
+                if let Some(endpoint) = upstream {
+                    endpoint.stream.reset_when_dropped();
+                    port.tcp.record(Flags::DC);
+                }
+            }
+            Detected::Left => {}
         }
-        let port = self.host.port(self.number).ok_or(io::ErrorKind::NotFound)?;
-        let mut endpoint = open_endpoint(port)
-            .await
-            .map_err(|cause| io::Error::other(cause.reply().body))?;
-        pass(&mut endpoint, &mut stream).await
     }
 }
 
 /// Passes bytes until both sides are done.
-async fn pass(endpoint: &mut OpenEndpoint, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    copy_bidirectional(stream, &mut endpoint.stream).await?;
-    Ok(())
+async fn pass_on(mut endpoint: PlainConnection, mut stream: Box<dyn Transport>, read: Bytes, port: &Port) {
+    let idle = endpoint.idle_timeout();
+    pass(&mut stream, &mut endpoint.stream, read, idle, &port.tcp).await;
+}
+
+/// It is answered already: that nobody is there can only be shown by its end.
+fn refuse(stream: Box<dyn Transport>, port: &Port, cause: Cause) {
+    let reply = cause.reply();
+    tracing::debug!(reason = %reply.body, "tunnel ended");
+    port.tcp.record(reply.flags);
+    stream.reset_when_dropped();
 }
 
 /// A connection to an endpoint of the port's own cluster.
-async fn open_endpoint(port: &Port) -> Result<OpenEndpoint, Cause> {
+async fn open_endpoint(port: &Port) -> Result<PlainConnection, Cause> {
     let cluster = port
-        .plain
-        .destinations
-        .first()
-        .and_then(|destination| destination.cluster.as_deref());
-    let cluster = cluster.ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
-    let permit = ConnectionPermit::try_open(&cluster.learned).ok_or_else(|| {
-        cluster.learned.series.overflow_connections.increment(1);
-        Cause::Overflow("connections")
-    })?;
-    let mut active = choose(
-        &cluster.learned,
-        &cluster.told,
-        &cluster.members,
-        &[],
-        &mut rand::random::<u64>,
-    )
-    .ok_or(Cause::NoHealthyUpstream)?;
-    let detection = cluster.told.outlier_detection.as_ref();
-    match connect(active.endpoint.address, cluster.told.connection_pool.connect_timeout).await {
-        Ok(stream) => {
-            active.observe(&cluster.learned, detection, Outcome::Connected);
-            Ok(OpenEndpoint {
-                stream,
-                _active: active,
-                _permit: permit,
-            })
-        }
-        Err(error) => {
-            if !error.is_local() {
-                active.observe(&cluster.learned, detection, Outcome::ConnectFailure);
-            }
-            Err(Cause::ConnectFailure(error.to_string()))
-        }
-    }
+        .own_cluster()
+        .ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
+    open_plain(&cluster.learned, &cluster.told, &cluster.members)
+        .await
+        .map_err(|error| match error {
+            PlainError::NoEndpoint => Cause::NoHealthyUpstream,
+            PlainError::Overflow => Cause::Overflow("connections"),
+            PlainError::Connect { source, .. } => Cause::ConnectFailure(source.to_string()),
+        })
 }

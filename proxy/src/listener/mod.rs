@@ -1,4 +1,7 @@
-//! The data threads' doors: accept on the outbound and the inbound socket, serve each connection, stop when drained.
+//! The data threads' doors: accept on the outbound and the inbound socket, find out where each connection was headed, serve
+//! it, stop at the end.
+
+mod redirected;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,12 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::drain::DrainWatch;
 use crate::http::{DownstreamConnection, Proxy, serve_connection};
+use crate::net::original_destination;
 use crate::telemetry::{Direction, Telemetry};
 
 /// Pause after `accept` failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Accepts on one socket of one worker until draining begins, then what is in its queue. Connections go on in tasks of
+/// Accepts on one socket of one worker until its side closes, then what is in its queue. Connections go on in tasks of
 /// their own.
 pub async fn accept(
     listener: std::net::TcpListener,
@@ -25,7 +29,7 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.draining() => break,
+            () = drain.closing() => break,
         };
         match accepted {
             Ok((stream, remote)) => serve(stream, remote, direction, &proxy, &telemetry, &drain),
@@ -67,12 +71,22 @@ fn serve(
     let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),
-        original_destination: None,
+        original_destination: original_destination(&stream),
         tunnelled: false,
     };
+    if downstream.original_destination.is_some() {
+        proxy.drain.set_in_pod();
+    }
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());
-    tokio::spawn(async move {
-        serve_connection(&proxy, downstream, stream, Some(drain)).await;
-        drop(guards);
-    });
+    // Two tasks, because each is as large as what it may have to do.
+    match downstream.original_destination {
+        None => tokio::spawn(async move {
+            serve_connection(&proxy, downstream, stream, Some(drain)).await;
+            drop(guards);
+        }),
+        Some(destination) => tokio::spawn(async move {
+            redirected::serve(&proxy, downstream, destination, stream, drain).await;
+            drop(guards);
+        }),
+    };
 }

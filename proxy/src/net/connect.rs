@@ -1,15 +1,21 @@
-//! Opening a connection to an endpoint.
+//! Opening a connection to an endpoint, where need be from a source address of one's own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use tokio::net::{TcpSocket, TcpStream};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("{0}")]
     Refused(#[from] io::Error),
+    /// Without it the packet filter would send the connection back to this proxy.
+    #[error("the source address {address} cannot be used: {error}")]
+    Source { address: IpAddr, error: io::Error },
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     #[error("the endpoint does not speak HTTP/2")]
@@ -24,15 +30,102 @@ impl ConnectError {
     /// It failed for want of something of this process: it says nothing about the endpoint.
     pub fn is_local(&self) -> bool {
         // EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL: descriptors, memory or ports have run out.
-        matches!(self, Self::Refused(error) if matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105 | 99)))
+        match self {
+            Self::Refused(error) => matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105 | 99)),
+            Self::Source { .. } => true,
+            _ => false,
+        }
     }
 }
 
-/// Connects within `timeout`. Dropping the future closes the socket.
-pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, ConnectError> {
-    let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+/// Connects within `timeout`, from `source` or not at all where one is given. Dropping the future closes the socket.
+pub async fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    timeout: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let socket = match source {
+        Some(source) => Some(bound_to(source)?),
+        None => None,
+    };
+    let opening = async {
+        match socket {
+            Some(socket) => socket.connect(address).await,
+            None => TcpStream::connect(address).await,
+        }
+    };
+    let stream = tokio::time::timeout(timeout, opening)
         .await
         .map_err(|_| ConnectError::TimedOut(timeout))??;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// The port is chosen when it connects: one that another connection from there has, or had a minute ago, will do as long as
+/// it leads elsewhere or is over.
+fn bound_to(source: IpAddr) -> Result<TcpSocket, ConnectError> {
+    let socket = if source.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    setsockopt(&socket, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
+    let bound = socket.bind(SocketAddr::new(source, 0));
+    bound.map(|()| socket).map_err(|error| {
+        tell_once(source, &error);
+        ConnectError::Source { address: source, error }
+    })
+}
+
+/// An operator reads what to do; once, because every request would say it.
+fn tell_once(source: IpAddr, error: &io::Error) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            %error,
+            "the application cannot be reached from {source}: is the address on lo? (ip address add {source} dev lo)"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn the_endpoint_sees_the_source_address_that_was_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let source = IpAddr::from([127, 0, 0, 6]);
+        let stream = connect(address, Some(source), LIMIT).await.unwrap();
+        let (_, from) = listener.accept().await.unwrap();
+        assert_eq!((from.ip(), stream.peer_addr().unwrap()), (source, address));
+    }
+
+    #[tokio::test]
+    async fn two_connections_to_different_endpoints_may_have_one_port() {
+        let source = IpAddr::from([127, 0, 0, 6]);
+        let socket = bound_to(source).unwrap();
+        assert_eq!(
+            socket.local_addr().unwrap(),
+            SocketAddr::new(source, 0),
+            "none is taken yet"
+        );
+    }
+
+    #[tokio::test]
+    async fn without_its_source_address_no_connection_is_made() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // TEST-NET-1: on no machine.
+        let missing = IpAddr::from([192, 0, 2, 6]);
+        let error = connect(address, Some(missing), LIMIT).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Source { .. }), "{error}");
+        assert!(error.is_local() && error.to_string().contains("192.0.2.6"), "{error}");
+        let accepted = std::future::poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx).is_ready())).await;
+        assert!(!accepted);
+    }
 }

@@ -1,9 +1,14 @@
-//! Sockets: listening with one accept queue a worker, connecting within a time, and bytes that were read too early.
+//! Sockets: the machine's addresses, listening with one accept queue a worker, connecting within a time, and where a
+//! connection was headed.
 
+mod addresses;
 mod connect;
 mod lingering;
 mod listen;
+mod original_destination;
 
+pub use addresses::instance_ips;
 pub use connect::{ConnectError, connect};
 pub use lingering::{LINGER_TIME, Lingering};
-pub use listen::bind;
+pub use listen::{bind, bind_only_v6};
+pub use original_destination::{is_own_address, original_destination};

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Protocol};
 
-use crate::telemetry::{Direction, RequestSeries, Telemetry};
+use crate::telemetry::{Direction, RequestSeries, TcpSeries, Telemetry};
 use crate::upstream::{self, Members, Registry};
 
 /// The route label of a request that meets no VirtualService.
@@ -36,6 +36,15 @@ pub struct Port {
     pub rules: Vec<Rule>,
     /// The port's own cluster, for hosts without a VirtualService and for plain TCP.
     pub plain: Rule,
+    /// Of connections that are passed on as they are.
+    pub tcp: Arc<TcpSeries>,
+}
+
+impl Port {
+    /// The port's own cluster, where it has one.
+    pub fn own_cluster(&self) -> Option<&Cluster> {
+        self.plain.destinations.first()?.cluster.as_deref()
+    }
 }
 
 #[derive(Debug)]
@@ -86,6 +95,12 @@ impl Host {
         }
     }
 
+    /// It stands in the place of this one, and was called when that was.
+    pub(super) fn continue_use_of(&self, previous: &Self) {
+        self.used
+            .store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     pub fn idle_seconds(&self) -> u64 {
         self.epoch
             .elapsed()
@@ -131,8 +146,7 @@ impl Compiler {
         let unrouted = self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, "");
         let host = Host::new(Arc::clone(told), ports, unrouted, self.epoch);
         if let Some(previous) = previous {
-            host.used
-                .store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
+            host.continue_use_of(previous);
         }
         Arc::new(host)
     }
@@ -167,6 +181,10 @@ impl Resolve<'_> {
             plain: Rule {
                 destinations: vec![self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))],
             },
+            tcp: self
+                .compiler
+                .telemetry
+                .tcp_series(Direction::Outbound, &self.told.fqdn, ""),
         }
     }
 

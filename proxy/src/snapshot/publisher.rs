@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tsunagi_proto::model::{self, ClusterKey, EndpointSet};
 
-use super::Update;
 use super::compile::{Cluster, Compiler, Host};
 use super::reader::{Shared, Snapshot};
+use super::{Inbound, Update};
 use crate::telemetry::Telemetry;
 use crate::upstream::Registry;
 
@@ -21,6 +21,7 @@ pub struct Publisher {
     endpoints: HashMap<String, Arc<EndpointSet>>,
     clusters: HashMap<ClusterKey, Arc<Cluster>>,
     workload: Option<Arc<model::Workload>>,
+    inbound: Option<Arc<Inbound>>,
 }
 
 impl Publisher {
@@ -37,7 +38,14 @@ impl Publisher {
             endpoints: HashMap::new(),
             clusters: HashMap::new(),
             workload: None,
+            inbound: None,
         }
+    }
+
+    /// What a workload is told of its own ports goes there.
+    pub fn with_inbound(mut self, inbound: Arc<Inbound>) -> Self {
+        self.inbound = Some(inbound);
+        self
     }
 
     /// Applies one response whole: when this returns, every new request meets it.
@@ -68,8 +76,11 @@ impl Publisher {
                 .map(|host| host.fqdn.clone()),
         );
         self.compile(&stale, &moved);
-        if update.workload.is_some() {
-            self.workload = update.workload;
+        if let Some(workload) = update.workload {
+            if let Some(inbound) = &self.inbound {
+                inbound.apply(&workload);
+            }
+            self.workload = Some(workload);
         }
         self.publish(update.version);
     }

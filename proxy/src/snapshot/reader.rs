@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
-use tsunagi_proto::model::Workload;
+use tsunagi_proto::model::{OutboundTrafficPolicy, Workload};
 use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN};
 
 use super::compile::Host;
@@ -57,10 +57,11 @@ impl Snapshot {
             .map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain)
             .to_owned();
         let mut all = HashMap::with_capacity(hosts.len() * 4);
-        for (fqdn, host) in &hosts {
+        let names = hosts.iter().filter(|(_, host)| !host.as_deref().is_some_and(is_alias));
+        for (fqdn, host) in names {
             all.insert(fqdn.clone(), host.clone());
         }
-        for host in hosts.values().flatten() {
+        for host in hosts.values().flatten().filter(|host| !is_alias(host)) {
             let addresses = host.told.addresses.iter().map(ToString::to_string);
             for alias in aliases(&host.told.fqdn, namespace, &domain)
                 .into_iter()
@@ -69,12 +70,28 @@ impl Snapshot {
                 all.insert(alias, Some(Arc::clone(host)));
             }
         }
+        // Behind the addresses that hosts claim: of several, this names the one that has it.
+        for (address, alias) in hosts.iter().filter_map(|(name, host)| Some((name, host.as_deref()?))) {
+            let target = alias.told.alias_of.as_ref().and_then(|fqdn| hosts.get(fqdn));
+            if let Some(Some(host)) = target.filter(|host| !host.as_deref().is_some_and(is_alias)) {
+                all.insert(address.clone(), Some(Arc::clone(host)));
+            }
+        }
         Self {
             names: all,
             hosts,
             workload,
             version,
         }
+    }
+
+    /// Where a redirected connection may go whose destination nobody registered.
+    pub fn outbound_traffic_policy(&self) -> OutboundTrafficPolicy {
+        self.workload
+            .as_ref()
+            .map_or_else(OutboundTrafficPolicy::default, |workload| {
+                workload.outbound_traffic_policy
+            })
     }
 
     /// The host of a name that is lower-case and has no port.
@@ -94,7 +111,12 @@ impl Snapshot {
         let candidates = names::candidates(name, namespace, domain);
         let unknown: Vec<_> = candidates
             .into_iter()
-            .filter(|name| !self.hosts.contains_key(name))
+            .filter_map(|name| match self.hosts.get(&name) {
+                None => Some(name),
+                // An address: the service that has it is asked for in turn.
+                Some(Some(host)) => host.told.alias_of.clone().filter(|fqdn| !self.hosts.contains_key(fqdn)),
+                Some(None) => None,
+            })
             .collect();
         if unknown.is_empty() {
             Lookup::Absent
@@ -102,6 +124,11 @@ impl Snapshot {
             Lookup::Unknown(unknown)
         }
     }
+}
+
+/// It stands for the service that has its address, and is none itself.
+fn is_alias(host: &Host) -> bool {
+    host.told.alias_of.is_some()
 }
 
 /// The short names by which a Kubernetes service is called from `namespace`.
@@ -169,17 +196,5 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::aliases;
-
-    #[test]
-    fn a_service_is_called_by_its_short_name_only_in_its_own_namespace() {
-        let fqdn = "user.shop.svc.cluster.local";
-        assert_eq!(
-            aliases(fqdn, "shop", "cluster.local"),
-            ["user.shop", "user.shop.svc", "user"]
-        );
-        assert_eq!(aliases(fqdn, "web", "cluster.local"), ["user.shop", "user.shop.svc"]);
-        assert!(aliases("api.example.com", "shop", "cluster.local").is_empty());
-    }
-}
+#[path = "reader_tests.rs"]
+mod tests;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge};
 
+use super::series::Direction;
+
 /// Stored handles of one cluster. The series vanish from `/metrics` with the last `Arc` of this.
 #[derive(Debug)]
 pub struct ClusterSeries {
@@ -42,6 +44,7 @@ pub struct ClusterSeries {
     /// `cause="consecutive_local_origin"`
     pub ejections_consecutive_local_origin: Counter,
 
+    direction: Direction,
     service: Box<str>,
     subset: Box<str>,
     readings: Vec<Reading>,
@@ -94,7 +97,7 @@ pub(crate) const COUNTERS: [(&str, &str); 3] = [
 ];
 
 impl ClusterSeries {
-    pub(crate) fn new(service: &str, subset: &str) -> ClusterSeries {
+    pub(crate) fn new(direction: Direction, service: &str, subset: &str) -> ClusterSeries {
         let mut readings = Vec::with_capacity(14);
         let mut cell = |family, label| {
             let cell = Arc::new(AtomicU64::new(0));
@@ -130,10 +133,15 @@ impl ClusterSeries {
             ejections_consecutive_5xx: counter(2, "cause", "consecutive_5xx"),
             ejections_consecutive_gateway_errors: counter(2, "cause", "consecutive_gateway_errors"),
             ejections_consecutive_local_origin: counter(2, "cause", "consecutive_local_origin"),
+            direction,
             service: service.into(),
             subset: subset.into(),
             readings,
         }
+    }
+
+    pub(crate) fn direction(&self) -> Direction {
+        self.direction
     }
 
     pub(crate) fn service(&self) -> &str {
@@ -160,7 +168,7 @@ mod tests {
 
     #[test]
     fn each_handle_writes_its_own_series() {
-        let series = ClusterSeries::new("s", "v1");
+        let series = ClusterSeries::new(Direction::Outbound, "s", "v1");
         series.pending_requests.increment(2.0);
         series.overflow_retries.increment(3);
         series.ejections_consecutive_local_origin.increment(4);

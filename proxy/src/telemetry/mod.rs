@@ -16,6 +16,7 @@ pub mod log;
 mod process;
 mod render;
 pub mod series;
+mod tcp;
 mod timestamp;
 
 use std::collections::BTreeMap;
@@ -29,8 +30,10 @@ pub use cluster::ClusterSeries;
 pub use flags::Flags;
 pub use process::resident_bytes;
 pub use series::{Direction, RequestSeries};
+pub use tcp::TcpSeries;
 
 use series::SeriesKey;
+use tcp::TcpKey;
 
 /// The metrics of this process. Clones are handles to the same ones.
 #[derive(Debug, Clone)]
@@ -43,6 +46,7 @@ struct Shared {
     source_workload: Box<str>,
     requests: Mutex<Living<SeriesKey, RequestSeries>>,
     clusters: Mutex<Living<ClusterKey, ClusterSeries>>,
+    tcp: Mutex<Living<TcpKey, TcpSeries>>,
     config_version: Mutex<Option<String>>,
     control_plane_connected: Cells<Gauge>,
     updates_applied: Cells<Counter>,
@@ -53,8 +57,8 @@ struct Shared {
     started: process::Started,
 }
 
-/// Destination service and subset.
-type ClusterKey = (Box<str>, Box<str>);
+/// Direction, destination service and subset.
+type ClusterKey = (Direction, Box<str>, Box<str>);
 
 /// A handle with the cell that a scrape reads.
 #[derive(Debug)]
@@ -108,6 +112,7 @@ impl Telemetry {
                 source_workload: source_workload.into(),
                 requests: Mutex::default(),
                 clusters: Mutex::default(),
+                tcp: Mutex::default(),
                 config_version: Mutex::default(),
                 control_plane_connected: Cells::gauge(),
                 updates_applied: Cells::counter(),
@@ -139,9 +144,21 @@ impl Telemetry {
     }
 
     /// The series of one cluster: the living one if there is one.
-    pub fn cluster_series(&self, service: &str, subset: &str) -> Arc<ClusterSeries> {
-        let key = (service.into(), subset.into());
-        lock(&self.shared.clusters).get_or_insert(key, |(service, subset)| ClusterSeries::new(service, subset))
+    pub fn cluster_series(&self, direction: Direction, service: &str, subset: &str) -> Arc<ClusterSeries> {
+        let key = (direction, service.into(), subset.into());
+        lock(&self.shared.clusters).get_or_insert(key, |(direction, service, subset)| {
+            ClusterSeries::new(*direction, service, subset)
+        })
+    }
+
+    /// The series for plain TCP connections to one destination: the living one if there is one.
+    pub fn tcp_series(&self, direction: Direction, service: &str, subset: &str) -> Arc<TcpSeries> {
+        let key = TcpKey {
+            direction,
+            service: service.into(),
+            subset: subset.into(),
+        };
+        lock(&self.shared.tcp).get_or_insert(key, |key| TcpSeries::new(key.clone()))
     }
 
     /// Counts a downstream connection in `active_connections` for as long as the guard lives.
@@ -171,6 +188,11 @@ impl Telemetry {
             .control_plane_connected
             .handle
             .set(f64::from(u8::from(connected)));
+    }
+
+    /// Is there anybody who could answer what is asked now?
+    pub fn is_control_plane_connected(&self) -> bool {
+        self.shared.control_plane_connected.level() > 0.0
     }
 
     /// For the access log: lines that were not written.

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use super::cluster::{COUNTERS, GAUGES};
 use super::exposition::{Exposition, Kind, labels};
 use super::series::{Direction, RequestSeries};
-use super::{ClusterSeries, Shared, lock, process};
+use super::{ClusterSeries, Shared, TcpSeries, lock, process};
 
 pub(super) fn render(shared: &Shared, openmetrics: bool) -> String {
     let requests = lock(&shared.requests).all();
     let clusters = lock(&shared.clusters).all();
+    let tcp = lock(&shared.tcp).all();
 
     let mut page = Exposition::new(openmetrics);
     request_counts(&mut page, &shared.source_workload, &requests);
     request_durations(&mut page, &requests);
+    tcp_connections(&mut page, &tcp);
     connections(&mut page, shared);
     cluster_levels(&mut page, &clusters);
     cluster_counts(&mut page, &clusters);
@@ -73,6 +75,51 @@ fn request_durations(page: &mut Exposition, all: &[Arc<RequestSeries>]) {
     }
 }
 
+fn tcp_connections(page: &mut Exposition, all: &[Arc<TcpSeries>]) {
+    let name = "tsunagi_tcp_connections_total";
+    page.family(name, Kind::Counter, "TCP connections passed on that have ended.");
+    for series in all {
+        let key = series.key();
+        for (flags, count) in series.connections() {
+            let labels = labels([
+                ("direction", key.direction.as_str()),
+                ("destination_service", &key.service),
+                ("destination_subset", &key.subset),
+                ("response_flags", &flags.to_string()),
+            ]);
+            page.sample(name, &labels, count);
+        }
+    }
+    tcp_bytes(
+        page,
+        all,
+        "tsunagi_tcp_received_bytes_total",
+        "Bytes of TCP connections passed from the downstream to the upstream.",
+        |(received, _)| received,
+    );
+    tcp_bytes(
+        page,
+        all,
+        "tsunagi_tcp_sent_bytes_total",
+        "Bytes of TCP connections passed from the upstream to the downstream.",
+        |(_, sent)| sent,
+    );
+}
+
+fn tcp_bytes(page: &mut Exposition, all: &[Arc<TcpSeries>], name: &str, help: &str, which: fn((u64, u64)) -> u64) {
+    page.family(name, Kind::Counter, help);
+    for series in all {
+        let Some(bytes) = series.bytes() else { continue };
+        let key = series.key();
+        let labels = labels([
+            ("direction", key.direction.as_str()),
+            ("destination_service", &key.service),
+            ("destination_subset", &key.subset),
+        ]);
+        page.sample(name, &labels, which(bytes));
+    }
+}
+
 fn connections(page: &mut Exposition, shared: &Shared) {
     let name = "active_connections";
     page.family(name, Kind::Gauge, "Downstream connections that are open.");
@@ -90,6 +137,7 @@ fn cluster_levels(page: &mut Exposition, clusters: &[Arc<ClusterSeries>]) {
         page.family(name, Kind::Gauge, help);
         for cluster in clusters {
             let labels = labels([
+                ("direction", cluster.direction().as_str()),
                 ("destination_service", cluster.service()),
                 ("destination_subset", cluster.subset()),
             ]);
@@ -107,6 +155,7 @@ fn cluster_counts(page: &mut Exposition, clusters: &[Arc<ClusterSeries>]) {
             for (label, count) in cluster.read(name) {
                 let Some(label) = label else { continue };
                 let labels = labels([
+                    ("direction", cluster.direction().as_str()),
                     ("destination_service", cluster.service()),
                     ("destination_subset", cluster.subset()),
                     label,

@@ -116,6 +116,15 @@ impl RequestSeries {
         cell.duration.record(elapsed.as_secs_f64());
     }
 
+    /// The label of whose requests these are.
+    pub fn route(&self) -> &str {
+        &self.key.route
+    }
+
+    pub fn direction(&self) -> Direction {
+        self.key.direction
+    }
+
     pub(crate) fn key(&self) -> &SeriesKey {
         &self.key
     }

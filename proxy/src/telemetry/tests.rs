@@ -42,6 +42,26 @@ fn a_request_shows_with_every_promised_label() {
 }
 
 #[test]
+fn a_tcp_connection_shows_with_every_promised_label_and_a_port_without_one_does_not() {
+    let telemetry = Telemetry::new("client");
+    let series = telemetry.tcp_series(Direction::Outbound, "db.default.svc.cluster.local", "");
+    let _unused = telemetry.tcp_series(Direction::Outbound, "web.default.svc.cluster.local", "");
+    series.received.increment(3);
+    series.sent.increment(5);
+    series.record(Flags::UC);
+    let text = telemetry.render(false);
+    let labels = "direction=\"outbound\",destination_service=\"db.default.svc.cluster.local\",destination_subset=\"\"";
+    for expected in [
+        format!("tsunagi_tcp_connections_total{{{labels},response_flags=\"UC\"}} 1"),
+        format!("tsunagi_tcp_received_bytes_total{{{labels}}} 3"),
+        format!("tsunagi_tcp_sent_bytes_total{{{labels}}} 5"),
+    ] {
+        assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("web.default"));
+}
+
+#[test]
 fn inbound_requests_have_no_source_workload() {
     let telemetry = Telemetry::new("client");
     let series = telemetry.request_series(Direction::Inbound, "", "", "");
@@ -61,10 +81,12 @@ fn a_series_lives_on_over_a_push_and_vanishes_with_its_last_holder() {
     drop(new);
     assert!(line(&telemetry.render(false), "http_requests_total{").is_none());
 
-    let cluster = telemetry.cluster_series("s", "v1");
+    let cluster = telemetry.cluster_series(Direction::Outbound, "s", "v1");
     cluster.connections.set(4.0);
     let text = telemetry.render(false);
-    assert!(text.contains("tsunagi_upstream_connections{destination_service=\"s\",destination_subset=\"v1\"} 4\n"));
+    assert!(text.contains(
+        "tsunagi_upstream_connections{direction=\"outbound\",destination_service=\"s\",destination_subset=\"v1\"} 4\n"
+    ));
     drop(cluster);
     assert!(!telemetry.render(false).contains("tsunagi_upstream_connections{"));
 }
@@ -73,7 +95,7 @@ fn a_series_lives_on_over_a_push_and_vanishes_with_its_last_holder() {
 fn the_registry_does_not_grow_with_what_is_gone() {
     let telemetry = Telemetry::new("");
     for number in 0..1000 {
-        drop(telemetry.cluster_series(&number.to_string(), ""));
+        drop(telemetry.cluster_series(Direction::Outbound, &number.to_string(), ""));
     }
     assert!(lock(&telemetry.shared.clusters).entries.len() <= 64);
 }
@@ -118,7 +140,7 @@ fn the_control_plane_series_follow_what_is_told() {
 #[test]
 fn every_sample_belongs_to_the_family_announced_above_it() {
     let telemetry = Telemetry::new("w");
-    let _cluster = telemetry.cluster_series("s", "v1");
+    let _cluster = telemetry.cluster_series(Direction::Outbound, "s", "v1");
     let series = telemetry.request_series(Direction::Outbound, "r", "s", "v1");
     series.record(&Method::GET, 200, Flags::NONE, Duration::from_secs(1));
     series.record(&Method::POST, 200, Flags::DC, Duration::from_secs(1));

@@ -43,11 +43,11 @@ pub fn choose(
     for _ in 0..=members.list.len() {
         let available = |member: &Member| member.endpoint.health.is_available();
         let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
-        let member = match pick(cluster, policy.load_balancer, members, &fresh, random) {
-            Some(member) => member,
-            None if tried.is_empty() => return None,
-            None => pick(cluster, policy.load_balancer, members, &available, random)?,
-        };
+        let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
+        let algorithm = policy.load_balancer;
+        let member = pick(cluster, algorithm, members, &inviting, random)
+            .or_else(|| pick(cluster, algorithm, members, &fresh, random))
+            .or_else(|| pick(cluster, algorithm, members, &available, random))?;
         if let Some(probe) = member.endpoint.health.claim() {
             return Some(member.endpoint.begin_claimed(probe));
         }

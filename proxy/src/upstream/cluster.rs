@@ -1,6 +1,7 @@
 //! A cluster's learned state: limits, waiting requests, endpoints. One per (host, port, subset), whatever is pushed.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -37,7 +38,7 @@ struct Told {
     policy: Arc<model::Cluster>,
     members: Arc<Members>,
     last_sweep: Instant,
-    endpoints: HashMap<(String, std::net::SocketAddr), Arc<Endpoint>>,
+    endpoints: HashMap<(String, SocketAddr), Arc<Endpoint>>,
 }
 
 /// The endpoints that a request may choose from: immutable, one a publish.
@@ -48,6 +49,16 @@ pub struct Members {
     /// Told unhealthy: chosen in a panic only.
     pub unhealthy: Vec<Member>,
     pub(super) equal_weights: bool,
+    /// A part of the cluster's: a request gets no connection that leads elsewhere, although others share the limits.
+    pub(super) pinned: bool,
+}
+
+/// The application beside this proxy, at one of the addresses that it is called at.
+#[derive(Debug, Clone)]
+pub struct Local {
+    pub told: Arc<ToldEndpoint>,
+    /// Connections to it come from this address, or are not made.
+    pub source: Option<IpAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,11 +67,34 @@ pub struct Member {
     pub weight: u32,
 }
 
+impl Members {
+    /// Of these the one at this address, for requests that are for no other.
+    pub fn only(&self, id: &str, address: SocketAddr) -> Arc<Self> {
+        let wanted = |member: &&Member| member.endpoint.id == id && member.endpoint.address == address;
+        Arc::new(Self {
+            list: self.list.iter().filter(wanted).cloned().collect(),
+            unhealthy: Vec::new(),
+            equal_weights: true,
+            pinned: true,
+        })
+    }
+}
+
 impl Cluster {
+    #[cfg(test)]
     pub fn new(policy: Arc<model::Cluster>, series: Arc<ClusterSeries>, workers: usize) -> Arc<Self> {
+        Self::called(policy.key.to_string(), policy, series, workers)
+    }
+
+    pub(super) fn called(
+        name: String,
+        policy: Arc<model::Cluster>,
+        series: Arc<ClusterSeries>,
+        workers: usize,
+    ) -> Arc<Self> {
         let pool = &policy.connection_pool;
         let cluster = Self {
-            name: policy.key.to_string(),
+            name,
             key: policy.key.clone(),
             series,
             requests: Limit::new(pool.max_requests),
@@ -82,6 +116,19 @@ impl Cluster {
     /// Brings what was learned in line with what is told from now on: limits change in place, endpoints that stay keep
     /// their health and connections, those that left are retired.
     pub fn reconcile(&self, policy: Arc<model::Cluster>, told: &[Arc<ToldEndpoint>]) -> Arc<Members> {
+        self.bring_in_line(policy, told.iter().map(|told| (told, None)))
+    }
+
+    /// The same for the application beside this proxy.
+    pub fn reconcile_local(&self, policy: Arc<model::Cluster>, told: &[Local]) -> Arc<Members> {
+        self.bring_in_line(policy, told.iter().map(|local| (&local.told, local.source)))
+    }
+
+    fn bring_in_line<'t>(
+        &self,
+        policy: Arc<model::Cluster>,
+        told: impl Iterator<Item = (&'t Arc<ToldEndpoint>, Option<IpAddr>)>,
+    ) -> Arc<Members> {
         let pool = &policy.connection_pool;
         self.requests.set_maximum(pool.max_requests);
         self.retries.set_maximum(pool.max_retries);
@@ -91,14 +138,14 @@ impl Cluster {
         let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut previous = std::mem::take(&mut state.endpoints);
         let mut members = Members::default();
-        for endpoint in told {
+        for (endpoint, source) in told {
             let Some(address) = endpoint.socket_address(self.key.port) else {
                 continue;
             };
             let id = (endpoint.id.clone(), address);
             let learned = previous
                 .remove(&id)
-                .unwrap_or_else(|| Endpoint::new(id.0.clone(), address, self.workers));
+                .unwrap_or_else(|| Endpoint::new(id.0.clone(), address, source, self.workers));
             state.endpoints.insert(id, Arc::clone(&learned));
             let member = Member {
                 endpoint: learned,

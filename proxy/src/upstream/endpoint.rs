@@ -1,7 +1,7 @@
 //! One endpoint of one cluster, as we know it: requests in flight, health, idle connections of each worker.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,15 @@ use super::http1::Idle;
 use super::http2::Multiplexed;
 use super::outlier::Health;
 
+/// A sweep comes every 100 ms, so that others are preferred for 100 to 200 ms.
+const REFUSING_SWEEPS: u8 = 2;
+
 #[derive(Debug)]
 pub struct Endpoint {
     pub id: String,
     pub address: SocketAddr,
+    /// Connections to it come from this address, or are not made.
+    pub source: Option<IpAddr>,
     pub(super) health: Health,
     /// Requests that chose this endpoint and have not ended, waiting and connecting ones included: a slow connect is
     /// not idle.
@@ -21,6 +26,8 @@ pub struct Endpoint {
     pub(super) connections: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
+    /// Sweeps until it is chosen again like any other: nobody was there to take a request.
+    refusing: AtomicU8,
     shards: Box<[Mutex<Shard>]>,
 }
 
@@ -33,14 +40,16 @@ pub(super) struct Shard {
 }
 
 impl Endpoint {
-    pub fn new(id: String, address: SocketAddr, workers: usize) -> Arc<Self> {
+    pub fn new(id: String, address: SocketAddr, source: Option<IpAddr>, workers: usize) -> Arc<Self> {
         Arc::new(Self {
             id,
             address,
+            source,
             health: Health::default(),
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
         })
     }
@@ -51,6 +60,16 @@ impl Endpoint {
 
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
+    /// few requests in flight and would attract them.
+    pub(super) fn refused(&self) {
+        self.refusing.store(REFUSING_SWEEPS, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed) != 0
     }
 
     pub fn is_retired(&self) -> bool {
@@ -92,6 +111,10 @@ impl Endpoint {
 
     /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed.
     pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) {
+        let refusing = self.refusing.load(Ordering::Relaxed);
+        if refusing != 0 {
+            self.refusing.store(refusing - 1, Ordering::Relaxed);
+        }
         for worker in 0..self.workers() {
             let mut shard = self.shard(worker);
             let mut expired = Vec::new();

@@ -104,7 +104,12 @@ pub(super) async fn open(
     permit: ConnectionPermit,
 ) -> Result<Lease, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
-    let stream = connect(endpoint.address, policy.connection_pool.connect_timeout).await?;
+    let stream = connect(
+        endpoint.address,
+        endpoint.source,
+        policy.connection_pool.connect_timeout,
+    )
+    .await?;
     let connection = Connection::new(cluster, endpoint, worker);
     let keep = connection.count_request(policy.connection_pool.max_requests_per_connection);
     let http1 = Http1 {

@@ -149,6 +149,9 @@ impl Health {
 impl ActiveRequest {
     /// Tells outlier detection how the request went. Called at most once an attempt.
     pub fn observe(&mut self, cluster: &Cluster, detection: Option<&OutlierDetection>, outcome: Outcome) {
+        if matches!(outcome, Outcome::ConnectFailure) {
+            self.endpoint.refused();
+        }
         let Some(detection) = detection else { return };
         let health = &self.endpoint.health;
         let cause = count(health, detection, outcome);

@@ -76,7 +76,7 @@ impl Pool<'_> {
         }
         let permit = loop {
             match self.permit_or_lease().await? {
-                Grant::Reuse(lease) if lease.is_http2() => lease.give_back(true),
+                Grant::Reuse(lease) if lease.is_http2() || !self.leads_there(&lease) => lease.give_back(true),
                 Grant::Reuse(lease) => return Ok(lease),
                 Grant::Open(permit) => break permit,
             }
@@ -94,12 +94,21 @@ impl Pool<'_> {
                 Found::Nothing => match self.permit_or_lease().await? {
                     // Where the protocol is detected, an HTTP/1 connection makes room by closing.
                     Grant::Reuse(lease) if !lease.is_http2() => continue,
+                    Grant::Reuse(lease) if !self.leads_there(&lease) => {
+                        lease.give_back(true);
+                        continue;
+                    }
                     Grant::Reuse(lease) => return Ok(lease),
                     Grant::Open(permit) => self.start_opening(permit),
                 },
             };
             opening.wait().await.map_err(AcquireError::Connect)?;
         }
+    }
+
+    /// What others give up may lead to another endpoint, which serves just as well unless the request is for this one.
+    fn leads_there(&self, lease: &Lease) -> bool {
+        !self.members.pinned || Arc::ptr_eq(lease.endpoint(), self.endpoint)
     }
 
     fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2::Opening> {
@@ -150,11 +159,13 @@ impl Pool<'_> {
 
     /// Closes one unused connection; its permit goes to the first who waits. Endpoints that get no requests come first.
     fn make_room(&self) {
+        let whole = self.members.pinned.then(|| self.cluster.told().1);
+        let members = whole.as_deref().unwrap_or(self.members);
         let endpoints = || {
-            self.members
+            members
                 .list
                 .iter()
-                .chain(&self.members.unhealthy)
+                .chain(&members.unhealthy)
                 .map(|member| &member.endpoint)
         };
         let _ = endpoints()

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use tsunagi_proto::model::{self, ClusterKey};
 
 use super::Cluster;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Direction, Telemetry};
 
 #[derive(Debug)]
 pub struct Registry {
@@ -28,12 +28,46 @@ impl Registry {
     /// The cluster of this key, with all that is known about it; made on first use. It lives as long as a snapshot, a
     /// request or a connection holds it.
     pub fn cluster(&self, policy: &Arc<model::Cluster>) -> Arc<Cluster> {
+        self.shown_as(
+            policy,
+            Direction::Outbound,
+            policy.key.to_string(),
+            &policy.key.host,
+            &policy.key.subset,
+        )
+    }
+
+    /// As `cluster`, for one of many that operators see as one: they share the name and the series of `key.host`.
+    pub fn nameless_cluster(&self, policy: &Arc<model::Cluster>) -> Arc<Cluster> {
+        let host = &policy.key.host;
+        self.shown_as(policy, Direction::Outbound, host.clone(), host, "")
+    }
+
+    /// The same for a port of the application beside this proxy. Under the name of another service its counts begin anew.
+    pub fn local_cluster(&self, policy: &Arc<model::Cluster>, service: &str) -> Arc<Cluster> {
+        self.shown_as(
+            policy,
+            Direction::Inbound,
+            policy.key.to_string(),
+            service,
+            &policy.key.subset,
+        )
+    }
+
+    fn shown_as(
+        &self,
+        policy: &Arc<model::Cluster>,
+        direction: Direction,
+        name: String,
+        service: &str,
+        subset: &str,
+    ) -> Arc<Cluster> {
         let mut entry = self.clusters.entry(policy.key.clone()).or_default();
-        if let Some(cluster) = entry.upgrade() {
+        if let Some(cluster) = entry.upgrade().filter(|cluster| cluster.series.service() == service) {
             return cluster;
         }
-        let series = self.telemetry.cluster_series(&policy.key.host, &policy.key.subset);
-        let cluster = Cluster::new(Arc::clone(policy), series, self.workers);
+        let series = self.telemetry.cluster_series(direction, service, subset);
+        let cluster = Cluster::called(name, Arc::clone(policy), series, self.workers);
         *entry = Arc::downgrade(&cluster);
         cluster
     }

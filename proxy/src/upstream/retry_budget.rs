@@ -28,6 +28,15 @@ impl RetryBudget {
         self.maximum.store(maximum.unwrap_or(UNSET), Ordering::Relaxed);
     }
 
+    /// For what provably was not processed, the first time: it costs the cluster no work that was not asked for, and a fifth
+    /// would be too little when one of three endpoints has just gone. A maximum that the user set holds all the same.
+    pub fn acquire_unprocessed(&self, requests_in_flight: u32) -> Option<Permit> {
+        match self.maximum.load(Ordering::Relaxed) {
+            UNSET => self.retries.acquire(),
+            _ => self.acquire(requests_in_flight),
+        }
+    }
+
     /// `requests_in_flight` is what the percentage is taken of.
     pub fn acquire(&self, requests_in_flight: u32) -> Option<Permit> {
         let maximum = match self.maximum.load(Ordering::Relaxed) {
@@ -57,5 +66,16 @@ mod tests {
         let budget = RetryBudget::new(Some(1));
         let held = budget.acquire(1000);
         assert!(held.is_some() && budget.acquire(1000).is_none());
+    }
+
+    #[test]
+    fn what_was_not_processed_is_beyond_the_budget_but_not_beyond_a_maximum_that_was_set() {
+        let budget = RetryBudget::new(None);
+        let held: Vec<_> = (0..100).filter_map(|_| budget.acquire_unprocessed(5)).collect();
+        assert_eq!(held.len(), 100);
+        assert!(budget.acquire(5).is_none());
+        let limited = RetryBudget::new(Some(2));
+        let held: Vec<_> = (0..10).filter_map(|_| limited.acquire_unprocessed(5)).collect();
+        assert_eq!(held.len(), 2);
     }
 }

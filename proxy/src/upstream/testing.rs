@@ -9,7 +9,7 @@ use tsunagi_proto::model::{
 };
 
 use super::{Cluster, Members};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Direction, Telemetry};
 
 pub(super) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<OutlierDetection>) -> Arc<Told> {
     Arc::new(Told {
@@ -41,7 +41,7 @@ pub(super) fn endpoint(port: u16, weight: u32) -> Arc<ToldEndpoint> {
 
 /// A cluster with an endpoint of each weight, on ports 1, 2, 3 …
 pub(super) fn cluster(policy: &Arc<Told>, weights: &[u32]) -> (Arc<Cluster>, Arc<Members>) {
-    let series = Telemetry::new("test").cluster_series("user", "");
+    let series = Telemetry::new("test").cluster_series(Direction::Outbound, "user", "");
     let cluster = Cluster::new(Arc::clone(policy), series, 1);
     let told: Vec<_> = weights
         .iter()

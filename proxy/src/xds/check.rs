@@ -11,6 +11,7 @@ pub(super) enum Checked {
     /// Whole or a change: it is checked against what is held.
     Endpoints(mesh::Endpoints),
     Workload(model::Workload),
+    Departure(mesh::Departure),
 }
 
 /// The reason of a refusal otherwise.
@@ -36,6 +37,11 @@ pub(super) fn check(name: &ResourceName<'_>, bytes: &[u8]) -> Result<Checked, St
             model::Workload::try_from(workload)
                 .map(Checked::Workload)
                 .map_err(|invalid| invalid.to_string())
+        }
+        (ResourceName::Departure { namespace, node_id }, Kind::Departure(departure)) => {
+            same("namespace", namespace, &departure.namespace)?;
+            same("node_id", node_id, &departure.node_id)?;
+            Ok(Checked::Departure(departure))
         }
         _ => Err("the resource is of another kind than its name".to_owned()),
     }

@@ -5,6 +5,7 @@
 //! one serves from what was remembered on disk.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::link::{Event, Link};
 use super::saver::Saver;
 use super::session::{Identity, Session};
 use super::sink::Sink;
+use crate::drain::{Callers, Drain};
 use crate::snapshot::Update;
 use crate::telemetry::{Telemetry, UpdateResult};
 
@@ -36,6 +38,8 @@ pub struct ClientConfig {
     pub namespace: String,
     pub service_account: String,
     pub labels: Vec<(String, String)>,
+    /// This machine's addresses, without loopback.
+    pub instance_ips: Vec<IpAddr>,
     /// Where the last config is kept; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
 }
@@ -49,33 +53,39 @@ pub struct Client<S> {
     saver: Saver,
     sink: S,
     telemetry: Telemetry,
+    drain: Drain,
+    /// The control plane is to tell callers.
+    leaving: bool,
     /// The remembered config is in force, and until then the control plane may still replace it.
     settles_at: Option<Instant>,
 }
 
 impl<S: Sink> Client<S> {
-    /// Runs until `shutdown`, then remembers what is held. `wants` brings the hosts that the data path lacks.
+    /// Runs until `shutdown`, then remembers what is held. `wants` brings the hosts that the data path lacks. When the
+    /// proxy leaves, `drain` learns what the control plane says of those who call it.
     /// Dropping the future ends the connection, and may lose the last second of what would be remembered.
     pub async fn run(
         config: ClientConfig,
         wants: mpsc::Receiver<String>,
         sink: S,
         telemetry: Telemetry,
+        drain: Drain,
         shutdown: impl Future<Output = ()>,
     ) {
-        let mut client = Self::new(config, sink, telemetry);
+        let mut client = Self::new(config, sink, telemetry, drain);
         client.restore();
         client.until(shutdown, wants).await;
         client.telemetry.set_control_plane_connected(false);
         client.saver.finish(&mut client.session).await;
     }
 
-    fn new(config: ClientConfig, sink: S, telemetry: Telemetry) -> Self {
+    fn new(config: ClientConfig, sink: S, telemetry: Telemetry, drain: Drain) -> Self {
         let identity = Identity {
             node_id: config.node_id,
             namespace: config.namespace,
             service_account: config.service_account,
             labels: config.labels,
+            instance_ips: config.instance_ips,
         };
         let saver = Saver::new(config.state_dir.as_deref(), &identity);
         Self {
@@ -86,6 +96,8 @@ impl<S: Sink> Client<S> {
             saver,
             sink,
             telemetry,
+            drain,
+            leaving: false,
             settles_at: None,
         }
     }
@@ -118,6 +130,7 @@ impl<S: Sink> Client<S> {
         loop {
             tokio::select! {
                 () = &mut shutdown => return,
+                () = self.drain.leaving(), if !self.leaving => self.leave(),
                 event = self.link.event(self.session.has_request()) => self.on_event(event),
                 Some(fqdn) = wants.recv() => self.want(fqdn, &mut wants),
                 () = self.saver.time_to_save() => self.saver.save(&mut self.session),
@@ -130,6 +143,15 @@ impl<S: Sink> Client<S> {
             }
             self.say();
             self.saver.note(&self.session, Instant::now());
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.session.leave();
+        // Callers are not to wait for the next attempt.
+        if let Link::Waiting(until) = &mut self.link {
+            *until = Instant::now();
         }
     }
 
@@ -153,6 +175,9 @@ impl<S: Sink> Client<S> {
 
     fn on_response(&mut self, response: DeltaDiscoveryResponse) {
         let outcome = self.session.response(response, Instant::now());
+        if let Some(callers) = outcome.callers {
+            self.drain.tell(callers);
+        }
         if let Some(update) = outcome.update {
             self.put_in_force(update);
             self.settle();
@@ -167,6 +192,12 @@ impl<S: Sink> Client<S> {
 
     fn on_lost(&mut self, reason: &str, lasted: Duration) {
         self.session.disconnected();
+        // A stream that broke is opened again, perhaps by another replica; where none opens, nobody can be asked.
+        if self.leaving && matches!(self.link, Link::Opening(_)) {
+            self.drain.tell(Callers::NotTold {
+                reason: format!("there is no control plane: {reason}"),
+            });
+        }
         if self.settles_at.is_some() {
             self.settle();
         }

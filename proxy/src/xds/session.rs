@@ -6,6 +6,7 @@
 //! given up because of a disconnection.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tsunagi_proto::wire::mesh;
 use super::check::{self, Checked};
 use super::held::{Held, HeldEndpoints, Unusable};
 use super::outbox::Outbox;
+use crate::drain::Callers;
 use crate::snapshot::Update;
 
 /// Hosts that were asked for and are not there (yet): names come from clients, so they are bounded.
@@ -29,6 +31,9 @@ const UNRESOLVED_KEPT: Duration = Duration::from_secs(60);
 const MOST_ENDPOINT_SETS: usize = 50_000;
 const LONGEST_FQDN_BYTES: usize = 253;
 
+/// Proxies that have not answered, as far as they are worth a log line.
+const MOST_UNANSWERED: usize = 100;
+
 /// Who this proxy is.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
@@ -36,12 +41,19 @@ pub struct Identity {
     pub namespace: String,
     pub service_account: String,
     pub labels: Vec<(String, String)>,
+    /// By which the control plane knows this proxy's endpoints.
+    pub instance_ips: Vec<IpAddr>,
 }
 
 impl Identity {
     /// The name of the resource that concerns this proxy alone.
     pub fn resource_name(&self) -> String {
         names::workload(&self.namespace, &self.node_id)
+    }
+
+    /// The name of the resource that comes when callers know that this proxy leaves.
+    fn departure_name(&self) -> String {
+        names::departure(&self.namespace, &self.node_id)
     }
 }
 
@@ -52,6 +64,8 @@ pub struct Outcome {
     pub update: Option<Update>,
     /// At least one of its resources was refused.
     pub refused: bool,
+    /// While leaving: what the control plane says of those who call this proxy.
+    pub callers: Option<Callers>,
 }
 
 #[derive(Debug)]
@@ -66,6 +80,10 @@ pub struct Session {
     /// Connected, and the request that names everything has not been taken yet.
     greeting: bool,
     connected: bool,
+    /// Until the end, over reconnections, and never remembered: the next process of this name does not leave.
+    leaving: bool,
+    /// From the response at hand.
+    callers: Option<Callers>,
     /// What is held has changed since it was last remembered.
     unsaved: bool,
 }
@@ -95,6 +113,8 @@ impl Session {
             outbox: Outbox::default(),
             greeting: false,
             connected: false,
+            leaving: false,
+            callers: None,
             unsaved: false,
         }
     }
@@ -153,6 +173,13 @@ impl Session {
         expired
     }
 
+    /// Asks that callers be told, on this stream and on every later one.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.leaving, true) && self.connected {
+            self.outbox.subscribe(self.identity.departure_name());
+        }
+    }
+
     /// A new stream: it begins with everything that is wanted and held.
     pub fn connected(&mut self) {
         self.outbox = Outbox::default();
@@ -160,6 +187,9 @@ impl Session {
             self.outbox.subscribe(names::host(fqdn));
         }
         self.outbox.subscribe(self.identity.resource_name());
+        if self.leaving {
+            self.outbox.subscribe(self.identity.departure_name());
+        }
         self.greeting = true;
         self.connected = true;
     }
@@ -193,6 +223,7 @@ impl Session {
         let outcome = Outcome {
             update,
             refused: !refused.is_empty(),
+            callers: self.callers.take(),
         };
         self.outbox.answer(nonce, refused);
         outcome
@@ -329,6 +360,11 @@ impl Session {
                 self.workload = Some(held);
                 update.workload = Some(Arc::new(workload));
             }
+            Checked::Departure(departure) => {
+                let mut unanswered = departure.unanswered;
+                unanswered.truncate(MOST_UNANSWERED);
+                self.callers = Some(Callers::Told { unanswered });
+            }
         }
         Ok(())
     }
@@ -340,8 +376,12 @@ impl Session {
                 !self.endpoints.contains_key(fqdn) && self.endpoints.len() >= MOST_ENDPOINT_SETS
             }
             ResourceName::Workload { .. } => full_name != self.identity.resource_name(),
-            ResourceName::Departure { .. } => true,
+            ResourceName::Departure { .. } => !self.is_own_departure(full_name),
         }
+    }
+
+    fn is_own_departure(&self, full_name: &str) -> bool {
+        self.leaving && full_name == self.identity.departure_name()
     }
 
     fn take_endpoints(&mut self, wire: mesh::Endpoints, held: Held, update: &mut Update) -> Result<(), Refused> {
@@ -391,6 +431,11 @@ impl Session {
                     update.endpoints.push((fqdn.to_owned(), None));
                 }
             }
+            Some(ResourceName::Departure { .. }) if self.is_own_departure(name) => {
+                self.callers = Some(Callers::NotTold {
+                    reason: "the control plane knows of no departures, it is an older one".to_owned(),
+                });
+            }
             // There is always one; a name that was never asked for is nothing to remove.
             Some(ResourceName::Workload { .. } | ResourceName::Departure { .. }) | None => {}
         }
@@ -409,7 +454,9 @@ fn node(identity: &Identity) -> Node {
     let labels = Value {
         kind: Some(ValueKind::StructValue(Struct { fields: labels })),
     };
+    let instance_ips: Vec<String> = identity.instance_ips.iter().map(ToString::to_string).collect();
     let fields = [
+        ("INSTANCE_IPS".to_owned(), text(&instance_ips.join(","))),
         ("NAMESPACE".to_owned(), text(&identity.namespace)),
         ("SERVICE_ACCOUNT".to_owned(), text(&identity.service_account)),
         ("LABELS".to_owned(), labels),

@@ -68,7 +68,6 @@ fn the_envelope_of_a_document_is_checked() {
         "not a kind",
     );
     for later in [
-        "Sidecar",
         "Gateway",
         "PeerAuthentication",
         "AuthorizationPolicy",

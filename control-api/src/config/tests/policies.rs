@@ -46,7 +46,7 @@ fn istios_defaults_are_filled_into_outlier_detection() {
 }
 
 #[test]
-fn http_idle_timeout_wins_over_tcps() {
+fn http_idle_timeout_wins_over_tcps_but_for_tcp_connections() {
     let pool = |fields: &str| {
         policy(&format!("  trafficPolicy: {{connectionPool: {{{fields}}}}}\n"))
             .connection_pool
@@ -60,6 +60,11 @@ fn http_idle_timeout_wins_over_tcps() {
         pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 2s}").idle_timeout,
         Some(Duration::from_secs(2))
     );
+    assert_eq!(
+        pool("tcp: {idleTimeout: 1s}, http: {idleTimeout: 2s}").tcp_idle_timeout,
+        Some(Duration::from_secs(1))
+    );
+    assert_eq!(pool("http: {idleTimeout: 2s}").tcp_idle_timeout, None);
     assert_eq!(pool("tcp: {maxConnections: 0}").max_connections, 0);
 }
 

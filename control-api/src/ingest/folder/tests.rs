@@ -21,7 +21,7 @@ struct Plane {
 
 fn open(store: &Path) -> (Ingest, watch::Receiver<Arc<World>>) {
     let store = Store::open(store).expect("a store");
-    Ingest::start(store, || SystemTime::UNIX_EPOCH).expect("a start")
+    Ingest::start(store, || SystemTime::UNIX_EPOCH, "tsunagi-system").expect("a start")
 }
 
 impl Plane {

@@ -37,7 +37,7 @@ fn limit_for(world: &World, client: &str) -> u32 {
 
 #[test]
 fn the_clients_namespace_goes_before_the_services_and_that_before_the_root() {
-    let root = destination_rule("istio-system", "root", &limit(1));
+    let root = destination_rule("tsunagi-system", "root", &limit(1));
     let service = destination_rule("default", "service", &limit(2));
     let client = destination_rule("shop", "client", &limit(3));
     let limits = |text: String| {
@@ -47,7 +47,7 @@ fn the_clients_namespace_goes_before_the_services_and_that_before_the_root() {
             (Vec::<Problem>::new(), Vec::<String>::new()),
             "{text}"
         );
-        ["default", "shop", "other", "istio-system"].map(|client| limit_for(&world, client))
+        ["default", "shop", "other", "tsunagi-system"].map(|client| limit_for(&world, client))
     };
     assert_eq!(limits(format!("{HOST}{root}")), [1, 1, 1, 1]);
     assert_eq!(limits(format!("{HOST}{root}{service}")), [2, 2, 2, 2]);

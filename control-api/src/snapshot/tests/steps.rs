@@ -7,7 +7,7 @@ use super::*;
 fn told(world: &World) -> BTreeMap<String, (String, Vec<String>)> {
     let mut told = BTreeMap::new();
     for fqdn in world.host_names() {
-        for client in ["default", "shop", "istio-system", "other"] {
+        for client in ["default", "shop", "tsunagi-system", "other"] {
             let host = world.host(&fqdn, client).unwrap();
             told.insert(
                 format!("{} {client}", host.name),
@@ -17,7 +17,31 @@ fn told(world: &World) -> BTreeMap<String, (String, Vec<String>)> {
         let endpoints = world.endpoints(&fqdn).unwrap();
         told.insert(endpoints.name.clone(), (endpoints.version.clone(), Vec::new()));
     }
+    for address in ADDRESSES {
+        if let Some(alias) = world.host(address, "default") {
+            told.insert(alias.name.clone(), (alias.version.clone(), Vec::new()));
+        }
+    }
     told.insert("warnings".into(), (String::new(), world.warnings()));
+    told
+}
+
+const ADDRESSES: [&str; 2] = ["10.96.0.1", "10.96.0.2"];
+
+/// Proxies in every namespace, and what they are told of themselves.
+fn told_to_proxies(world: &World) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    for namespace in ["default", "shop", "tsunagi-system", "other"] {
+        for (node_id, app) in [("a", "b"), ("b", "c"), ("x", "a")] {
+            let node = Node {
+                namespace: namespace.into(),
+                node_id: node_id.into(),
+                labels: BTreeMap::from([("app".into(), app.into())]),
+                addresses: vec!["10.0.0.1".parse().unwrap(), "10.1.0.1".parse().unwrap()],
+            };
+            told.push((namespace.to_owned(), world.workload(&node).version.clone()));
+        }
+    }
     told
 }
 
@@ -28,7 +52,7 @@ fn pick<'a>(random: &mut StdRng, from: &[&'a str]) -> &'a str {
 /// One random document out of a small world in which everything meets everything.
 fn random_document(random: &mut StdRng) -> Arc<Document> {
     let names = ["a", "b", "c", "d"];
-    let spaces = ["default", "shop", "istio-system"];
+    let spaces = ["default", "shop", "tsunagi-system"];
     let (name, namespace) = (pick(random, &names), pick(random, &spaces));
     let mut some = |from: &[&str]| pick(random, from).to_owned();
     let host = format!("{}.{}.svc.cluster.local", some(&names), some(&spaces));
@@ -39,12 +63,13 @@ fn random_document(random: &mut StdRng) -> Arc<Document> {
     ]);
     let value = some(&["1", "2", "3"]);
     let day = some(&["1", "2", "3"]);
-    let (kind, spec) = match some(&["s", "se", "vs", "vs", "dr", "dr", "we", "we"]).as_str() {
+    let (kind, spec) = match some(&["s", "se", "vs", "vs", "dr", "dr", "we", "we", "sc"]).as_str() {
         "s" => (
             "Service",
             format!(
-                "{{selector: {{app: {}}}, clusterIP: None, ports: [{port}]}}",
-                some(&names)
+                "{{selector: {{app: {}}}, clusterIP: {}, ports: [{port}]}}",
+                some(&names),
+                some(&["None", "10.96.0.1", "10.96.0.2"])
             ),
         ),
         "se" => {
@@ -55,7 +80,9 @@ fn random_document(random: &mut StdRng) -> Arc<Document> {
             let hosts = some(&["e.mesh", "f.mesh", "e.mesh, short"]);
             (
                 "ServiceEntry",
-                format!("{{hosts: [{hosts}], resolution: STATIC, ports: [{{number: 80, name: http}}], {target}}}"),
+                format!(
+                    "{{hosts: [{hosts}], addresses: [10.96.0.1], resolution: STATIC, ports: [{{number: 80, name: http}}], {target}}}"
+                ),
             )
         }
         "vs" => {
@@ -74,6 +101,14 @@ fn random_document(random: &mut StdRng) -> Arc<Document> {
             format!(
                 "{{host: {host}, trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {value}}}}}}}, subsets: [{{name: v{value}, labels: {{v: '{value}'}}}}]}}"
             ),
+        ),
+        "sc" => (
+            "Sidecar",
+            some(&[
+                "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}",
+                "{workloadSelector: {labels: {app: a}}, inboundConnectionPool: {tcp: {maxConnections: 3}}}",
+                "{workloadSelector: {labels: {app: b}}}",
+            ]),
         ),
         _ => (
             "WorkloadEntry",
@@ -115,6 +150,13 @@ fn a_world_made_step_by_step_is_the_world_made_at_once() {
         let at_once = World::build(shuffled.into_iter(), step, None);
         assert_eq!(told(&next), told(&at_once), "step {step}");
         assert_eq!(next.problems(), []);
+        assert_eq!(told_to_proxies(&next), told_to_proxies(&at_once), "step {step}");
+        for ((namespace, version), (_, before)) in told_to_proxies(&next).iter().zip(told_to_proxies(&world)) {
+            assert!(
+                *version == before || next.workload_revision(namespace) == step,
+                "a workload of {namespace} changed unnoticed in step {step}"
+            );
+        }
         let (before, after) = (told(&world), told(&next));
         for (name, (version, _)) in &after {
             let resource = name.split(' ').next().unwrap_or_default().to_owned();

@@ -36,8 +36,26 @@ impl Resources for Anything {
     fn reaches(&self, fqdn: &str, _: &str) -> Arc<[String]> {
         Arc::new([fqdn.to_owned()])
     }
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        encoded(names::workload(namespace, node_id))
+    fn workload(&self, node: &crate::snapshot::Node) -> Arc<Encoded> {
+        encoded(names::workload(&node.namespace, &node.node_id))
+    }
+}
+
+/// Keeps what it is told, and who leaves waiting until it is let go.
+#[derive(Clone, Default)]
+struct Pending {
+    told: Arc<Mutex<Vec<String>>>,
+    go: Arc<tokio::sync::Notify>,
+}
+
+impl Departures for Pending {
+    async fn leave(&self, node: crate::snapshot::Node) -> Option<u64> {
+        self.told.lock().unwrap().push(format!("{} leaves", node.node_id));
+        self.go.notified().await;
+        None
+    }
+    async fn stay(&self, node: crate::snapshot::Node) {
+        self.told.lock().unwrap().push(format!("{} stays", node.node_id));
     }
 }
 
@@ -93,7 +111,7 @@ async fn outcome_at(status: &Arc<Status>, requests: &[DeltaDiscoveryRequest]) ->
         request.encode(&mut body).unwrap();
     }
     let (_sender, world) = watch::channel(Arc::new(Anything));
-    let mut service = service(world, Arc::clone(status));
+    let mut service = service(world, Arc::clone(status), Pending::default());
     let call = http::Request::post(METHOD).header("content-type", "application/grpc");
     let response = service.call(call.body(Full::new(body.freeze())).unwrap()).await;
     let answer = response.unwrap().into_body().collect().await.unwrap();
@@ -197,4 +215,94 @@ async fn a_refusal_is_logged_once_and_short() {
     let lines: Vec<&str> = logged.lines().filter(|line| line.contains("bad regex")).collect();
     assert_eq!(lines.len(), 1, "{}", logged.len());
     assert!(lines[0].len() < 1_500, "{}", lines[0].len());
+}
+
+/// A stream that stays open; what it is sent, and what is said of its proxy.
+struct Live {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    answers: tonic::body::Body,
+    departures: Pending,
+    status: Arc<Status>,
+    _world: watch::Sender<Arc<Anything>>,
+}
+
+impl Live {
+    async fn open(first: DeltaDiscoveryRequest) -> Self {
+        let (world, receiver) = watch::channel(Arc::new(Anything));
+        let (status, departures) = (Status::new(), Pending::default());
+        let mut service = service(receiver, Arc::clone(&status), departures.clone());
+        let (requests, mut stream) = mpsc::channel::<DeltaDiscoveryRequest>(8);
+        let frames = tonic::codegen::tokio_stream::wrappers::ReceiverStream::new({
+            let (sender, frames) = mpsc::channel(8);
+            tokio::spawn(async move {
+                while let Some(request) = stream.recv().await {
+                    let mut body = BytesMut::new();
+                    body.put_u8(0);
+                    body.put_u32(request.encoded_len() as u32);
+                    request.encode(&mut body).unwrap();
+                    let frame = hyper::body::Frame::data(body.freeze());
+                    sender.send(Ok::<_, tonic::Status>(frame)).await.unwrap();
+                }
+            });
+            frames
+        });
+        requests.send(first).await.unwrap();
+        let call = http::Request::post(METHOD).header("content-type", "application/grpc");
+        let body = http_body_util::StreamBody::new(frames);
+        let answers = service.call(call.body(body).unwrap()).await.unwrap().into_body();
+        Self {
+            requests,
+            answers,
+            departures,
+            status,
+            _world: world,
+        }
+    }
+
+    /// Names of the resources of the next response.
+    async fn next(&mut self) -> Vec<String> {
+        let frame = self.answers.frame().await.unwrap().unwrap().into_data().unwrap();
+        let response = DeltaDiscoveryResponse::decode(&frame[5..]).unwrap();
+        let names = response.resources.into_iter().map(|resource| resource.name);
+        names.chain(response.removed_resources).collect()
+    }
+
+    async fn told(&self, wanted: &[&str]) {
+        let limit = tokio::time::timeout(Duration::from_secs(1), async {
+            while *self.departures.told.lock().unwrap() != wanted {
+                tokio::task::yield_now().await;
+            }
+        });
+        let found = limit.await;
+        assert!(found.is_ok(), "{:?}", self.departures.told.lock().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_leaves_is_served_on_and_told_once_its_callers_know() {
+    let mut live = Live::open(first("a", &["host/a"])).await;
+    assert_eq!(live.next().await, ["endpoints/a", "host/a"]);
+    live.told(&["a stays"]).await;
+    let answer = |nonce: &str, subscribe: &[&str]| DeltaDiscoveryRequest {
+        response_nonce: nonce.to_owned(),
+        resource_names_subscribe: subscribe.iter().map(|&name| name.to_owned()).collect(),
+        ..request()
+    };
+    live.requests.send(answer("1", &["departure/default/a"])).await.unwrap();
+    live.told(&["a stays", "a leaves"]).await;
+    assert!(live.status.proxies()[0].leaving);
+    live.requests.send(answer("", &["host/b"])).await.unwrap();
+    assert_eq!(live.next().await, ["endpoints/b", "host/b"]);
+    live.requests.send(answer("2", &[])).await.unwrap();
+    live.departures.go.notify_one();
+    assert_eq!(live.next().await, ["departure/default/a"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_begins_with_a_departure_is_not_back() {
+    let mut live = Live::open(first("a", &["departure/default/a"])).await;
+    live.told(&["a leaves"]).await;
+    live.departures.go.notify_one();
+    assert_eq!(live.next().await, ["departure/default/a"]);
+    assert_eq!(*live.departures.told.lock().unwrap(), ["a leaves"]);
 }

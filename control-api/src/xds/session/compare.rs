@@ -23,7 +23,7 @@ impl<W: Resources> Session<W> {
     /// Compares the world with what is subscribed, of it only these names where they are known; true when something
     /// of it has changed.
     pub(super) fn observe(&mut self, names: Option<Vec<Arc<[String]>>>, span: Span) -> bool {
-        let mut changed = self.observe_workload(span);
+        let mut changed = self.own.observe(&*self.world, span);
         let Some(names) = names else {
             let hosts: Vec<Arc<str>> = self.hosts.names().cloned().collect();
             for fqdn in hosts {
@@ -44,15 +44,6 @@ impl<W: Resources> Session<W> {
             }
         }
         self.observe_endpoints(span) || changed
-    }
-
-    fn observe_workload(&mut self, span: Span) -> bool {
-        if self.workload.len() == 0 {
-            return false;
-        }
-        let encoded = self.world.workload(&self.identity.namespace, &self.identity.node_id);
-        let observe = |entry: &mut Entry| entry.observe(Some(&encoded.version), span);
-        self.workload.change(&self.workload_name, observe).unwrap_or_default()
     }
 
     fn observe_host(&mut self, fqdn: &str, span: Span) -> bool {

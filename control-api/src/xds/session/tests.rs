@@ -1,5 +1,6 @@
 //! The server's machine on its own: what it sends, in which order, and what it makes of the answers.
 
+mod departure;
 mod work;
 
 use std::collections::HashMap;
@@ -54,8 +55,8 @@ impl Resources for Fake {
     fn reaches(&self, fqdn: &str, _: &str) -> Arc<[String]> {
         self.hosts[fqdn].1.iter().map(|&reached| reached.to_owned()).collect()
     }
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        encoded(names::workload(namespace, node_id), "w1", None)
+    fn workload(&self, node: &crate::snapshot::Node) -> Arc<Encoded> {
+        encoded(names::workload(&node.namespace, &node.node_id), "w1", None)
     }
     fn changed_since(&self, revision: u64) -> Option<Arc<[String]>> {
         let changed = self.changed.as_ref().filter(|_| revision + 1 == self.revision);

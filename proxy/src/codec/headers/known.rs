@@ -5,7 +5,7 @@ use http::HeaderName;
 use http::header;
 
 /// By `Known`; what is not known has a name that is never asked for.
-static NAMES: [HeaderName; 16] = [
+static NAMES: [HeaderName; 18] = [
     HeaderName::from_static("x-other"),
     header::HOST,
     header::CONNECTION,
@@ -22,6 +22,8 @@ static NAMES: [HeaderName; 16] = [
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("x-request-id"),
     header::USER_AGENT,
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-tsunagi-unprocessed"),
 ];
 
 /// Which of them a field is.
@@ -44,6 +46,8 @@ pub enum Known {
     GrpcStatus,
     XRequestId,
     UserAgent,
+    XForwardedProto,
+    XTsunagiUnprocessed,
 }
 
 impl Known {
@@ -66,6 +70,8 @@ impl Known {
             (14, b'h') => Self::Http2Settings,
             (16, b'p') => Self::ProxyConnection,
             (17, b't') => Self::TransferEncoding,
+            (17, b'x') => Self::XForwardedProto,
+            (21, b'x') => Self::XTsunagiUnprocessed,
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) {
@@ -99,13 +105,15 @@ impl Known {
             Self::GrpcStatus => "grpc-status",
             Self::XRequestId => "x-request-id",
             Self::UserAgent => "user-agent",
+            Self::XForwardedProto => "x-forwarded-proto",
+            Self::XTsunagiUnprocessed => "x-tsunagi-unprocessed",
         }
     }
 }
 
 /// A set of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KnownSet(u16);
+pub struct KnownSet(u32);
 
 impl KnownSet {
     pub const EMPTY: Self = Self(0);
@@ -134,7 +142,7 @@ impl KnownSet {
         let mut set = 0;
         let mut at = 0;
         while at < members.len() {
-            set |= 1 << members[at] as u16;
+            set |= 1 << members[at] as u32;
             at += 1;
         }
         Self(set)
@@ -149,7 +157,7 @@ impl KnownSet {
     }
 
     pub const fn has(self, known: Known) -> bool {
-        self.0 & (1 << known as u16) != 0
+        self.0 & (1 << known as u32) != 0
     }
 
     pub const fn meets(self, other: Self) -> bool {
@@ -157,11 +165,11 @@ impl KnownSet {
     }
 
     pub const fn insert(&mut self, known: Known) {
-        self.0 |= 1 << known as u16;
+        self.0 |= 1 << known as u32;
     }
 
     pub const fn remove(&mut self, known: Known) {
-        self.0 &= !(1 << known as u16);
+        self.0 &= !(1 << known as u32);
     }
 }
 
@@ -169,7 +177,7 @@ impl KnownSet {
 mod tests {
     use super::*;
 
-    const ALL: [Known; 15] = [
+    const ALL: [Known; 17] = [
         Known::Host,
         Known::Connection,
         Known::KeepAlive,
@@ -185,6 +193,8 @@ mod tests {
         Known::GrpcStatus,
         Known::XRequestId,
         Known::UserAgent,
+        Known::XForwardedProto,
+        Known::XTsunagiUnprocessed,
     ];
 
     #[test]

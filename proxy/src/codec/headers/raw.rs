@@ -135,6 +135,30 @@ impl RawHeaders {
         self.added.push((name.clone(), value.clone()));
     }
 
+    /// A field written here, into the buffer that the sender's are in; its value is a valid one.
+    pub(super) fn append_bytes(&mut self, known: Known, value: &[u8]) {
+        let (start, name) = (self.bytes.len(), known.as_str());
+        let value_start = start + name.len() + 2;
+        let end = value_start + value.len() + 2;
+        if end > usize::from(u16::MAX) {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                self.append(known.name(), &value);
+            }
+            return;
+        }
+        write_line(&mut self.bytes, name.as_bytes(), value);
+        self.fields.push(Field {
+            start: start as u16,
+            name_length: name.len() as u16,
+            value_start: value_start as u16,
+            value_length: value.len() as u16,
+            known,
+            live: true,
+            verbatim: true,
+        });
+        self.present.insert(known);
+    }
+
     pub(super) fn remove(&mut self, known: Known, name: &[u8]) {
         if known != Known::Other && !self.present.has(known) {
             return;

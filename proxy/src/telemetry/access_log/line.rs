@@ -15,7 +15,7 @@ use super::super::{Direction, Flags};
 /// A text of a client is cut after so many bytes.
 pub const LONGEST_TEXT_BYTES: usize = 2048;
 
-/// A finished request. Texts and headers are written as far as they are UTF-8, and cut; empty ones are left out.
+/// A finished request, or a TCP connection, which has no method, path and response. Texts and headers are written as far as they are UTF-8, and cut; empty ones are left out.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
     pub start_time: SystemTime,
@@ -23,7 +23,8 @@ pub struct Entry<'a> {
     pub method: &'a str,
     /// With the query.
     pub path: &'a str,
-    pub protocol: http::Version,
+    /// `None`: a TCP connection.
+    pub protocol: Option<http::Version>,
     /// 0: the downstream was sent no response.
     pub response_code: u16,
     pub response_flags: Flags,
@@ -118,12 +119,13 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
-fn protocol(version: http::Version) -> &'static str {
+fn protocol(version: Option<http::Version>) -> &'static str {
     match version {
-        http::Version::HTTP_10 => "HTTP/1.0",
-        http::Version::HTTP_11 => "HTTP/1.1",
-        http::Version::HTTP_2 => "HTTP/2",
-        _ => "-",
+        None => "TCP",
+        Some(http::Version::HTTP_10) => "HTTP/1.0",
+        Some(http::Version::HTTP_11) => "HTTP/1.1",
+        Some(http::Version::HTTP_2) => "HTTP/2",
+        Some(_) => "-",
     }
 }
 
@@ -135,7 +137,7 @@ impl Entry<'_> {
             direction: Direction::Outbound,
             method: "GET",
             path: "/a?b=c",
-            protocol: http::Version::HTTP_11,
+            protocol: Some(http::Version::HTTP_11),
             response_code: 200,
             response_flags: Flags::NONE,
             response_code_details: "via_upstream",

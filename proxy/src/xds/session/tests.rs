@@ -8,6 +8,7 @@ use tsunagi_proto::wire::mesh::resource::Kind;
 use super::*;
 
 const OWN: &str = "workload/default/pod-1";
+const DEPARTURE: &str = "departure/default/pod-1";
 
 fn session() -> Session {
     let identity = Identity {
@@ -15,6 +16,7 @@ fn session() -> Session {
         namespace: "default".to_owned(),
         service_account: "default".to_owned(),
         labels: vec![("app".to_owned(), "shop".to_owned())],
+        instance_ips: ["10.0.0.7", "fd00::7"].map(|ip| ip.parse().unwrap()).to_vec(),
     };
     Session::new(identity)
 }
@@ -104,6 +106,15 @@ fn workload() -> Resource {
     resource(OWN, Kind::Workload(workload))
 }
 
+fn departure(node_id: &str, unanswered: &[&str]) -> Resource {
+    let departure = mesh::Departure {
+        namespace: "default".to_owned(),
+        node_id: node_id.to_owned(),
+        unanswered: unanswered.iter().map(|&name| name.to_owned()).collect(),
+    };
+    resource(DEPARTURE, Kind::Departure(departure))
+}
+
 fn response(resources: Vec<Resource>, removed: &[&str]) -> DeltaDiscoveryResponse {
     DeltaDiscoveryResponse {
         system_version_info: "7".to_owned(),
@@ -143,6 +154,11 @@ fn a_stream_begins_with_who_it_is_and_all_that_it_wants_and_holds() {
     assert!(first.initial_resource_versions.is_empty());
     let metadata = first.node.as_ref().unwrap().metadata.as_ref().unwrap();
     assert!(metadata.fields.contains_key("NAMESPACE") && metadata.fields.contains_key("LABELS"));
+    let instance_ips = metadata.fields["INSTANCE_IPS"].kind.clone();
+    assert_eq!(
+        instance_ips,
+        Some(ValueKind::StringValue("10.0.0.7,fd00::7".to_owned()))
+    );
     let resources = vec![host("a"), endpoints(whole("a", &["1"])), workload()];
     let versions: Vec<String> = resources.iter().map(|resource| resource.version.clone()).collect();
     receive(&mut session, resources, &[]).unwrap();
@@ -370,5 +386,75 @@ fn what_is_remembered_is_in_force_after_a_restart_and_resumed_from() {
     assert_eq!(
         first.initial_resource_versions.into_iter().collect::<BTreeMap<_, _>>(),
         before.versions()
+    );
+}
+
+#[test]
+fn who_leaves_asks_for_its_departure_once_and_again_on_every_later_stream() {
+    let mut session = connected(&["a"]);
+    session.leave();
+    session.leave();
+    assert_eq!(session.request().unwrap().resource_names_subscribe, [DEPARTURE]);
+    assert!(!session.has_request());
+    session.disconnected();
+    session.connected();
+    let first = session.request().unwrap();
+    assert_eq!(first.resource_names_subscribe, [DEPARTURE, "host/a", OWN]);
+    // Told before, it still leaves: the next stream may be another replica's.
+    session.response(response(vec![departure("pod-1", &[])], &[]), Instant::now());
+    session.connected();
+    let again = session.request().unwrap();
+    assert_eq!(again.resource_names_subscribe, first.resource_names_subscribe);
+    assert!(again.initial_resource_versions.is_empty());
+}
+
+#[test]
+fn who_begins_to_leave_without_a_stream_says_so_in_the_first_request() {
+    let mut session = session();
+    session.leave();
+    assert!(!session.has_request());
+    session.connected();
+    assert_eq!(session.request().unwrap().resource_names_subscribe, [DEPARTURE, OWN]);
+}
+
+#[test]
+fn the_departure_says_who_has_not_answered_and_is_acknowledged_like_any_resource() {
+    let mut session = connected(&[]);
+    session.leave();
+    session.request().unwrap();
+    let arrived = response(vec![departure("pod-1", &["shop/web-1"])], &[]);
+    let outcome = session.response(arrived, Instant::now());
+    let unanswered = vec!["shop/web-1".to_owned()];
+    assert_eq!(outcome.callers, Some(Callers::Told { unanswered }));
+    assert!(outcome.update.is_none() && !outcome.refused);
+    let answer = session.request().unwrap();
+    assert_eq!((answer.response_nonce.as_str(), answer.error_detail), ("n1", None));
+    // It changes nothing that is in force, and the next process of this name must not find it.
+    assert!(!session.has_unsaved() && session.versions().is_empty());
+}
+
+#[test]
+fn a_departure_that_is_not_ours_or_was_not_asked_for_tells_nothing() {
+    let mut session = connected(&[]);
+    let early = session.response(response(vec![departure("pod-1", &[])], &[DEPARTURE]), Instant::now());
+    assert!(early.callers.is_none() && !early.refused);
+    session.leave();
+    let mut others = departure("pod-2", &[]);
+    let wrong = session.response(response(vec![others.clone()], &[]), Instant::now());
+    assert!(wrong.callers.is_none() && wrong.refused);
+    others.name = "departure/default/pod-2".to_owned();
+    let strange = session.response(response(vec![others], &["departure/default/pod-2"]), Instant::now());
+    assert!(strange.callers.is_none() && !strange.refused);
+}
+
+#[test]
+fn a_control_plane_that_knows_no_departures_says_so_by_removing_it() {
+    let mut session = connected(&[]);
+    session.leave();
+    let outcome = session.response(response(Vec::new(), &[DEPARTURE]), Instant::now());
+    assert!(
+        matches!(outcome.callers, Some(Callers::NotTold { .. })),
+        "{:?}",
+        outcome.callers
     );
 }

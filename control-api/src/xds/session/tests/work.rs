@@ -54,8 +54,8 @@ impl Resources for Crowd {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Arc::new([fqdn.to_owned(), "shared".to_owned()])
     }
-    fn workload(&self, namespace: &str, node_id: &str) -> Arc<Encoded> {
-        self.version(names::workload(namespace, node_id)).unwrap()
+    fn workload(&self, node: &crate::snapshot::Node) -> Arc<Encoded> {
+        self.version(names::workload(&node.namespace, &node.node_id)).unwrap()
     }
     fn changed_since(&self, revision: u64) -> Option<Arc<[String]>> {
         let names = self.changed.iter().flat_map(|&index| {
@@ -260,7 +260,7 @@ impl Twins {
 /// What is counted is what a walk over everything finds.
 fn assert_consistent(session: &Session<Fake>) {
     session.reaches.assert_counted();
-    for entries in [&session.hosts, &session.endpoints, &session.workload] {
+    for entries in [&session.hosts, &session.endpoints, session.own.entries()] {
         entries.assert_indexed();
     }
     let mut wanted: BTreeSet<&str> = session.reaches.reached().map(String::as_str).collect();

@@ -1,0 +1,233 @@
+//! Single values of annotations and settings: what cannot work is refused here, with what would. Called by `annotations`,
+//! `decision` and `settings`. What passes is understood by the proxy's own command line, where wrong values would end it.
+
+use std::net::IpAddr;
+
+/// As many ports or ranges as the redirection takes in one list.
+const LONGEST_LIST: usize = 200;
+
+/// For a message: in quotes and not endless.
+pub(super) fn shown(text: &str) -> String {
+    let mut start: String = text.chars().take(60).collect();
+    if start.len() < text.len() {
+        start.push_str("...");
+    }
+    format!("{start:?}")
+}
+
+/// Everything that Istio takes for true or false.
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "y" | "on" => Ok(true),
+        "false" | "no" | "n" | "off" => Ok(false),
+        _ => Err(format!("{} is neither \"true\" nor \"false\"", shown(text))),
+    }
+}
+
+/// `100m`, `0.5`, `64Mi`, `1e3`: as the Kubernetes API takes it, without a sign.
+pub(super) fn quantity(text: &str) -> Result<String, String> {
+    let number_end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(number_end);
+    let is_number = number.parse::<f64>().is_ok() && !number.starts_with('.') && !number.ends_with('.');
+    let units = [
+        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+    ];
+    let exponent = suffix
+        .strip_prefix(['e', 'E'])
+        .map(|digits| digits.trim_start_matches(['-', '+']));
+    let is_exponent =
+        exponent.is_some_and(|digits| (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()));
+    if is_number && number.len() <= 20 && (units.contains(&suffix) || is_exponent) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is not a quantity such as 100m or 64Mi", shown(text)))
+    }
+}
+
+/// Where to pull an image from.
+pub(super) fn image(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte);
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    if bytes.len() <= 512 && bytes.iter().all(|byte| good(*byte)) && ends(bytes.first()) && ends(bytes.last()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is not the name of an image", shown(text)))
+    }
+}
+
+/// A level, or several with a module before each but the first. Istio's words for levels are taken for ours.
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    let parts: Result<Vec<String>, String> = text.split(',').map(|part| log_level_part(part, text)).collect();
+    parts.map(|parts| parts.join(","))
+}
+
+fn log_level_part(part: &str, whole: &str) -> Result<String, String> {
+    let (module, level) = part
+        .split_once(['='])
+        .map_or(("", part), |(module, level)| (module, level));
+    let level = match level {
+        "off" | "none" => "off",
+        "error" | "critical" => "error",
+        "warn" | "warning" => "warn",
+        "info" => "info",
+        "debug" => "debug",
+        "trace" => "trace",
+        _ => {
+            let reason =
+                "is not a level: off, error, warn, info, debug or trace, also by module: info,tsunagi_proxy=debug";
+            return Err(format!("{} {reason}", shown(whole)));
+        }
+    };
+    let is_module = module
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte));
+    match (is_module, module) {
+        (false, _) => Err(format!("{} is not the name of a module", shown(module))),
+        (true, "") => Ok(level.to_owned()),
+        (true, module) => Ok(format!("{module}={level}")),
+    }
+}
+
+/// A number with its unit, or several: `500ms`, `30s`, `1m30s`, `1h`.
+pub(super) fn duration(text: &str) -> Result<String, String> {
+    let wrong = || format!("{} is not a duration: write 500ms, 30s, 5m, 1h or 1m30s", shown(text));
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let unit = rest[digits..]
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len() - digits);
+        if !(1..=6).contains(&digits) || !["ms", "s", "m", "h"].contains(&&rest[digits..digits + unit]) {
+            return Err(wrong());
+        }
+        rest = &rest[digits + unit..];
+    }
+    if text.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+        _ => Err(format!("{} is not a port: 1 to 65535", shown(text))),
+    }
+}
+
+/// Ports with commas between; blanks and nothing at all are fine.
+pub(super) fn ports(text: &str) -> Result<String, String> {
+    list(text, |item| port(item).map(|port| port.to_string()))
+}
+
+pub(super) fn ports_or_all(text: &str) -> Result<String, String> {
+    if text.trim() == "*" {
+        Ok("*".to_owned())
+    } else {
+        ports(text)
+    }
+}
+
+pub(super) fn ranges(text: &str) -> Result<String, String> {
+    list(text, |item| range(item).map(|()| item.to_owned()))
+}
+
+pub(super) fn ranges_or_all(text: &str) -> Result<String, String> {
+    if text.trim() == "*" {
+        Ok("*".to_owned())
+    } else {
+        ranges(text)
+    }
+}
+
+/// User ids, with which a process is let past the sidecar.
+pub(super) fn uids(text: &str) -> Result<String, String> {
+    list(text, |item| match item.parse::<u32>() {
+        Ok(uid) if uid < u32::MAX => Ok(uid.to_string()),
+        _ => Err(format!("{} is not a user id", shown(item))),
+    })
+}
+
+pub(super) fn range(text: &str) -> Result<(), String> {
+    let wrong = || format!("{} is not an address range such as 10.0.0.0/8", shown(text));
+    let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+    let longest = match address.parse::<IpAddr>().map_err(|_| wrong())? {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    };
+    match length.parse::<u8>() {
+        Ok(length) if length <= longest => Ok(()),
+        _ => Err(wrong()),
+    }
+}
+
+fn list(text: &str, one: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
+    let items: Vec<&str> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+    if items.len() > LONGEST_LIST {
+        return Err(format!("more than {LONGEST_LIST} entries"));
+    }
+    let items: Result<Vec<String>, String> = items.into_iter().map(one).collect();
+    items.map(|items| items.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_those_of_kubernetes() {
+        for good in ["1", "0.5", "100m", "64Mi", "1e3", "2E", "128974848"] {
+            assert_eq!(quantity(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "-1", "10 m", "64mi", "1.", ".5", "1e", "1e999", "m", "1.2.3"] {
+            assert!(quantity(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_lose_their_blanks_and_keep_their_order() {
+        assert_eq!(ports(" 80 , 443,").as_deref(), Ok("80,443"));
+        assert_eq!(ports("").as_deref(), Ok(""));
+        assert_eq!(ports_or_all("*").as_deref(), Ok("*"));
+        assert_eq!(ranges("10.0.0.0/8,fd00::/8").as_deref(), Ok("10.0.0.0/8,fd00::/8"));
+        for bad in ["0", "65536", "80-90", "+80", "http"] {
+            assert!(ports(bad).is_err(), "{bad}");
+        }
+        for bad in ["10.0.0.0", "10.0.0.0/33", "fd00::/129", "a/8", "*"] {
+            assert!(ranges(bad).is_err(), "{bad}");
+        }
+        assert!(ports(&"80,".repeat(LONGEST_LIST + 1)).is_err());
+    }
+
+    #[test]
+    fn durations_and_levels_are_those_of_the_proxy() {
+        for good in ["500ms", "30s", "1m30s", "1h"] {
+            assert_eq!(duration(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "30", "s", "1.5s", "-1s", "3 s", "1d", "99999999999h", "5ß"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(log_level("warning").as_deref(), Ok("warn"));
+        assert_eq!(
+            log_level("info,tsunagi_proxy::xds=debug").as_deref(),
+            Ok("info,tsunagi_proxy::xds=debug")
+        );
+        for bad in ["", "loud", "a b=info", "info,", "x=loud"] {
+            assert!(log_level(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_a_reference() {
+        for good in ["tsunagi-proxy", "example.org/a/b:1.2", "localhost:5000/x@sha256:abc"] {
+            assert!(image(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "-a", "a:", "a\nb", "$(X)"] {
+            assert!(image(bad).is_err(), "{bad}");
+        }
+    }
+}

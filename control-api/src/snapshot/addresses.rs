@@ -1,0 +1,65 @@
+//! Which service has a virtual address: a redirected connection knows no name, so a proxy asks for `host/<address>`.
+//!
+//! Addresses are written as `IpAddr` shows them, here and by the proxies.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tsunagi_proto::names;
+use tsunagi_proto::wire::mesh::{self, resource::Kind};
+
+use super::Encoded;
+use super::catalog::Catalog;
+use crate::config::{Document, Spec};
+
+/// What is told of one address.
+#[derive(Debug)]
+pub(super) struct AddressEntry {
+    pub alias: Arc<Encoded>,
+    pub warnings: Vec<String>,
+}
+
+/// Virtual addresses of a Service or a ServiceEntry: not its endpoints'.
+pub(super) fn of(document: &Document) -> &[IpAddr] {
+    match &document.spec {
+        Spec::Service(service) => &service.addresses,
+        Spec::ServiceEntry(entry) => &entry.addresses,
+        _ => &[],
+    }
+}
+
+/// `None`: no service has the address.
+pub(super) fn build(catalog: &Catalog, address: &str) -> Option<AddressEntry> {
+    let documents = catalog.at_virtual_address(address);
+    let mut named = documents
+        .iter()
+        .filter_map(|document| Some((document, catalog.name_in_force(document)?)));
+    let (first, fqdn) = named.next()?;
+    let hidden = named.filter(|(_, other)| *other != fqdn);
+    let warnings = hidden
+        .map(|(document, other)| {
+            format!(
+                "{}: {}: {} has {address} too and is older: connections to it go to {fqdn}, not to {other}",
+                document.key,
+                field(document),
+                first.key
+            )
+        })
+        .collect();
+    let host = mesh::Host {
+        fqdn: address.to_owned(),
+        alias_of: fqdn,
+        ..mesh::Host::default()
+    };
+    Some(AddressEntry {
+        alias: Arc::new(Encoded::whole(names::host(address), Kind::Host(host))),
+        warnings,
+    })
+}
+
+fn field(document: &Document) -> &'static str {
+    match &document.spec {
+        Spec::Service(_) => "spec.clusterIP",
+        _ => "spec.addresses",
+    }
+}

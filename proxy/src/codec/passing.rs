@@ -1,0 +1,215 @@
+//! Passing bytes between two connections that nobody understands, until both sides are done.
+//!
+//! Called for TCP connections and for tunnels. A side's end is passed on as its end, and the other direction goes on; an
+//! abort of one side is an abort of the other, never an end. Each direction has one buffer, lent while there is something
+//! in it: an idle connection holds none.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use metrics::Counter;
+use tokio::io::ReadBuf;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::buffer::{Input, LARGE_BYTES};
+use super::transport::Transport;
+use crate::telemetry::{Flags, TcpSeries};
+
+/// How often a side is asked whether it has aborted while it is not read from: it has ended, or the other is slower.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Both sides have ended.
+    Closed,
+    DownstreamReset,
+    UpstreamReset,
+    /// Nothing was passed for too long.
+    Idle,
+}
+
+impl Ending {
+    pub fn flags(self) -> Flags {
+        match self {
+            Self::Closed => Flags::NONE,
+            Self::DownstreamReset => Flags::DC,
+            Self::UpstreamReset => Flags::UC,
+            Self::Idle => Flags::SI,
+        }
+    }
+}
+
+/// What was passed on, in bytes.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// From the downstream to the upstream.
+    pub received: u64,
+    /// From the upstream to the downstream.
+    pub sent: u64,
+}
+
+/// Which end of a flow broke.
+enum Broken {
+    From,
+    To,
+}
+
+/// One direction.
+struct Flow<'c> {
+    input: Input,
+    /// The last read filled its buffer.
+    filled: bool,
+    ended: bool,
+    /// The end was passed on.
+    done: bool,
+    bytes: u64,
+    counter: &'c Counter,
+}
+
+/// Passes until both sides are done, one aborts, or neither says anything for `idle`. `read` is what was read from the
+/// downstream already. The connection is counted when it has ended. When this returns, dropping both connections ends them as it says; dropping the future ends them too.
+pub async fn pass<D: Transport, U: Transport>(
+    downstream: &mut D,
+    upstream: &mut U,
+    read: Bytes,
+    idle: Duration,
+    series: &TcpSeries,
+) -> (Passed, Ending) {
+    let mut up = Flow::new(&read, &series.received);
+    let mut down = Flow::new(&[], &series.sent);
+    // Connections last for long.
+    drop(read);
+    let mut timer = pin!(sleep(idle));
+    let mut last = Instant::now();
+    let mut look: Option<Pin<Box<Sleep>>> = None;
+    let ending = poll_fn(|cx| {
+        let before = up.bytes + down.bytes;
+        let polled = (up.poll(downstream, upstream, cx), down.poll(upstream, downstream, cx));
+        match polled {
+            (Poll::Ready(Err(Broken::From)), _) | (_, Poll::Ready(Err(Broken::To))) => {
+                return Poll::Ready(Ending::DownstreamReset);
+            }
+            (Poll::Ready(Err(Broken::To)), _) | (_, Poll::Ready(Err(Broken::From))) => {
+                return Poll::Ready(Ending::UpstreamReset);
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ending::Closed),
+            _ => {}
+        }
+        if up.bytes + down.bytes != before {
+            last = Instant::now();
+        }
+        if up.is_unread() || down.is_unread() {
+            loop {
+                let timer = look.get_or_insert_with(|| Box::pin(sleep(LOOK_INTERVAL)));
+                if timer.as_mut().poll(cx).is_pending() {
+                    break;
+                }
+                if up.is_unread() && downstream.is_reset() {
+                    return Poll::Ready(Ending::DownstreamReset);
+                }
+                if down.is_unread() && upstream.is_reset() {
+                    return Poll::Ready(Ending::UpstreamReset);
+                }
+                timer.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+            }
+        } else {
+            look = None;
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if last.elapsed() >= idle {
+                return Poll::Ready(Ending::Idle);
+            }
+            timer.set(sleep_until(last + idle));
+        }
+        Poll::Pending
+    })
+    .await;
+    if matches!(ending, Ending::DownstreamReset | Ending::UpstreamReset) {
+        downstream.reset_when_dropped();
+        upstream.reset_when_dropped();
+    }
+    let passed = Passed {
+        received: up.bytes,
+        sent: down.bytes,
+    };
+    series.record(ending.flags());
+    (passed, ending)
+}
+
+impl<'c> Flow<'c> {
+    fn new(read: &[u8], counter: &'c Counter) -> Self {
+        Self {
+            input: Input::holding(read),
+            filled: false,
+            ended: false,
+            done: false,
+            bytes: 0,
+            counter,
+        }
+    }
+
+    /// Nothing would tell of an abort of the side that it reads from.
+    fn is_unread(&self) -> bool {
+        self.ended || !self.input.is_empty()
+    }
+
+    /// Moves what can be moved; ready when the end was passed on.
+    fn poll(
+        &mut self,
+        from: &mut impl Transport,
+        to: &mut impl Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        while !self.done {
+            while !self.input.is_empty() {
+                match ready!(Pin::new(&mut *to).poll_write(cx, self.input.bytes())) {
+                    Ok(count @ 1..) => {
+                        self.input.consume(count);
+                        self.bytes += count as u64;
+                        self.counter.increment(count as u64);
+                    }
+                    Ok(0) | Err(_) => return Poll::Ready(Err(Broken::To)),
+                }
+            }
+            if self.ended {
+                ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(|_| Broken::To)?;
+                self.done = true;
+                break;
+            }
+            // It is empty, so there is room.
+            let Some(room) = self.input.room(LARGE_BYTES, self.filled) else {
+                return Poll::Ready(Err(Broken::From));
+            };
+            let size = room.len();
+            let mut buffer = ReadBuf::new(room);
+            let polled = Pin::new(&mut *from).poll_read(cx, &mut buffer);
+            let count = buffer.filled().len();
+            match polled {
+                Poll::Ready(Ok(())) if count > 0 => {
+                    self.filled = count == size;
+                    self.input.filled(count);
+                }
+                Poll::Ready(Ok(())) => {
+                    self.input.release();
+                    self.ended = true;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::From)),
+                Poll::Pending => {
+                    self.input.release();
+                    self.filled = false;
+                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| Broken::To)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+#[path = "passing_tests.rs"]
+mod tests;

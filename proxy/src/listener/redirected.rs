@@ -1,0 +1,165 @@
+//! Where a connection goes that the packet filter has redirected here: to the service that has the address, to whom its
+//! requests name, or untouched to where it was headed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tsunagi_proto::model::{OutboundTrafficPolicy, Protocol};
+
+use crate::codec::{Detected, Spoken, detect};
+use crate::drain::DrainWatch;
+use crate::http::{DownstreamConnection, Proxy, find_address, is_for_the_mesh, serve_connection, serve_recognised};
+use crate::net::is_own_address;
+use crate::snapshot::Host;
+use crate::tcp::{Target, TcpConnection};
+use crate::telemetry::Direction;
+
+/// A connection on its way, with all that serving it takes.
+struct Redirected<'p> {
+    proxy: &'p Arc<Proxy>,
+    downstream: DownstreamConnection,
+    destination: SocketAddr,
+    drain: DrainWatch,
+}
+
+/// Serves until either side ends it.
+pub(super) async fn serve(
+    proxy: &Arc<Proxy>,
+    downstream: DownstreamConnection,
+    destination: SocketAddr,
+    stream: TcpStream,
+    drain: DrainWatch,
+) {
+    let redirected = Redirected {
+        proxy,
+        downstream,
+        destination,
+        drain,
+    };
+    match downstream.direction {
+        Direction::Outbound if leads_back(&stream, destination) => {
+            tracing::warn!(%destination, remote = ?downstream.remote, "connection to this proxy itself refused");
+        }
+        Direction::Outbound => redirected.outbound(stream).await,
+        Direction::Inbound => {
+            let host = proxy.inbound_host(Some(destination));
+            let Some(number) = host.ports.first().map(|port| port.number) else {
+                return;
+            };
+            redirected.reach_service(stream, &host, number).await;
+        }
+    }
+}
+
+/// Would it come back here, again and again?
+fn leads_back(stream: &TcpStream, destination: SocketAddr) -> bool {
+    stream
+        .local_addr()
+        .is_ok_and(|local| local.port() == destination.port() && is_own_address(destination.ip()))
+}
+
+impl Redirected<'_> {
+    async fn outbound(self, stream: TcpStream) {
+        let (address, port) = (self.destination.ip(), self.destination.port());
+        match find_address(self.proxy, address).await {
+            Some(host) if host.port(port).is_some() => {
+                host.touch();
+                self.reach_service(stream, &host, port).await;
+            }
+            _ => self.reach_unknown(stream).await,
+        }
+    }
+
+    /// A port of a service, as it is declared.
+    async fn reach_service(self, stream: TcpStream, host: &Arc<Host>, number: u16) {
+        let Some((port, target)) = host.port(number).zip(Target::service(host, number)) else {
+            return;
+        };
+        match port.protocol {
+            Protocol::Http1 | Protocol::Http2 => {
+                // Boxed: it is much larger than what passing bytes on needs.
+                let drain = Some(self.drain);
+                Box::pin(serve_connection(self.proxy, self.downstream, stream, drain)).await;
+            }
+            Protocol::Tcp | Protocol::Tls => self.connection(target).serve(stream, Bytes::new(), None).await,
+            Protocol::Detect => {
+                let connection = self.connection(target);
+                Box::pin(self.detected(stream, connection, true)).await;
+            }
+        }
+    }
+
+    /// An address, or a port of it, that nobody registered.
+    async fn reach_unknown(self, stream: TcpStream) {
+        let policy = self.proxy.reader.with(|snapshot| snapshot.outbound_traffic_policy());
+        let passthrough = &self.proxy.passthrough;
+        let target = match policy {
+            OutboundTrafficPolicy::AllowAny => Target::Address {
+                address: self.destination,
+                series: Arc::clone(&passthrough.tcp),
+            },
+            OutboundTrafficPolicy::RegistryOnly => Target::Nowhere {
+                series: Arc::clone(&passthrough.blocked_tcp),
+            },
+        };
+        // There, every request is answered by itself.
+        let all_requests = policy == OutboundTrafficPolicy::RegistryOnly;
+        let connection = self.connection(target);
+        Box::pin(self.detected(stream, connection, all_requests)).await;
+    }
+
+    /// Serves what it turns out to speak. `all_requests`: also those on an HTTP/1 connection whose first one names nobody.
+    async fn detected(self, mut stream: TcpStream, connection: TcpConnection, all_requests: bool) {
+        let mut drain = self.drain.clone();
+        let silent = self.drain.silent();
+        let detected = Box::pin(detect(&mut stream, connection.open(), drain.last_moment())).await;
+        drop(silent);
+        let (spoken, read, upstream) = match detected {
+            Detected::Spoken { spoken, read, upstream } => (spoken, read, upstream),
+            Detected::Failed(failed) => return connection.refuse(stream, failed),
+            Detected::Aborted { upstream } => return connection.abort(upstream),
+            Detected::Left => return,
+        };
+        match spoken {
+            Spoken::Bytes => connection.serve(stream, read, upstream).await,
+            Spoken::Http1 if !all_requests => {
+                let mut read = BytesMut::from(read);
+                if is_for_the_mesh(self.proxy, self.destination, &mut stream, &mut read).await {
+                    drop((upstream, connection));
+                    self.http(stream, read.freeze(), false).await;
+                } else {
+                    connection.serve(stream, read.freeze(), upstream).await;
+                }
+            }
+            Spoken::Http1 | Spoken::Http2 => {
+                // Requests have connections of their own.
+                drop((upstream, connection));
+                self.http(stream, read, spoken == Spoken::Http2).await;
+            }
+        }
+    }
+
+    async fn http(self, stream: TcpStream, read: Bytes, http2: bool) {
+        let drain = Some(self.drain);
+        Box::pin(serve_recognised(
+            self.proxy,
+            self.downstream,
+            stream,
+            read,
+            http2,
+            drain,
+        ))
+        .await;
+    }
+
+    fn connection(&self, target: Target) -> TcpConnection {
+        let Redirected { proxy, downstream, .. } = self;
+        TcpConnection::new(downstream.direction, downstream.remote, &proxy.access_log, target)
+    }
+}
+
+#[cfg(test)]
+#[path = "redirected_tests.rs"]
+mod tests;

@@ -1,0 +1,179 @@
+//! The table `nat` as `iptables-save` shows it: which lines in it are ours, and the lines that put them back or take them
+//! away. Pure text; called by `iptables`.
+
+pub(super) const INBOUND: &str = "TSUNAGI_INBOUND";
+pub(super) const OUTBOUND: &str = "TSUNAGI_OUTBOUND";
+/// Empty chains whose names note what install made besides its own chains.
+pub(super) const TABLE_MARK: &str = "TSUNAGI_MADE_TABLE";
+pub(super) const ADDRESS_MARK: &str = "TSUNAGI_MADE_ADDRESS";
+/// Where connections enter: the first leads to `INBOUND`, the second to `OUTBOUND`.
+pub(super) const BASE_CHAINS: [&str; 2] = ["PREROUTING", "OUTPUT"];
+
+/// A connection's first packet, as `iptables-save` spells it. One that is older than the rules would look new in its middle,
+/// and would be torn.
+pub(super) const NEW_CONNECTION: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
+
+const OWN_CHAINS: [&str; 6] = [
+    INBOUND,
+    OUTBOUND,
+    TABLE_MARK,
+    ADDRESS_MARK,
+    "TSUNAGI_MADE_PREROUTING",
+    "TSUNAGI_MADE_OUTPUT",
+];
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::redirect) struct Table {
+    pub(super) exists: bool,
+    lines: Vec<String>,
+    /// Some table has a rule that is not ours.
+    foreign_rules: bool,
+}
+
+impl Table {
+    pub(super) fn parse(saved: &str) -> Table {
+        let mut table = Table::default();
+        let mut in_nat = false;
+        for line in saved.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                in_nat = name == "nat";
+                table.exists |= in_nat;
+            } else if line.starts_with(':') || line.starts_with("-A ") {
+                table.foreign_rules |= line.starts_with("-A ") && !names_own_chain(line);
+                if in_nat {
+                    table.lines.push(line.to_owned());
+                }
+            }
+        }
+        table
+    }
+
+    pub(in crate::redirect) fn is_installed(&self) -> bool {
+        self.own_chains().next().is_some()
+    }
+
+    pub(in crate::redirect) fn made_address(&self) -> bool {
+        self.has_mark(ADDRESS_MARK)
+    }
+
+    pub(in crate::redirect) fn has_foreign_rules(&self) -> bool {
+        self.foreign_rules
+    }
+
+    /// Chains of Istio's installer lead somewhere.
+    pub(in crate::redirect) fn has_istio(&self) -> bool {
+        self.lines.iter().any(|line| line.ends_with("-j ISTIO_OUTPUT"))
+    }
+
+    pub(super) fn has_mark(&self, mark: &str) -> bool {
+        self.own_chains().any(|chain| chain == mark)
+    }
+
+    pub(super) fn jumps(&self, base: &str, chain: &str) -> bool {
+        let line = format!("-A {base} {NEW_CONNECTION} -j {chain}");
+        self.lines.contains(&line)
+    }
+
+    /// A base chain with no rule and its first policy.
+    pub(super) fn is_unused(&self, base: &str) -> bool {
+        let rule = format!("-A {base} ");
+        let policy = format!(":{base} ACCEPT ");
+        !self.lines.iter().any(|line| line.starts_with(&rule))
+            && self.lines.iter().any(|line| line.starts_with(&policy))
+    }
+
+    fn own_chains(&self) -> impl Iterator<Item = &str> {
+        self.lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(':')?.split(' ').next())
+            .filter(|chain| OWN_CHAINS.contains(chain))
+    }
+
+    /// Lines that take away everything of ours: whoever leads to our chains, then the chains.
+    pub(super) fn removal(&self) -> String {
+        let mut text = String::from("*nat\n");
+        for line in self.lines.iter().filter(|line| names_own_chain(line)) {
+            if let Some(rule) = line.strip_prefix("-A ") {
+                text.push_str(&format!("-D {rule}\n"));
+            }
+        }
+        for chain in self.own_chains() {
+            text.push_str(&format!("-X {chain}\n"));
+        }
+        text.push_str("COMMIT\n");
+        text
+    }
+
+    /// Lines that give our chains the rules that they have here.
+    pub(super) fn own_rules(&self) -> String {
+        let mut text = String::from("*nat\n");
+        for chain in self.own_chains() {
+            text.push_str(&format!(":{chain} - [0:0]\n"));
+        }
+        for line in &self.lines {
+            if line
+                .strip_prefix("-A ")
+                .and_then(|rule| rule.split(' ').next())
+                .is_some_and(is_own)
+            {
+                text.push_str(&format!("{line}\n"));
+            }
+        }
+        text.push_str("COMMIT\n");
+        text
+    }
+}
+
+fn is_own(chain: &str) -> bool {
+    OWN_CHAINS.contains(&chain)
+}
+
+/// A rule that stands in one of our chains, or leads to one. Words in quotes are a comment.
+fn names_own_chain(line: &str) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    let stands_in = words.get(1).is_some_and(|chain| is_own(chain));
+    let leads_to = matches!(words.as_slice(), [.., "-j" | "-g", chain] if is_own(chain));
+    words.first() == Some(&"-A") && (stands_in || leads_to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAVED: &str = "# Generated by iptables-save\n*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j DROP\nCOMMIT\n*nat\n\
+        :PREROUTING ACCEPT [5:300]\n:OUTPUT ACCEPT [1:60]\n:TSUNAGI_INBOUND - [0:0]\n:TSUNAGI_MADE_OUTPUT - [0:0]\n\
+        :TSUNAGI_MINE - [0:0]\n-A PREROUTING -p tcp -j TSUNAGI_INBOUND\n-A PREROUTING -j TSUNAGI_MINE\n\
+        -A PREROUTING -m comment --comment \"not -j TSUNAGI_INBOUND \" -j ACCEPT\n\
+        -A TSUNAGI_INBOUND -p tcp -j REDIRECT --to-ports 15006\nCOMMIT\n";
+
+    #[test]
+    fn only_what_install_wrote_is_taken_away() {
+        let table = Table::parse(SAVED);
+        assert!(table.exists && table.is_installed() && table.has_foreign_rules());
+        assert!(table.has_mark("TSUNAGI_MADE_OUTPUT") && !table.has_mark(TABLE_MARK));
+        let expected = "*nat\n-D PREROUTING -p tcp -j TSUNAGI_INBOUND\n\
+            -D TSUNAGI_INBOUND -p tcp -j REDIRECT --to-ports 15006\n\
+            -X TSUNAGI_INBOUND\n-X TSUNAGI_MADE_OUTPUT\nCOMMIT\n";
+        assert_eq!(table.removal(), expected);
+    }
+
+    #[test]
+    fn what_stood_in_our_chains_can_be_put_back() {
+        let expected = "*nat\n:TSUNAGI_INBOUND - [0:0]\n:TSUNAGI_MADE_OUTPUT - [0:0]\n\
+            -A TSUNAGI_INBOUND -p tcp -j REDIRECT --to-ports 15006\nCOMMIT\n";
+        assert_eq!(Table::parse(SAVED).own_rules(), expected);
+    }
+
+    #[test]
+    fn a_base_chain_is_unused_without_rules_and_with_its_first_policy() {
+        let table = Table::parse(SAVED);
+        assert!(table.is_unused("OUTPUT") && !table.is_unused("PREROUTING") && !table.is_unused("INPUT"));
+        assert!(!Table::parse("*nat\n:OUTPUT DROP [0:0]\nCOMMIT\n").is_unused("OUTPUT"));
+    }
+
+    #[test]
+    fn an_empty_namespace_has_nothing() {
+        let table = Table::parse("");
+        assert!(!table.exists && !table.is_installed() && !table.has_foreign_rules());
+    }
+}

@@ -1,0 +1,86 @@
+//! Tests of finding a host by its names and addresses.
+
+use std::time::Instant;
+
+use tsunagi_proto::model;
+
+use super::*;
+use crate::telemetry::{Direction, Telemetry};
+
+#[test]
+fn a_service_is_called_by_its_short_name_only_in_its_own_namespace() {
+    let fqdn = "user.shop.svc.cluster.local";
+    assert_eq!(
+        aliases(fqdn, "shop", "cluster.local"),
+        ["user.shop", "user.shop.svc", "user"]
+    );
+    assert_eq!(aliases(fqdn, "web", "cluster.local"), ["user.shop", "user.shop.svc"]);
+    assert!(aliases("api.example.com", "shop", "cluster.local").is_empty());
+}
+
+const USER: &str = "user.shop.svc.cluster.local";
+const OTHER: &str = "other.shop.svc.cluster.local";
+
+/// A host that has this address, or is one and stands for another.
+fn host(fqdn: &str, address: &str, alias_of: Option<&str>) -> (String, Option<Arc<Host>>) {
+    let told = model::Host {
+        fqdn: fqdn.to_owned(),
+        namespace: String::new(),
+        ports: Vec::new(),
+        routes: None,
+        clusters: Vec::new(),
+        addresses: address.parse().into_iter().collect(),
+        alias_of: alias_of.map(str::to_owned),
+    };
+    let series = Telemetry::new("test").request_series(Direction::Outbound, "", fqdn, "");
+    let host = Host::new(Arc::new(told), Vec::new(), series, Instant::now());
+    (fqdn.to_owned(), Some(Arc::new(host)))
+}
+
+fn found(hosts: &[(String, Option<Arc<Host>>)], name: &str) -> Result<String, Option<Vec<String>>> {
+    let hosts = hosts.iter().cloned().collect();
+    match Snapshot::new(hosts, None, "shop", String::new()).find(name, "shop") {
+        Lookup::Found(host) => Ok(host.told.fqdn.clone()),
+        Lookup::Absent => Err(None),
+        Lookup::Unknown(names) => Err(Some(names)),
+    }
+}
+
+#[test]
+fn an_address_means_the_service_that_has_it_and_that_is_asked_for_in_turn() {
+    let alias = host("10.96.0.10", "", Some(USER));
+    let address = "10.96.0.10";
+    assert_eq!(found(&[], address), Err(Some(vec![address.to_owned()])));
+    assert_eq!(
+        found(std::slice::from_ref(&alias), address),
+        Err(Some(vec![USER.to_owned()]))
+    );
+    assert_eq!(
+        found(&[alias.clone(), host(USER, "", None)], address),
+        Ok(USER.to_owned())
+    );
+    assert_eq!(found(&[alias, (USER.to_owned(), None)], address), Err(None));
+    assert_eq!(found(&[(address.to_owned(), None)], address), Err(None));
+}
+
+#[test]
+fn of_several_services_that_claim_an_address_the_one_that_the_control_plane_names_has_it() {
+    let address = "10.96.0.10";
+    for winner in [USER, OTHER] {
+        let hosts = [
+            host(USER, address, None),
+            host(OTHER, address, None),
+            host(address, "", Some(winner)),
+        ];
+        assert_eq!(found(&hosts, address), Ok(winner.to_owned()));
+    }
+}
+
+#[test]
+fn addresses_that_stand_for_each_other_lead_nowhere() {
+    let hosts = [
+        host("10.96.0.1", "", Some("10.96.0.2")),
+        host("10.96.0.2", "", Some("10.96.0.1")),
+    ];
+    assert_eq!(found(&hosts, "10.96.0.1"), Err(None));
+}

@@ -1,0 +1,92 @@
+//! Serving one TCP connection: connect to where it goes, pass bytes both ways, record how it ended. `listener` calls it for
+//! what is no HTTP.
+
+mod recorded;
+mod target;
+
+pub use target::{Failed, Target, Upstream};
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use crate::codec::{Passed, Transport, pass};
+use crate::telemetry::{AccessLog, Direction, Flags};
+use recorded::Recorded;
+
+/// A connection that is to be passed on.
+#[derive(Debug)]
+pub struct TcpConnection {
+    recorded: Recorded,
+    access_log: AccessLog,
+    target: Target,
+}
+
+impl TcpConnection {
+    pub fn new(direction: Direction, remote: Option<SocketAddr>, access_log: &AccessLog, target: Target) -> Self {
+        Self {
+            recorded: Recorded::begin(direction, remote),
+            access_log: access_log.clone(),
+            target,
+        }
+    }
+
+    /// A connection to where it goes. Dropping the future closes the half-open socket.
+    pub async fn open(&self) -> Result<Upstream, Failed> {
+        self.target.open().await
+    }
+
+    /// Serves until both sides are done, or one aborts. `read` is what was read from the client already, `upstream` a
+    /// connection that stands already. Dropping the future ends both connections.
+    pub async fn serve(self, mut stream: TcpStream, read: Bytes, upstream: Option<Upstream>) {
+        let upstream = match upstream {
+            Some(upstream) => Ok(upstream),
+            // Boxed: it is over long before the connection is.
+            None => Box::pin(self.open()).await,
+        };
+        let mut upstream = match upstream {
+            Ok(upstream) => upstream,
+            Err(failed) => return self.refuse(stream, failed),
+        };
+        let idle = upstream.idle_timeout();
+        let series = self.target.series();
+        let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
+        self.log(ending.flags(), "", upstream.peer(), upstream.attempts(), &passed);
+    }
+
+    /// The client aborted the connection before a byte was passed: so is the one that stands for it, if any.
+    pub fn abort(&self, upstream: Option<Upstream>) {
+        let Some(mut upstream) = upstream else { return };
+        upstream.stream().reset_when_dropped();
+        self.target.series().record(Flags::DC);
+        self.log(Flags::DC, "", upstream.peer(), upstream.attempts(), &Passed::default());
+    }
+
+    /// Nobody is there: the client sees that the connection is reset, as it would without a proxy.
+    pub fn refuse(&self, stream: TcpStream, failed: Failed) {
+        stream.reset_when_dropped();
+        self.target.series().record(failed.flags);
+        self.log(
+            failed.flags,
+            &failed.details,
+            failed.upstream,
+            failed.attempts,
+            &Passed::default(),
+        );
+    }
+
+    fn log(&self, flags: Flags, details: &str, upstream: Option<SocketAddr>, attempts: u32, passed: &Passed) {
+        self.recorded.log(
+            &self.access_log,
+            &self.target,
+            recorded::End {
+                flags,
+                details,
+                upstream,
+                attempts,
+                passed,
+            },
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Where a TCP connection goes: to a port of a service, to an address that nobody registered, or nowhere.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tsunagi_proto::model::ConnectionPool;
+
+use crate::net::connect;
+use crate::snapshot::{Host, Passthrough, Port};
+use crate::telemetry::{Flags, TcpSeries};
+use crate::upstream::{PlainConnection, PlainError, open_plain};
+
+/// A client that says nothing and may not go anywhere has this long to turn out to speak HTTP.
+const BLOCKED_TIME: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone)]
+pub enum Target {
+    Service {
+        host: Arc<Host>,
+        /// Of one of its ports.
+        number: u16,
+        series: Arc<TcpSeries>,
+    },
+    Address {
+        address: SocketAddr,
+        series: Arc<TcpSeries>,
+    },
+    /// The user's policy lets nothing out that is not registered.
+    Nowhere { series: Arc<TcpSeries> },
+}
+
+/// The connection to there.
+#[derive(Debug)]
+pub enum Upstream {
+    Endpoint(PlainConnection),
+    Address(TcpStream, SocketAddr),
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub struct Failed {
+    pub flags: Flags,
+    pub details: String,
+    /// What was tried last.
+    pub upstream: Option<SocketAddr>,
+    pub attempts: u32,
+}
+
+impl Target {
+    /// `None`: the host has no such port.
+    pub fn service(host: &Arc<Host>, number: u16) -> Option<Target> {
+        host.port(number).map(|port| Target::Service {
+            host: Arc::clone(host),
+            number,
+            series: Arc::clone(&port.tcp),
+        })
+    }
+
+    pub(super) async fn open(&self) -> Result<Upstream, Failed> {
+        match self {
+            Self::Service { .. } => self.open_endpoint().await,
+            Self::Address { address, .. } => open_address(*address).await,
+            Self::Nowhere { .. } => {
+                tokio::time::sleep(BLOCKED_TIME).await;
+                Err(self.blocked())
+            }
+        }
+    }
+
+    /// As it ends when nothing registered is there.
+    pub fn blocked(&self) -> Failed {
+        Failed {
+            flags: Flags::UH,
+            details: "the destination is not registered".to_owned(),
+            upstream: None,
+            attempts: 0,
+        }
+    }
+
+    async fn open_endpoint(&self) -> Result<Upstream, Failed> {
+        let failed = |flags, details: String| Failed {
+            flags,
+            details,
+            upstream: None,
+            attempts: 0,
+        };
+        let cluster = self.port().and_then(Port::own_cluster);
+        let cluster = cluster.ok_or_else(|| failed(Flags::NC, "cluster_not_found".to_owned()))?;
+        open_plain(&cluster.learned, &cluster.told, &cluster.members)
+            .await
+            .map(Upstream::Endpoint)
+            .map_err(|error| match error {
+                PlainError::NoEndpoint => failed(Flags::UH, "no_healthy_upstream".to_owned()),
+                PlainError::Overflow => failed(Flags::UO, "overflow".to_owned()),
+                PlainError::Connect {
+                    source,
+                    endpoint,
+                    attempts,
+                } => Failed {
+                    upstream: Some(endpoint.address),
+                    attempts,
+                    ..failed(Flags::UF, format!("connection_failure: {source}"))
+                },
+            })
+    }
+
+    fn port(&self) -> Option<&Port> {
+        match self {
+            Self::Service { host, number, .. } => host.port(*number),
+            Self::Address { .. } | Self::Nowhere { .. } => None,
+        }
+    }
+
+    pub(super) fn series(&self) -> &Arc<TcpSeries> {
+        match self {
+            Self::Service { series, .. } | Self::Address { series, .. } | Self::Nowhere { series } => series,
+        }
+    }
+
+    pub(super) fn cluster_name(&self) -> &str {
+        match self {
+            Self::Service { .. } => {
+                let cluster = self.port().and_then(Port::own_cluster);
+                cluster.map_or("", |cluster| &cluster.learned.name)
+            }
+            Self::Address { .. } => Passthrough::NAME,
+            Self::Nowhere { .. } => Passthrough::BLACK_HOLE,
+        }
+    }
+}
+
+async fn open_address(address: SocketAddr) -> Result<Upstream, Failed> {
+    match connect(address, None, ConnectionPool::default().connect_timeout).await {
+        Ok(stream) => Ok(Upstream::Address(stream, address)),
+        Err(error) => Err(Failed {
+            flags: Flags::UF,
+            details: format!("connection_failure: {error}"),
+            upstream: Some(address),
+            attempts: 1,
+        }),
+    }
+}
+
+impl Upstream {
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Endpoint(endpoint) => &mut endpoint.stream,
+            Self::Address(stream, _) => stream,
+        }
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        Some(match self {
+            Self::Endpoint(endpoint) => endpoint.endpoint().address,
+            Self::Address(_, address) => *address,
+        })
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.attempts,
+            Self::Address(..) => 1,
+        }
+    }
+
+    pub(super) fn idle_timeout(&self) -> Duration {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.idle_timeout(),
+            Self::Address(..) => ConnectionPool::default().tcp_idle_timeout,
+        }
+    }
+}
+
+impl AsRef<TcpStream> for Upstream {
+    fn as_ref(&self) -> &TcpStream {
+        match self {
+            Self::Endpoint(endpoint) => &endpoint.stream,
+            Self::Address(stream, _) => stream,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A connection to an endpoint for bytes that nobody looks at: TCP, and tunnels to TCP ports. It is not pooled.
+//!
+//! Nothing was sent before the connection stands, so another endpoint is tried when one cannot be connected to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tsunagi_proto::model;
+
+use super::connection::OpenConnection;
+use super::{ActiveRequest, Cluster, ConnectionPermit, Endpoint, Members, Outcome, choose};
+use crate::net::{ConnectError, connect};
+
+/// The first endpoint and two more.
+const MAX_ATTEMPTS: u32 = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlainError {
+    #[error("no endpoint is healthy")]
+    NoEndpoint,
+    #[error("the connection limit is reached")]
+    Overflow,
+    #[error("{source}")]
+    Connect {
+        source: ConnectError,
+        /// The endpoint that was tried last.
+        endpoint: Arc<Endpoint>,
+        attempts: u32,
+    },
+}
+
+/// Counted as a connection and as a request of its endpoint until it is dropped.
+#[derive(Debug)]
+pub struct PlainConnection {
+    pub stream: TcpStream,
+    pub attempts: u32,
+    idle_timeout: Duration,
+    active: ActiveRequest,
+    _open: OpenConnection,
+}
+
+impl PlainConnection {
+    /// How long it is kept while nothing passes.
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.active.endpoint
+    }
+}
+
+impl AsRef<TcpStream> for PlainConnection {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+/// Connects to an endpoint of the cluster. Dropping the future closes the half-open socket.
+pub async fn open_plain(
+    cluster: &Arc<Cluster>,
+    policy: &model::Cluster,
+    members: &Members,
+) -> Result<PlainConnection, PlainError> {
+    let Some(permit) = ConnectionPermit::try_open(cluster) else {
+        cluster.series.overflow_connections.increment(1);
+        return Err(PlainError::Overflow);
+    };
+    let detection = policy.outlier_detection.as_ref();
+    let mut tried: Vec<Arc<Endpoint>> = Vec::new();
+    let mut last = None;
+    for attempts in 1..=MAX_ATTEMPTS {
+        let Some(mut active) = choose(cluster, policy, members, &tried, &mut rand::random::<u64>) else {
+            break;
+        };
+        if tried.iter().any(|endpoint| Arc::ptr_eq(endpoint, &active.endpoint)) {
+            break;
+        }
+        let connect_timeout = policy.connection_pool.connect_timeout;
+        match connect(active.endpoint.address, active.endpoint.source, connect_timeout).await {
+            Ok(stream) => {
+                active.observe(cluster, detection, Outcome::Connected);
+                return Ok(PlainConnection {
+                    stream,
+                    attempts,
+                    idle_timeout: policy.connection_pool.tcp_idle_timeout,
+                    _open: OpenConnection::new(&active.endpoint, permit),
+                    active,
+                });
+            }
+            Err(source) => {
+                if !source.is_local() {
+                    active.observe(cluster, detection, Outcome::ConnectFailure);
+                }
+                tried.push(Arc::clone(&active.endpoint));
+                last = Some(PlainError::Connect {
+                    source,
+                    endpoint: Arc::clone(&active.endpoint),
+                    attempts,
+                });
+            }
+        }
+    }
+    Err(last.unwrap_or(PlainError::NoEndpoint))
+}
+
+#[cfg(test)]
+#[path = "plain_tests.rs"]
+mod tests;
