@@ -4,8 +4,12 @@
 mod objects;
 #[path = "kubernetes/outages.rs"]
 mod outages;
+#[path = "kubernetes/pods.rs"]
+mod pods;
 #[path = "kubernetes/statuses.rs"]
 mod statuses;
+#[path = "kubernetes/webhooks.rs"]
+mod webhooks;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

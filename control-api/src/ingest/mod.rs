@@ -384,7 +384,12 @@ impl Inner {
         }
         let documents = plan.upon(&held.documents);
         let world = World::build(documents.values().cloned(), base + 1, Some(&held.world));
-        let problems = world.problems();
+        let mut problems = world.problems();
+        if !problems.is_empty() {
+            // What is in force has none here; where it is only observed, what went may have left some.
+            let known = held.world.problems();
+            problems.retain(|problem| !known.contains(problem));
+        }
         if !problems.is_empty() {
             return Err(Refused::Invalid(intent.locate(problems)));
         }

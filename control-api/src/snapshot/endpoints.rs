@@ -145,7 +145,7 @@ impl<'a> Found<'a> {
             }
         }
         if service.key.kind == Kind::Service {
-            let found = slices::endpoints(service, &catalog.slices(service));
+            let found = slices::endpoints(service, &catalog.slices(service), self.departures);
             self.endpoints
                 .extend(found.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)));
         }
@@ -196,7 +196,12 @@ impl<'a> Found<'a> {
             return;
         };
         let id = self.free_id(format!("{}/{}", owner.key, SocketAddr::new(entry.address, first)));
-        let health = if self.departures.is_leaving(&owner.key, entry.address) {
+        // A ServiceEntry's list has no names.
+        let name = match owner.key.kind {
+            Kind::WorkloadEntry => owner.key.name.as_str(),
+            _ => "",
+        };
+        let health = if self.departures.is_leaving(&owner.key, name, entry.address) {
             mesh::Health::Draining
         } else if entry.healthy {
             mesh::Health::Healthy

@@ -1,4 +1,4 @@
-//! The endpoints that a cluster's EndpointSlices give to a Service. Called by `endpoints`.
+//! The endpoints that a cluster's EndpointSlices give to a Service. Called by `endpoints`, and by `workload` for the ports.
 //!
 //! Two slices may name one Pod: while it moves from one to the other, and where it has an address of each family. It is
 //! one endpoint all the same: the better state counts, and of two families IPv4.
@@ -9,28 +9,58 @@ use std::sync::Arc;
 
 use tsunagi_proto::wire::mesh;
 
+use super::departures::Departures;
 use super::{clusters, service};
-use crate::config::{Document, EndpointSlice, PodState, SliceEndpoint, Spec};
+use crate::config::{Document, EndpointSlice, PodState, ServicePort, SliceEndpoint, Spec};
 
 /// What is told of the endpoints of `service`, one for each Pod or other address.
-pub(super) fn endpoints(service: &Document, slices: &[Arc<Document>]) -> Vec<mesh::Endpoint> {
-    let mut best: BTreeMap<String, (&EndpointSlice, &SliceEndpoint)> = BTreeMap::new();
+pub(super) fn endpoints(service: &Document, slices: &[Arc<Document>], departures: &Departures) -> Vec<mesh::Endpoint> {
+    let mut best: BTreeMap<String, Found<'_>> = BTreeMap::new();
     for document in slices {
         let Spec::EndpointSlice(slice) = &document.spec else {
             continue;
         };
         for endpoint in &slice.endpoints {
-            let candidate = (slice, endpoint);
+            let mut state = endpoint.state;
+            if departures.is_leaving(&document.key, &endpoint.pod, endpoint.address) {
+                state = PodState::Leaving;
+            }
+            let candidate = Found { slice, endpoint, state };
             let place = best.entry(owner(document, endpoint)).or_insert(candidate);
-            if rank(candidate.1) < rank(place.1) {
+            if candidate.rank() < place.rank() {
                 *place = candidate;
             }
         }
     }
     let made = best
         .into_iter()
-        .filter_map(|(owner, (slice, endpoint))| message(&owner, service, slice, endpoint));
+        .filter_map(|(owner, found)| message(&owner, service, found));
     made.collect()
+}
+
+/// Ports of the Service that the endpoints of the slice serve, with their numbers there.
+pub(super) fn ports<'a>(
+    service: &'a Document,
+    slice: &'a EndpointSlice,
+) -> impl Iterator<Item = (&'a ServicePort, u16)> {
+    let ports = service::ports(service).iter();
+    ports.filter_map(|port| Some((port, *slice.ports.get(&port.name)?)))
+}
+
+/// An endpoint where it is written.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    slice: &'a EndpointSlice,
+    endpoint: &'a SliceEndpoint,
+    /// With what its own proxy says.
+    state: PodState,
+}
+
+impl Found<'_> {
+    /// The least is the best.
+    fn rank(&self) -> (bool, PodState) {
+        (self.endpoint.address.is_ipv6(), self.state)
+    }
 }
 
 /// Who an endpoint is, whichever slice names it.
@@ -43,26 +73,18 @@ fn owner(slice: &Document, endpoint: &SliceEndpoint) -> String {
     }
 }
 
-/// The least is the best.
-fn rank(endpoint: &SliceEndpoint) -> (bool, PodState) {
-    (endpoint.address.is_ipv6(), endpoint.state)
-}
-
 /// `None`: it serves no port of the Service.
-fn message(owner: &str, service: &Document, slice: &EndpointSlice, endpoint: &SliceEndpoint) -> Option<mesh::Endpoint> {
-    let mut ports: Vec<mesh::EndpointPort> = service::ports(service)
-        .iter()
-        .filter_map(|port| {
-            let number = slice.ports.get(&port.name)?;
-            Some(mesh::EndpointPort {
-                service_port: port.number.into(),
-                port: (*number).into(),
-            })
+fn message(owner: &str, service: &Document, found: Found<'_>) -> Option<mesh::Endpoint> {
+    let Found { slice, endpoint, state } = found;
+    let mut ports: Vec<mesh::EndpointPort> = ports(service, slice)
+        .map(|(port, number)| mesh::EndpointPort {
+            service_port: port.number.into(),
+            port: number.into(),
         })
         .collect();
     ports.sort_by_key(|port| port.service_port);
     let first = ports.first().and_then(|port| u16::try_from(port.port).ok())?;
-    let health = match endpoint.state {
+    let health = match state {
         PodState::Ready => mesh::Health::Healthy,
         PodState::Leaving => mesh::Health::Draining,
         PodState::NotReady => mesh::Health::Unhealthy,
@@ -116,7 +138,7 @@ mod tests {
     #[test]
     fn a_pod_is_an_endpoint_with_its_name_labels_and_account() {
         let slices = [slice("a", vec![endpoint("user-1", "10.0.0.1", PodState::Ready)])];
-        let found = endpoints(&service(), &slices);
+        let found = endpoints(&service(), &slices, &Departures::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].id, "Pod/default/user-1/10.0.0.1:8080");
         let port = mesh::EndpointPort {
@@ -137,7 +159,7 @@ mod tests {
             [slice("a", vec![leaving.clone()]), slice("b", vec![ready.clone()])],
             [slice("a", vec![ready]), slice("b", vec![leaving])],
         ] {
-            let found = endpoints(&service(), &slices);
+            let found = endpoints(&service(), &slices, &Departures::default());
             assert_eq!(found.len(), 1);
             assert_eq!(found[0].health(), mesh::Health::Healthy);
         }
@@ -150,7 +172,7 @@ mod tests {
             slice("b", vec![endpoint("user-1", "10.0.0.1", PodState::Ready)]),
             slice("c", vec![endpoint("user-2", "fd00::2", PodState::NotReady)]),
         ];
-        let found = endpoints(&service(), &slices);
+        let found = endpoints(&service(), &slices, &Departures::default());
         let seen: Vec<&str> = found.iter().map(|endpoint| endpoint.id.as_str()).collect();
         assert_eq!(
             seen,
@@ -163,7 +185,7 @@ mod tests {
     fn an_address_that_is_no_pod_is_named_by_its_slice() {
         let slices = [slice("a", vec![endpoint("", "10.0.0.9", PodState::Ready)])];
         assert_eq!(
-            endpoints(&service(), &slices)[0].id,
+            endpoints(&service(), &slices, &Departures::default())[0].id,
             "EndpointSlice/default/a/10.0.0.9/10.0.0.9:8080"
         );
     }

@@ -6,12 +6,26 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+pub(super) const REGISTRATION: &str = "admissionregistration.k8s.io";
 /// Group, version, plural, kind.
-pub(super) const RESOURCES: [(&str, &str, &str, &str); 10] = [
+pub(super) const RESOURCES: [(&str, &str, &str, &str); 13] = [
     ("", "v1", "pods", "Pod"),
     ("", "v1", "services", "Service"),
     ("", "v1", "namespaces", "Namespace"),
+    ("", "v1", "secrets", "Secret"),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
+    (
+        REGISTRATION,
+        "v1",
+        "mutatingwebhookconfigurations",
+        "MutatingWebhookConfiguration",
+    ),
+    (
+        REGISTRATION,
+        "v1",
+        "validatingwebhookconfigurations",
+        "ValidatingWebhookConfiguration",
+    ),
     ("networking.istio.io", "v1", "virtualservices", "VirtualService"),
     ("networking.istio.io", "v1", "destinationrules", "DestinationRule"),
     ("networking.istio.io", "v1", "serviceentries", "ServiceEntry"),
@@ -155,6 +169,29 @@ impl Cluster {
         wanted.map(|(_, stored)| &stored.object)
     }
 
+    /// A write of a whole object as a client asks for it: `None` where it is another than the one that was read.
+    pub(super) fn write(&mut self, plural: &str, object: Value, is_new: bool) -> Option<Value> {
+        let (namespace, name) = (text(&object, "namespace").to_owned(), text(&object, "name").to_owned());
+        let stands = self.get(plural, &namespace, &name);
+        let version = |object: &Value| text(object, "resourceVersion").to_owned();
+        let fits = match stands {
+            Some(stands) => !is_new && [version(stands), String::new()].contains(&version(&object)),
+            None => is_new,
+        };
+        if !fits {
+            return None;
+        }
+        self.put(object);
+        self.get(plural, &namespace, &name).cloned()
+    }
+
+    /// A strategic merge patch, whose lists are merged by `name`. `None`: as with `write`.
+    pub(super) fn patch(&mut self, plural: &str, (namespace, name): (&str, &str), patch: &Value) -> Option<Value> {
+        let mut object = self.get(plural, namespace, name)?.clone();
+        merge_by_name(&mut object, patch);
+        self.write(plural, object, false)
+    }
+
     /// A status by server-side apply or by merge. `None`: there is no such object.
     pub(super) fn patch_status(&mut self, namespace: &str, patched: Patched) -> Option<Value> {
         let (plural, name) = (patched.plural.clone(), (namespace.to_owned(), patched.name.clone()));
@@ -217,6 +254,25 @@ fn merge(target: &mut Value, patch: &Value) {
         } else {
             merge(fields.entry(name.clone()).or_insert(json!(null)), value);
         }
+    }
+}
+
+fn merge_by_name(target: &mut Value, patch: &Value) {
+    match (target, patch) {
+        (Value::Object(fields), Value::Object(patch)) => {
+            for (name, value) in patch {
+                merge_by_name(fields.entry(name.clone()).or_insert(json!(null)), value);
+            }
+        }
+        (Value::Array(items), Value::Array(patch)) => {
+            for value in patch {
+                match items.iter_mut().find(|item| item["name"] == value["name"]) {
+                    Some(item) => merge_by_name(item, value),
+                    None => items.push(value.clone()),
+                }
+            }
+        }
+        (target, patch) => *target = patch.clone(),
     }
 }
 

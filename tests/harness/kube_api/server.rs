@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use super::cluster::{Patched, RESOURCES};
+use super::cluster::{Patched, REGISTRATION, RESOURCES};
 
 const BOOKMARK_PAUSE: Duration = Duration::from_millis(500);
 
@@ -109,6 +109,11 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
             let name = name.clone();
             patch(shared, &target, name, &query, request).await
         }
+        (&Method::PATCH, Some(name)) => {
+            let name = name.clone();
+            write(shared, &target, Some(name), request).await
+        }
+        (&Method::POST, None) | (&Method::PUT, Some(_)) => write(shared, &target, None, request).await,
         _ => failure(405, "MethodNotAllowed", "the stand-in cannot do that"),
     }
 }
@@ -136,7 +141,7 @@ fn query(text: &str) -> HashMap<String, String> {
 }
 
 fn discovery(shared: &Shared, path: &str) -> Option<Value> {
-    let groups = ["discovery.k8s.io", "networking.istio.io"];
+    let groups = ["discovery.k8s.io", "networking.istio.io", REGISTRATION];
     match path {
         "/version" => Some(json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0"})),
         "/api" => Some(json!({"kind": "APIVersions", "versions": ["v1"]})),
@@ -157,7 +162,7 @@ fn discovery(shared: &Shared, path: &str) -> Option<Value> {
                 .map(|(_, _, plural, kind)| {
                     let singular = kind.to_ascii_lowercase();
                     let verbs = ["get", "list", "watch", "patch"];
-                    let namespaced = *plural != "namespaces";
+                    let namespaced = *plural != "namespaces" && !plural.ends_with("configurations");
                     json!({"name": plural, "singularName": singular, "namespaced": namespaced, "kind": kind, "verbs": verbs})
                 })
                 .collect();
@@ -324,6 +329,37 @@ async fn patch(
     match shared.change(|cluster| cluster.patch_status(&namespace, patched)) {
         Some(object) => reply(StatusCode::OK, &object),
         None => failure(404, "NotFound", "not found"),
+    }
+}
+
+/// A whole object, or, with the name of one, a strategic merge patch of it.
+async fn write(
+    shared: &Shared,
+    target: &Target,
+    patched: Option<String>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let is_new = request.method() == Method::POST;
+    let Ok(body) = request.into_body().collect().await else {
+        return failure(400, "BadRequest", "the body ended early");
+    };
+    let Ok(mut body) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
+        return failure(400, "BadRequest", "the body is no JSON");
+    };
+    let (plural, namespace) = (target.resource.2, target.namespace.clone().unwrap_or_default());
+    let written = shared.change(|cluster| match &patched {
+        Some(name) => cluster.patch(plural, (&namespace, name), &body),
+        None => {
+            body["kind"] = target.resource.3.into();
+            if !namespace.is_empty() {
+                body["metadata"]["namespace"] = namespace.as_str().into();
+            }
+            cluster.write(plural, body, is_new)
+        }
+    });
+    match written {
+        Some(object) => reply(StatusCode::OK, &object),
+        None => failure(409, "Conflict", "the object has been modified"),
     }
 }
 
