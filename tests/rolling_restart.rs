@@ -154,7 +154,11 @@ async fn ask(client: Arc<Pod>, number: u32, stop: watch::Receiver<bool>, tally: 
     } else {
         Version::Http2
     };
-    let path = if number.is_multiple_of(SLOW_SHARE) { "/slow" } else { "/" };
+    let path = if number.is_multiple_of(SLOW_SHARE) {
+        "/slow"
+    } else {
+        "/"
+    };
     let mut connection = Connection::open_in(&client, VIRTUAL, version).await;
     let mut ticks = interval(Duration::from_secs(1) * CONNECTIONS / REQUESTS_PER_SECOND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
