@@ -129,6 +129,11 @@ fn start_leaving(parts: &Parts, application: &Application) {
     if options.await_application || options.exit_with_application {
         drain.set_in_pod();
     }
+    let (told_to_leave, inbound) = (parts.drain.clone(), Arc::clone(&parts.inbound));
+    tokio::spawn(async move {
+        told_to_leave.leaving().await;
+        inbound.let_go();
+    });
     tokio::spawn(leaving::leave(
         drain.clone(),
         application.clone(),

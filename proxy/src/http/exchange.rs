@@ -8,6 +8,7 @@ use http::{HeaderName, Method, Version, header};
 
 use super::downstream::DownstreamConnection;
 use super::request_path::Proxy;
+use super::unanswered::Unanswered;
 use crate::codec::{Known, RequestHead};
 use crate::telemetry::access_log::Entry;
 use crate::telemetry::{Direction, Flags, RequestSeries};
@@ -23,8 +24,8 @@ pub struct Exchange<'p> {
     /// What the downstream is sent; 0: nothing yet.
     pub status: u16,
     pub flags: Flags,
-    /// No attempt can have been processed: none had a connection to the application.
-    pub unprocessed: bool,
+    /// What the caller's sidecar is told, where this one is the application's.
+    pub unanswered: Option<Unanswered>,
     /// Only with the access log on.
     log: Option<Box<Log>>,
     recorded: bool,
@@ -78,7 +79,7 @@ impl<'p> Exchange<'p> {
             series: Arc::clone(&proxy.unrouted),
             status: 0,
             flags: Flags::NONE,
-            unprocessed: false,
+            unanswered: None,
             log,
             recorded: false,
         }

@@ -16,6 +16,7 @@ mod response;
 mod retry;
 mod route;
 mod tunnel;
+mod unanswered;
 
 pub use connection::{serve_connection, serve_recognised};
 pub use downstream::DownstreamConnection;

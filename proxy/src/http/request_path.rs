@@ -25,6 +25,7 @@ use super::response::{End, Response, relay};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
+use super::unanswered::Unanswered;
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
@@ -262,29 +263,44 @@ async fn dispatch<D: Downstream>(
         if let Some(endpoint) = progress.endpoint() {
             exchange.attempted(endpoint);
         }
-        let failure = match outcome {
+        let has_others = cluster.members.list.len() > 1;
+        let at_once = match outcome {
             Ok(answer) => {
                 let response = answer.lease.response();
                 let status = response.status.as_u16();
                 let repeatable = body.is_repeatable();
-                let refused = exchange.direction() == Direction::Outbound && is_unprocessed(response);
-                let again = if refused {
-                    progress.observe(cluster, Outcome::ConnectFailure);
-                    retries.after_unprocessed(status, answer.lease.endpoint(), repeatable)
-                } else {
-                    unprocessed = false;
-                    progress.observe(cluster, Outcome::Status(outlier_status(response)));
-                    retries.after_response(status, &response.headers, answer.lease.endpoint(), repeatable)
+                let endpoint = answer.lease.endpoint();
+                let said = match exchange.direction() {
+                    Direction::Outbound => Unanswered::read(response),
+                    Direction::Inbound => None,
+                };
+                let again = match said {
+                    Some(Unanswered::Unprocessed) => {
+                        progress.observe(cluster, Outcome::ConnectFailure);
+                        retries.after_unprocessed(status, endpoint, repeatable)
+                    }
+                    Some(Unanswered::BrokenOff) => {
+                        unprocessed = false;
+                        progress.observe(cluster, Outcome::Reset);
+                        retries.after_failure(&Failure::Reset { remote: true }, Some(endpoint), repeatable)
+                    }
+                    None => {
+                        unprocessed = false;
+                        progress.observe(cluster, Outcome::Status(outlier_status(response)));
+                        retries.after_response(status, &response.headers, endpoint, repeatable)
+                    }
                 };
                 if !again {
-                    retries.record(status < 500 && !refused);
-                    if refused {
-                        exchange.flags.insert(Flags::UF);
+                    retries.record(status < 500 && said.is_none());
+                    match said {
+                        Some(Unanswered::Unprocessed) => exchange.flags.insert(Flags::UF),
+                        Some(Unanswered::BrokenOff) => exchange.flags.insert(Flags::UR),
+                        None => {}
                     }
                     retries.flag(&mut exchange.flags);
                     return accept(answer, progress, deadline).ok_or(Cause::NoHealthyUpstream);
                 }
-                None
+                has_others && said == Some(Unanswered::Unprocessed)
             }
             Err(failure) => {
                 progress.observe_failure(cluster, &failure);
@@ -292,17 +308,17 @@ async fn dispatch<D: Downstream>(
                 let endpoint = progress.endpoint();
                 if !retries.after_failure(&failure, endpoint, body.is_repeatable()) {
                     exchange.received(|| body.bytes);
-                    exchange.unprocessed = unprocessed && matches!(failure, Failure::Connect(_));
+                    exchange.unanswered = Unanswered::of(&failure, unprocessed);
                     retries.record(false);
                     retries.flag(&mut exchange.flags);
                     return Err(failure.cause());
                 }
-                Some(failure)
+                matches!(failure, Failure::Stale) || (has_others && failure.is_unprocessed())
             }
         };
         body.rewind();
         drop(progress);
-        let wait = Box::pin(back_off(retries.backoff(failure.as_ref(), rand::random()), deadline));
+        let wait = Box::pin(back_off(retries.backoff(at_once, rand::random()), deadline));
         unless_gone(client, wait).await.unwrap_or(Err(Cause::ClientGone))?;
     }
 }
@@ -327,13 +343,6 @@ async fn back_off(interval: Duration, deadline: Option<Instant>) -> Result<(), C
         Some(deadline) => timeout_at(deadline, wait).await.map_err(|_| Cause::Timeout)?,
     }
     Ok(())
-}
-
-/// The endpoint's sidecar answered, because it could not connect to the application: the request reached nobody.
-fn is_unprocessed(response: &ResponseHead) -> bool {
-    response.headers.has(Known::XTsunagiUnprocessed)
-        && (response.status == StatusCode::SERVICE_UNAVAILABLE
-            || response.headers.known(Known::GrpcStatus) == Some(b"14"))
 }
 
 /// gRPC errors without a body count as the HTTP status that they stand for.
@@ -371,10 +380,8 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
     let (mut head, body) = reply.response(grpc);
-    if exchange.unprocessed && exchange.direction() == Direction::Inbound {
-        // For the caller's sidecar.
-        let name = Known::XTsunagiUnprocessed.name();
-        head.headers.set(name, &HeaderValue::from_static("1"));
+    if let (Direction::Inbound, Some(unanswered)) = (exchange.direction(), exchange.unanswered) {
+        unanswered.write(&mut head);
     }
     exchange.status = head.status.as_u16();
     show_flags(&exchange, &mut head);

@@ -79,7 +79,7 @@ impl<'a> Retries<'a> {
             | Failure::BrokenRequestBody
             | Failure::ClientGone => false,
         };
-        wanted && self.take(endpoint, repeatable, failure.is_unprocessed())
+        wanted && self.take(endpoint, repeatable, !matches!(failure, Failure::TryTimeout))
     }
 
     pub fn after_response(
@@ -106,7 +106,7 @@ impl<'a> Retries<'a> {
         wanted && self.take(Some(endpoint), repeatable, true)
     }
 
-    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>, repeatable: bool, unprocessed: bool) -> bool {
+    fn take(&mut self, endpoint: Option<&Arc<Endpoint>>, repeatable: bool, unanswered: bool) -> bool {
         if self.made >= self.policy.attempts {
             self.exhausted = self.policy.attempts > 0;
             return false;
@@ -116,8 +116,8 @@ impl<'a> Retries<'a> {
         }
         self.permit = None;
         let (budget, in_flight) = (&self.cluster.retries, self.cluster.requests.current());
-        self.permit = if unprocessed && self.made == 0 {
-            budget.acquire_unprocessed(in_flight)
+        self.permit = if unanswered && self.made == 0 {
+            budget.acquire_unanswered(in_flight)
         } else {
             budget.acquire(in_flight)
         };
@@ -133,9 +133,10 @@ impl<'a> Retries<'a> {
         true
     }
 
-    /// Fully jittered exponential backoff; none before a repeat that follows a stale connection.
-    pub fn backoff(&self, failure: Option<&Failure>, random: u64) -> Duration {
-        if matches!(failure, Some(Failure::Stale)) {
+    /// Fully jittered exponential backoff. `at_once`: nobody needs time to recover, because the connection was stale, or
+    /// because another endpoint gets what one has refused; that is so for the first retry only.
+    pub fn backoff(&self, at_once: bool, random: u64) -> Duration {
+        if at_once && self.made <= 1 {
             return Duration::ZERO;
         }
         let factor = 1u32

@@ -112,6 +112,11 @@ impl LocalCluster {
         }
     }
 
+    /// No connection to the application is kept any more.
+    pub fn let_go(&self) {
+        self.members.list.iter().for_each(|member| member.endpoint.let_go());
+    }
+
     /// The host for one of its addresses.
     pub fn host(&self, telemetry: &Telemetry, called: Called, app: SocketAddr, epoch: Instant) -> Arc<Host> {
         let LocalPort { service, protocol, .. } = &self.port;

@@ -42,6 +42,7 @@ struct Table {
     hosts: HashMap<Called, Entry>,
     /// Addresses so far.
     made: u64,
+    letting_go: bool,
 }
 
 #[derive(Debug)]
@@ -118,13 +119,20 @@ impl Inbound {
                 };
                 table.hosts.insert(called, entry);
             }
-            table.clusters.insert(number, cluster);
+            table.insert(number, cluster);
         }
         // No address that is known belongs to these any more.
         clusters.values().for_each(|cluster| cluster.learned.retire());
         while table.undeclared() > MAX_UNDECLARED && table.displace(true).is_some() {}
         self.settle(&mut table, PASSTHROUGH_PORT);
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// This proxy leaves, and the application perhaps at the same time: no connection to it is kept any more.
+    pub fn let_go(&self) {
+        let mut table = self.table();
+        table.letting_go = true;
+        table.clusters.values().for_each(LocalCluster::let_go);
     }
 
     fn host(&self, called: Called) -> Arc<Host> {
@@ -150,7 +158,7 @@ impl Inbound {
         group.push(called);
         let cluster = LocalCluster::reconcile(&self.registry, port, &group, self.app);
         let host = cluster.host(&self.telemetry, called, self.app, self.epoch);
-        table.clusters.insert(number, cluster);
+        table.insert(number, cluster);
         table.made += 1;
         let entry = Entry {
             host: Arc::clone(&host),
@@ -172,11 +180,18 @@ impl Inbound {
             return;
         }
         let cluster = LocalCluster::reconcile(&self.registry, cluster.port, &left, self.app);
-        table.clusters.insert(port, cluster);
+        table.insert(port, cluster);
     }
 }
 
 impl Table {
+    fn insert(&mut self, port: u16, cluster: LocalCluster) {
+        if self.letting_go {
+            cluster.let_go();
+        }
+        self.clusters.insert(port, cluster);
+    }
+
     /// Gives up the address that was called longest ago; of several, the newest: a scan displaces itself. Returns its
     /// cluster's port.
     fn displace(&mut self, undeclared: bool) -> Option<u16> {

@@ -100,3 +100,30 @@ fn without_endpoints_there_is_no_choice() {
     let (cluster, members) = cluster(&policy, &[]);
     assert!(choose(&cluster, &policy, &members, &[], &mut seeded()).is_none());
 }
+
+#[test]
+fn an_endpoint_that_refused_is_avoided_until_the_second_sweep_unless_there_is_no_other() {
+    let policy = policy(LeastRequest, None);
+    let (cluster, members) = cluster(&policy, &[1, 1]);
+    let mut random = seeded();
+    let mut refused = 0;
+    let mut choose_many = |expected: &[u16]| {
+        for _ in 0..200 {
+            let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+            let port = chosen.endpoint.address.port();
+            assert!(expected.contains(&port), "{port}");
+            refused += usize::from(port == 1);
+        }
+        std::mem::take(&mut refused)
+    };
+    let now = std::time::Instant::now();
+    let timeout = std::time::Duration::from_secs(60);
+    members.list[0].endpoint.refused();
+    choose_many(&[2]);
+    members.list[0].endpoint.sweep(timeout, now);
+    choose_many(&[2]);
+    members.list[0].endpoint.sweep(timeout, now);
+    assert!(choose_many(&[1, 2]) > 0, "like any other again");
+    members.list.iter().for_each(|member| member.endpoint.refused());
+    assert!(choose_many(&[1, 2]) > 0, "better one that refused than none");
+}

@@ -40,7 +40,7 @@ impl Connection {
 
     /// May the connection be kept for another request?
     pub fn is_wanted(&self) -> bool {
-        !self.endpoint.is_retired() && !self.cluster.connections.is_exceeded()
+        self.endpoint.keeps_connections() && !self.cluster.connections.is_exceeded()
     }
 }
 

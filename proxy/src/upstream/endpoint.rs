@@ -26,6 +26,8 @@ pub struct Endpoint {
     pub(super) connections: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
+    /// A connection carries one request: the application may be about to end.
+    letting_go: AtomicBool,
     /// Sweeps until it is chosen again like any other: nobody was there to take a request.
     refusing: AtomicU8,
     shards: Box<[Mutex<Shard>]>,
@@ -49,6 +51,7 @@ impl Endpoint {
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            letting_go: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
         })
@@ -89,6 +92,18 @@ impl Endpoint {
 
     pub(super) fn workers(&self) -> usize {
         self.shards.len()
+    }
+
+    /// From now on each request has a connection of its own: on one that is kept, a request may cross the end of an
+    /// application that was told to go, and nobody could say whether it was processed.
+    pub fn let_go(&self) {
+        self.letting_go.store(true, Ordering::Release);
+        self.close_idle();
+    }
+
+    /// May a connection be kept for another request?
+    pub(super) fn keeps_connections(&self) -> bool {
+        !self.is_retired() && !self.letting_go.load(Ordering::Acquire)
     }
 
     /// The endpoint left the service: what is idle is closed, what is in flight finishes.

@@ -210,7 +210,7 @@ impl Http1Lease {
             if let Some(idle) = taken.and_then(|idle| offer(cluster, idle)) {
                 connection.endpoint.shard(connection.worker).idle.push(idle);
             }
-        } else if connection.endpoint.is_retired() {
+        } else if !connection.endpoint.keeps_connections() {
             connection.endpoint.close_idle();
         }
     }

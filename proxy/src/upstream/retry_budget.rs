@@ -28,9 +28,10 @@ impl RetryBudget {
         self.maximum.store(maximum.unwrap_or(UNSET), Ordering::Relaxed);
     }
 
-    /// For what provably was not processed, the first time: it costs the cluster no work that was not asked for, and a fifth
-    /// would be too little when one of three endpoints has just gone. A maximum that the user set holds all the same.
-    pub fn acquire_unprocessed(&self, requests_in_flight: u32) -> Option<Permit> {
+    /// For the first repeat of a request that got no answer at all: when one of three endpoints goes, a fifth is too little
+    /// (for that reason Istio has no limit), and one repeat each cannot become a storm. A maximum that the user set holds
+    /// all the same.
+    pub fn acquire_unanswered(&self, requests_in_flight: u32) -> Option<Permit> {
         match self.maximum.load(Ordering::Relaxed) {
             UNSET => self.retries.acquire(),
             _ => self.acquire(requests_in_flight),
@@ -69,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_processed_is_beyond_the_budget_but_not_beyond_a_maximum_that_was_set() {
+    fn what_got_no_answer_is_beyond_the_budget_but_not_beyond_a_maximum_that_was_set() {
         let budget = RetryBudget::new(None);
-        let held: Vec<_> = (0..100).filter_map(|_| budget.acquire_unprocessed(5)).collect();
+        let held: Vec<_> = (0..100).filter_map(|_| budget.acquire_unanswered(5)).collect();
         assert_eq!(held.len(), 100);
         assert!(budget.acquire(5).is_none());
         let limited = RetryBudget::new(Some(2));
-        let held: Vec<_> = (0..10).filter_map(|_| limited.acquire_unprocessed(5)).collect();
+        let held: Vec<_> = (0..10).filter_map(|_| limited.acquire_unanswered(5)).collect();
         assert_eq!(held.len(), 2);
     }
 }
