@@ -243,6 +243,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_dry_run_is_not_blamed_for_what_was_wrong_before() {
+        let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
+        let documents = with(&BTreeMap::new(), &[service("a", 1), rule("a", false)]);
+        let world = World::build(documents.values().cloned(), 1, None);
+        assert_eq!(world.problems().len(), 1);
+        ingest.0.hold(Arc::new(documents), Arc::new(world));
+        let tried = ingest.apply(vec![service("b", 1).as_ref().clone()], true).await;
+        assert_eq!(tried.unwrap().changes.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_leaves_is_a_revision_of_its_own_and_the_next_observation_another() {
+        let (ingest, world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
+        let text = "{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: a-1}, spec: {address: 10.0.0.1}}";
+        let workload = Arc::new(parse("", text, "").unwrap().remove(0));
+        ingest.observe(observation(vec![workload])).await.unwrap();
+        let node = crate::snapshot::Node {
+            namespace: "default".into(),
+            node_id: "a-1".into(),
+            ..Default::default()
+        };
+        assert_eq!(ingest.leave(node.clone()).await.unwrap(), Some(2));
+        let observed = ingest.observe(observation(vec![service("b", 1)])).await.unwrap();
+        assert_eq!(
+            (observed.revision, world.borrow().leaving_since("default", "a-1")),
+            (3, Some(2))
+        );
+        ingest.stay(node).await.unwrap();
+        assert_eq!(
+            (
+                world.borrow().revision(),
+                world.borrow().leaving_since("default", "a-1")
+            ),
+            (4, None)
+        );
+    }
+
+    #[tokio::test]
     async fn writing_is_for_others_and_a_dry_run_is_not() {
         let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
         ingest.observe(Observation::default()).await.unwrap();
