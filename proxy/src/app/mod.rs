@@ -6,6 +6,7 @@
 mod application;
 mod config;
 mod data_threads;
+mod descriptors;
 mod drain_command;
 mod ending;
 mod leaving;
@@ -23,6 +24,7 @@ use crate::admin::{self, Readiness};
 use crate::bootstrap::Options;
 use crate::drain::{Drain, Phase, Side};
 use crate::error::StartError;
+use crate::net;
 use crate::snapshot::{Demand, Inbound, Shared};
 use crate::telemetry::log::{self, LogLevels};
 use crate::telemetry::{AccessLog, Telemetry};
@@ -72,6 +74,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
 /// The parts, and the hosts that the data threads will want.
 fn make_parts(options: Options) -> Result<(Parts, mpsc::Receiver<String>), StartError> {
     let log_levels = log::start(options.log_level.clone());
+    descriptors::raise_limit();
     let telemetry = Telemetry::new(options.workload_name());
     let (demand, wants) = Demand::new();
     let registry = Registry::new(telemetry.clone(), options.workers);
@@ -105,6 +108,9 @@ async fn serve(parts: &Parts, wants: mpsc::Receiver<String>) -> Result<(), Start
     let signals = Signals::watch()?;
     let sockets = Sockets::bind(&parts.options)?;
     let announcement = sockets.announcement();
+    if let Some(worker) = sockets.workers.first() {
+        net::set_outbound_port(worker.outbound_addr.port());
+    }
     // Everything on this thread outlives the traffic and closes with this.
     let closing = Side::new();
 

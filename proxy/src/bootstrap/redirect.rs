@@ -128,6 +128,12 @@ impl RedirectOptions {
                 "--outbound-port and --inbound-port must differ: the sidecar would not know who called".to_owned(),
             );
         }
+        if self.proxy_uid == 0 {
+            return Err(
+                "--proxy-uid must not be 0: what root sends would not go through the sidecar, and it should not run as root"
+                    .to_owned(),
+            );
+        }
         Ok(())
     }
 }

@@ -95,6 +95,8 @@ fn wrong_values_are_wrong_usage_with_the_flag_named() {
         assert_eq!(error.exit_code(), 2, "wrong usage");
         assert!(error.to_string().contains(flag), "{flag}={value}");
     }
+    let root = install(&["--proxy-uid=0"]).expect("a user id");
+    assert!(root.check().is_err_and(|wrong| wrong.contains("--proxy-uid")));
     let same = install(&["--outbound-port=15006"]).expect("each port is one");
     assert!(same.check().is_err_and(|wrong| wrong.contains("--inbound-port")));
 }

@@ -46,6 +46,11 @@ impl Input {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.start..self.end])
     }
 
+    /// Of the buffer.
+    pub fn capacity(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }

@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version};
 
+use super::first_request::Wanted;
 use super::message::{RequestHead, ResponseHead};
 
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -45,6 +46,44 @@ pub fn parse_request(input: &[u8], head: &mut RequestHead) -> Result<Option<usiz
     head.target.read(&head.method, target)?;
     head.headers.read(&input[..length], found.headers);
     Ok(Some(length))
+}
+
+/// What a request wants of its connection, if `input` has all of its head. Nothing is copied.
+pub fn look_at_request(input: &[u8]) -> Result<Option<Wanted>, HeadError> {
+    let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut found = httparse::Request::new(&mut []);
+    let parsed = found.parse_with_uninit_headers(input, &mut fields);
+    if complete(parsed, input)?.is_none() {
+        return Ok(None);
+    }
+    if found.method == Some("CONNECT") {
+        return Ok(Some(Wanted::Tunnel));
+    }
+    let values = |name: &'static str| {
+        let named = found
+            .headers
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.flat_map(|field| field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+    };
+    // What asks for nothing but another way to say the same may be answered as if it had not asked.
+    let changes = |protocol: &[u8]| {
+        let tls = protocol
+            .get(..4)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"TLS/"));
+        !protocol.is_empty() && !tls && !protocol.eq_ignore_ascii_case(b"h2c")
+    };
+    let upgrade = found.version == Some(1)
+        && values("upgrade").any(changes)
+        && values("connection").any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    Ok(Some(if upgrade { Wanted::Upgrade } else { Wanted::Answers }))
+}
+
+/// Has an empty line arrived behind the first `examined` bytes?
+pub fn ends_head(input: &[u8], examined: usize) -> bool {
+    let fresh = &input[examined.saturating_sub(2)..];
+    let mut newlines = fresh.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    newlines.any(|(at, _)| matches!(&fresh[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }
 
 /// The same for a response.

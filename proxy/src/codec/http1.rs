@@ -12,7 +12,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::body::{BodyLength, Decoded, Decoder, Encoder};
 use super::buffer::{Input, Output, SMALL_BYTES};
-use super::head::{HeadError, MAX_HEAD_BYTES, parse_request, parse_response};
+use super::head::{HeadError, MAX_HEAD_BYTES, ends_head, parse_request, parse_response};
+use super::head_budget::{HeadBudget, HeadClaim};
 use super::message::{RequestHead, ResponseHead};
 use super::transfer::{BodyError, Sink, Source, Step};
 use super::transport::Transport;
@@ -51,6 +52,8 @@ pub struct Http1Stream<S> {
     filled: bool,
     /// How much of the head that is arriving was looked at in vain.
     examined: usize,
+    /// The memory of a request's head that is arriving.
+    claim: HeadClaim,
     encoder: Encoder,
     /// Bytes that belong to the piece that the encoder has announced.
     announced: usize,
@@ -71,6 +74,7 @@ impl<S> Http1Stream<S> {
             data: 0,
             filled: false,
             examined: 0,
+            claim: HeadClaim::of(HeadBudget::of_this_process()),
             encoder: Encoder::new(BodyLength::None),
             announced: 0,
             closed: false,
@@ -134,7 +138,7 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
 
     /// The next request's head. Bytes behind it stay.
     pub fn poll_request(&mut self, head: &mut RequestHead, cx: &mut Context<'_>) -> Poll<Result<(), NoHead>> {
-        self.poll_head(cx, |input| parse_request(input, head))
+        self.poll_head(cx, true, |input| parse_request(input, head))
     }
 
     /// The response's head, and the length of the body behind it; interim ones are passed over.
@@ -145,7 +149,7 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<BodyLength, NoHead>> {
         loop {
-            ready!(self.poll_head(cx, |input| parse_response(input, head)))?;
+            ready!(self.poll_head(cx, false, |input| parse_response(input, head)))?;
             if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
                 let length = head.body_length(request).map_err(NoHead::Refused)?;
                 self.expect_body(length);
@@ -157,6 +161,8 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
+        // Endpoints are few and known; clients are neither.
+        is_request: bool,
         mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, HeadError>,
     ) -> Poll<Result<(), NoHead>> {
         loop {
@@ -168,10 +174,12 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
             {
                 self.input.consume(length);
                 self.examined = 0;
+                self.claim.release();
                 return Poll::Ready(Ok(()));
             }
             self.examined = input.len();
-            if self.examined >= MAX_HEAD_BYTES {
+            let refused = is_request && !self.claim.grow_to(self.examined, self.input.capacity());
+            if self.examined >= MAX_HEAD_BYTES || refused {
                 return Poll::Ready(Err(NoHead::Refused(HeadError::TooLarge)));
             }
             if ready!(self.poll_fill(MAX_HEAD_BYTES, cx))? == 0 {
@@ -223,13 +231,6 @@ impl<S: Transport> Http1Stream<S> {
     pub fn reset_when_dropped(&self) {
         self.stream.reset_when_dropped();
     }
-}
-
-/// Has an empty line arrived behind the first `examined` bytes?
-fn ends_head(input: &[u8], examined: usize) -> bool {
-    let fresh = &input[examined.saturating_sub(2)..];
-    let mut newlines = fresh.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    newlines.any(|(at, _)| matches!(&fresh[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }
 
 impl<S: AsyncRead + Unpin> Source for Http1Stream<S> {

@@ -8,8 +8,10 @@ mod buffer;
 mod detection;
 #[cfg(test)]
 mod differential_tests;
+mod first_request;
 mod gathered;
 mod head;
+mod head_budget;
 mod headers;
 mod http1;
 mod http2;
@@ -22,6 +24,7 @@ mod transport;
 
 pub use body::{BodyLength, Decoded, Decoder, Encoder};
 pub use detection::{Detected, detect};
+pub use first_request::{Wanted, read_first_request};
 pub use gathered::Gathered;
 pub use head::{HeadError, parse_request, parse_response};
 pub use headers::{Headers, Known, RawHeaders};

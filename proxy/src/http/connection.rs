@@ -29,19 +29,24 @@ pub async fn serve_connection<S>(
 ) where
     S: Transport + 'static,
 {
-    let silent = drain.as_ref().map(DrainWatch::silent);
+    let Some((http2, read)) = read_start(&mut stream, drain.as_ref()).await else {
+        return;
+    };
+    serve_recognised(proxy, downstream, stream, read, http2, drain).await;
+}
+
+/// What a client says first: whether it is HTTP/2, and what was read to know that. `None`: it has gone, or it is time to
+/// leave and it has said nothing.
+pub async fn read_start(stream: &mut (impl AsyncRead + Unpin), drain: Option<&DrainWatch>) -> Option<(bool, Bytes)> {
+    let silent = drain.map(DrainWatch::silent);
     let read = tokio::select! {
         biased;
-        read = read_preface(&mut stream) => read,
+        read = read_preface(stream) => read,
         // It has not said anything yet, so nothing is lost.
-        () = last_moment(drain.clone()) => return,
+        () = last_moment(drain.cloned()) => return None,
     };
     drop(silent);
-    let Ok((preface, prefix)) = read else { return };
-    if prefix.is_empty() {
-        return;
-    }
-    serve_recognised(proxy, downstream, stream, prefix, preface, drain).await;
+    read.ok().filter(|(_, read)| !read.is_empty())
 }
 
 /// As `serve_connection`, when `read` has said already whether it is HTTP/2.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::Method;
+use http::{Method, Version};
 
 use crate::codec::{Known, RequestHead};
 
@@ -90,6 +90,19 @@ pub fn authority(head: &RequestHead) -> Result<Authority<'_>, &'static str> {
     parse_authority(str::from_utf8(host).map_err(|_| "the Host header is not ASCII")?)
 }
 
+/// Of a request whose destination is known without it. HTTP/1.0 need not say any: then it is empty.
+pub fn authority_if_any(head: &RequestHead) -> Result<Authority<'_>, &'static str> {
+    let silent = head.version == Version::HTTP_10 && head.authority().is_none() && !head.headers.has(Known::Host);
+    if silent {
+        return Ok(Authority {
+            host: Cow::Borrowed(""),
+            port: None,
+            text: "",
+        });
+    }
+    authority(head)
+}
+
 /// May the request be repeated although it might have been processed (RFC 9110, 9.2.2)?
 pub fn is_idempotent(method: &Method) -> bool {
     matches!(
@@ -124,6 +137,16 @@ mod tests {
     fn an_absolute_target_goes_before_the_host_header() {
         let head = head(http::Request::get("http://real/x?y=1").header("host", "other"));
         assert_eq!(authority(&head).expect("one authority").host, "real");
+    }
+
+    #[test]
+    fn only_http_1_0_may_say_nothing_where_it_need_not_say_anything() {
+        let mut head = head(http::Request::get("/"));
+        for (version, allowed) in [(Version::HTTP_10, true), (Version::HTTP_11, false)] {
+            head.version = version;
+            assert!(authority(&head).is_err());
+            assert_eq!(authority_if_any(&head).is_ok_and(|it| it.host.is_empty()), allowed);
+        }
     }
 
     #[test]

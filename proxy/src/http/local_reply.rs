@@ -13,6 +13,8 @@ use crate::telemetry::Flags;
 pub enum Cause {
     BadRequest(&'static str),
     HeadTooLarge,
+    /// On a connection that is the application's.
+    NoTunnel,
     NoRoute(Cow<'static, str>),
     ClusterNotFound(Cow<'static, str>),
     NoHealthyUpstream,
@@ -55,6 +57,12 @@ impl Cause {
                 Flags::DPE,
                 "downstream_protocol_error",
                 "the request's head is larger than 64 KiB or has more than 100 fields".into(),
+            ),
+            Self::NoTunnel => reply(
+                StatusCode::NOT_IMPLEMENTED,
+                Flags::DPE,
+                "downstream_protocol_error",
+                "CONNECT is passed on only as the first request of a connection".into(),
             ),
             Self::NoRoute(body) => reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", body),
             Self::ClusterNotFound(body) => reply(StatusCode::SERVICE_UNAVAILABLE, Flags::NC, "cluster_not_found", body),

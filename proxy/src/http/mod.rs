@@ -18,7 +18,7 @@ mod route;
 mod tunnel;
 mod unanswered;
 
-pub use connection::{serve_connection, serve_recognised};
+pub use connection::{read_start, serve_connection, serve_recognised};
 pub use downstream::DownstreamConnection;
-pub use redirected::{find_address, is_for_the_mesh};
+pub use redirected::{Found, find_address, find_upgrade, is_for_the_mesh};
 pub use request_path::Proxy;

@@ -8,9 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::timeout;
 use tsunagi_proto::model::OutboundTrafficPolicy;
 
 use super::head::{self, Authority};
@@ -23,8 +20,6 @@ use crate::snapshot::{Host, Port};
 /// How long an unknown destination waits for the control plane's word. It can be reached without it, so while there is no
 /// control plane nobody waits: what it said earlier is known, and the rest is asked for when it is back.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// For the head of a connection's first request; behind that its bytes are passed on as they are.
-const FIRST_HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// Where a request goes.
 pub struct Found {
@@ -85,15 +80,10 @@ pub async fn find_address(proxy: &Proxy, address: IpAddr) -> Option<Arc<Host>> {
     }
 }
 
-/// Is the first request of a connection, whose first bytes are in `read`, for a service of the mesh? Its head is read to
-/// the end. What is no proper request is not.
-pub async fn is_for_the_mesh(
-    proxy: &Proxy,
-    destination: SocketAddr,
-    client: &mut (impl AsyncRead + Unpin),
-    read: &mut BytesMut,
-) -> bool {
-    let Ok(Some(head)) = timeout(FIRST_HEAD_TIME, read_head(client, read)).await else {
+/// Is the first request of a connection for a service of the mesh? What is no proper request, or not there, is not.
+pub async fn is_for_the_mesh(proxy: &Proxy, destination: SocketAddr, read: &[u8]) -> bool {
+    let mut head = RequestHead::default();
+    let Ok(Some(_)) = parse_request(read, &mut head) else {
         return false;
     };
     match head::authority(&head) {
@@ -102,23 +92,23 @@ pub async fn is_for_the_mesh(
     }
 }
 
-/// `None`: it is none, or the client has gone. Dropping the future loses nothing.
-async fn read_head(client: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> Option<RequestHead> {
+/// The service of the mesh with which a connection's first request, in `read`, wants to go on in another protocol.
+pub async fn find_upgrade(proxy: &Proxy, destination: SocketAddr, read: &[u8]) -> Option<Found> {
     let mut head = RequestHead::default();
-    loop {
-        match parse_request(read, &mut head) {
-            Ok(Some(_)) => return Some(head),
-            Ok(None) => {}
-            Err(_) => return None,
-        }
-        match client.read_buf(read).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return None,
-        }
+    parse_request(read, &mut head).ok()??;
+    let authority = head::authority(&head).ok()?;
+    if let Some(found) = find_by_name(proxy, destination, &authority).await {
+        return Some(found);
     }
+    let port = destination.port();
+    let host = find_address(proxy, destination.ip()).await?;
+    is_http(host.port(port)).then_some(Found { host, port })
 }
 
 async fn find_by_name(proxy: &Proxy, destination: SocketAddr, authority: &Authority<'_>) -> Option<Found> {
+    if authority.host.is_empty() {
+        return None;
+    }
     let host = match find_known_host(proxy, authority) {
         Some(host) => host,
         None => found(seek_host(proxy, &authority.host, patience(proxy)).await)?,

@@ -114,8 +114,16 @@ async fn answer<D: Downstream>(
     exchange: &mut Exchange<'_>,
 ) -> Result<Option<Box<Tunnel>>, Cause> {
     let length = length.map_err(Cause::BadRequest)?;
-    let authority = head::authority(head).map_err(Cause::BadRequest)?;
+    let named = match (downstream.direction, downstream.original_destination) {
+        (Direction::Outbound, None) => head::authority(head),
+        (Direction::Inbound, _) | (Direction::Outbound, Some(_)) => head::authority_if_any(head),
+    };
+    let authority = named.map_err(Cause::BadRequest)?;
     let connect = head.method == Method::CONNECT;
+    if connect && downstream.direction == Direction::Inbound && downstream.original_destination.is_some() {
+        // A connection that begins with one is not served here but passed on to the application.
+        return Err(Cause::NoTunnel);
+    }
     let (host, number) = find_destination_host(proxy, downstream, &authority, connect, client).await?;
     host.touch();
     exchange.series = Arc::clone(&host.unrouted);
@@ -133,6 +141,9 @@ async fn answer<D: Downstream>(
     let route = find_route(&host, port, head, &authority, rand::random())
         .ok_or_else(|| Cause::NoRoute(format!("no rule for {} matches the request", host.told.fqdn).into()))?;
     let cluster = find_cluster(&route, exchange)?;
+    if authority.text.is_empty() {
+        name_destination(head, downstream, port);
+    }
 
     head.headers.remove_hop_by_hop();
     // By reading the body we say 100 ourselves.
@@ -214,6 +225,17 @@ fn find_destination_port<'h>(
         (Direction::Outbound, None) => find_port(host, authority),
         (Direction::Outbound, Some(number)) => host.port(number).ok_or(Cause::NoHealthyUpstream),
         (Direction::Inbound, _) => host.ports.first().ok_or(Cause::NoHealthyUpstream),
+    }
+}
+
+/// Endpoints are asked with HTTP/1.1 or 2, where a name must be said: the address, as from a client that knows no other.
+fn name_destination(head: &mut RequestHead, downstream: &DownstreamConnection, port: &Port) {
+    let name = match downstream.original_destination {
+        Some(destination) => destination.to_string(),
+        None => format!("localhost:{}", port.number),
+    };
+    if let Ok(name) = HeaderValue::try_from(name) {
+        head.headers.set(&header::HOST, &name);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::codec::Transport;
 use crate::drain::DrainWatch;
 use crate::http::{DownstreamConnection, Proxy, serve_connection};
 use crate::net::original_destination;
@@ -84,6 +85,17 @@ fn serve(
         proxy.drain.set_in_pod();
     }
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());
+    if direction == Direction::Inbound
+        && downstream.original_destination.is_none()
+        && proxy.drain.is_in_pod()
+        && stream
+            .local_addr()
+            .is_ok_and(|local| !local.ip().to_canonical().is_loopback())
+    {
+        // In a pod whoever means the application is redirected here: this one called the proxy's own port from outside.
+        tracing::debug!(%remote, "connection to this proxy itself refused");
+        return stream.reset_when_dropped();
+    }
     // Two tasks, because each is as large as what it may have to do.
     match downstream.original_destination {
         None => tokio::spawn(async move {

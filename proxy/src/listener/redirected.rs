@@ -8,12 +8,14 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tsunagi_proto::model::{OutboundTrafficPolicy, Protocol};
 
-use crate::codec::{Detected, Spoken, detect};
+use crate::codec::{Detected, Spoken, Transport, Wanted, detect, read_first_request};
 use crate::drain::DrainWatch;
-use crate::http::{DownstreamConnection, Proxy, find_address, is_for_the_mesh, serve_connection, serve_recognised};
-use crate::net::is_own_address;
+use crate::http::{
+    DownstreamConnection, Found, Proxy, find_address, find_upgrade, is_for_the_mesh, read_start, serve_recognised,
+};
+use crate::net::{is_outbound_listener, is_own_address};
 use crate::snapshot::Host;
-use crate::tcp::{Target, TcpConnection};
+use crate::tcp::{Target, TcpConnection, Upstream};
 use crate::telemetry::Direction;
 
 /// A connection on its way, with all that serving it takes.
@@ -43,6 +45,11 @@ pub(super) async fn serve(
             tracing::warn!(%destination, remote = ?downstream.remote, "connection to this proxy itself refused");
         }
         Direction::Outbound => redirected.outbound(stream).await,
+        Direction::Inbound if is_for_listener(&stream, destination) => {
+            // Passed on it would come back, or reach an application that nobody meant.
+            tracing::debug!(%destination, remote = ?downstream.remote, "connection to this proxy itself refused");
+            stream.reset_when_dropped();
+        }
         Direction::Inbound => {
             let host = proxy.inbound_host(Some(destination));
             let Some(number) = host.ports.first().map(|port| port.number) else {
@@ -58,6 +65,14 @@ fn leads_back(stream: &TcpStream, destination: SocketAddr) -> bool {
     stream
         .local_addr()
         .is_ok_and(|local| local.port() == destination.port() && is_own_address(destination.ip()))
+}
+
+/// Did somebody call this proxy's own port, of whatever address?
+fn is_for_listener(stream: &TcpStream, destination: SocketAddr) -> bool {
+    stream
+        .local_addr()
+        .is_ok_and(|local| local.port() == destination.port())
+        || is_outbound_listener(destination)
 }
 
 impl Redirected<'_> {
@@ -79,9 +94,16 @@ impl Redirected<'_> {
         };
         match port.protocol {
             Protocol::Http1 | Protocol::Http2 => {
-                // Boxed: it is much larger than what passing bytes on needs.
-                let drain = Some(self.drain);
-                Box::pin(serve_connection(self.proxy, self.downstream, stream, drain)).await;
+                let mut stream = stream;
+                let start = Box::pin(read_start(&mut stream, Some(&self.drain))).await;
+                match start {
+                    Some((true, read)) => self.http(stream, read, true).await,
+                    Some((false, read)) => {
+                        let connection = self.connection(target);
+                        Box::pin(self.http1(stream, read, connection, None, true)).await;
+                    }
+                    None => {}
+                }
             }
             Protocol::Tcp | Protocol::Tls => self.connection(target).serve(stream, Bytes::new(), None).await,
             Protocol::Detect => {
@@ -124,21 +146,56 @@ impl Redirected<'_> {
         };
         match spoken {
             Spoken::Bytes => connection.serve(stream, read, upstream).await,
-            Spoken::Http1 if !all_requests => {
-                let mut read = BytesMut::from(read);
-                if is_for_the_mesh(self.proxy, self.destination, &mut stream, &mut read).await {
-                    drop((upstream, connection));
-                    self.http(stream, read.freeze(), false).await;
-                } else {
-                    connection.serve(stream, read.freeze(), upstream).await;
-                }
-            }
-            Spoken::Http1 | Spoken::Http2 => {
+            Spoken::Http1 => Box::pin(self.http1(stream, read, connection, upstream, all_requests)).await,
+            Spoken::Http2 => {
                 // Requests have connections of their own.
                 drop((upstream, connection));
-                self.http(stream, read, spoken == Spoken::Http2).await;
+                self.http(stream, read, true).await;
             }
         }
+    }
+
+    /// Serves a connection that starts with an HTTP/1 request, unless that makes something else of it: then its bytes are
+    /// passed on, the request's first.
+    async fn http1(
+        self,
+        mut stream: TcpStream,
+        read: Bytes,
+        connection: TcpConnection,
+        upstream: Option<Upstream>,
+        all_requests: bool,
+    ) {
+        let mut read = BytesMut::from(read);
+        let wanted = read_first_request(&mut stream, &mut read).await;
+        let read = read.freeze();
+        match (self.downstream.direction, wanted) {
+            // It is the application that may be a proxy, not this one.
+            (Direction::Inbound, Wanted::Tunnel | Wanted::Upgrade) => {
+                return connection.serve(stream, read, upstream).await;
+            }
+            (Direction::Outbound, Wanted::Upgrade) => {
+                if let Some(target) = self.upgrade_target(&read).await {
+                    drop((upstream, connection));
+                    return self.connection(target).serve(stream, read, None).await;
+                }
+            }
+            _ => {}
+        }
+        if all_requests || is_for_the_mesh(self.proxy, self.destination, &read).await {
+            // Requests have connections of their own.
+            drop((upstream, connection));
+            self.http(stream, read, false).await;
+        } else {
+            connection.serve(stream, read, upstream).await;
+        }
+    }
+
+    /// A service of the mesh, if none of its rules could say anything about the request.
+    async fn upgrade_target(&self, read: &[u8]) -> Option<Target> {
+        let Found { host, port } = Box::pin(find_upgrade(self.proxy, self.destination, read)).await?;
+        host.port(port).filter(|port| !port.routed)?;
+        host.touch();
+        Target::service(&host, port)
     }
 
     async fn http(self, stream: TcpStream, read: Bytes, http2: bool) {

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
+
+use super::is_outbound_listener;
+use super::listen::keepalive;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -16,6 +20,9 @@ pub enum ConnectError {
     /// Without it the packet filter would send the connection back to this proxy.
     #[error("the source address {address} cannot be used: {error}")]
     Source { address: IpAddr, error: io::Error },
+    /// It would come back as a request to the same endpoint, until there are no descriptors left.
+    #[error("the endpoint {0} is this proxy's own outbound listener")]
+    OwnListener(SocketAddr),
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     #[error("the endpoint does not speak HTTP/2")]
@@ -44,6 +51,10 @@ pub async fn connect(
     source: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<TcpStream, ConnectError> {
+    if is_outbound_listener(address) {
+        tell_of_loop_once(address);
+        return Err(ConnectError::OwnListener(address));
+    }
     let socket = match source {
         Some(source) => Some(bound_to(source)?),
         None => None,
@@ -58,6 +69,7 @@ pub async fn connect(
         .await
         .map_err(|_| ConnectError::TimedOut(timeout))??;
     stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
     Ok(stream)
 }
 
@@ -75,6 +87,14 @@ fn bound_to(source: IpAddr) -> Result<TcpSocket, ConnectError> {
         tell_once(source, &error);
         ConnectError::Source { address: source, error }
     })
+}
+
+/// Once, because every request would say it.
+fn tell_of_loop_once(address: SocketAddr) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        tracing::error!(%address, "an endpoint is this proxy's own outbound listener: it is not connected to");
+    }
 }
 
 /// An operator reads what to do; once, because every request would say it.

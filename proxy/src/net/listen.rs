@@ -3,8 +3,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// Length of the accept queue.
 const BACKLOG: i32 = 4096;
@@ -22,11 +23,52 @@ pub fn bind_only_v6(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     bind_socket(socket, address)
 }
 
+/// Who has vanished without a word is noticed two minutes later, and no connection is kept for them.
+pub(super) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6)
+}
+
 fn bind_socket(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::net::connect;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn asserts_keepalive(socket: &SockRef<'_>) {
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn either_end_of_a_connection_notices_that_the_other_has_vanished() {
+        let v4 = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // Not every machine has IPv6.
+        let v6 = bind_only_v6("[::1]:0".parse().unwrap()).ok();
+        for listener in std::iter::once(v4).chain(v6) {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (ours, accepted) = tokio::join!(connect(address, None, LIMIT), listener.accept());
+            asserts_keepalive(&SockRef::from(&ours.unwrap()));
+            asserts_keepalive(&SockRef::from(&accepted.unwrap().0));
+        }
+    }
 }

@@ -11,4 +11,4 @@ pub use addresses::instance_ips;
 pub use connect::{ConnectError, connect};
 pub use lingering::{LINGER_TIME, Lingering};
 pub use listen::{bind, bind_only_v6};
-pub use original_destination::{is_own_address, original_destination};
+pub use original_destination::{is_outbound_listener, is_own_address, original_destination, set_outbound_port};

@@ -3,6 +3,7 @@
 //! Linux: `getsockopt` with `SO_ORIGINAL_DST` (`net/netfilter/nf_conntrack_proto.c`), `IP6T_SO_ORIGINAL_DST` for IPv6.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -20,8 +21,22 @@ pub fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
     (original != local).then_some(original)
 }
 
+/// Port of this process's outbound listener; 0: there is none.
+static OUTBOUND_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// Says where the outbound listener is, once it listens.
+pub fn set_outbound_port(port: u16) {
+    OUTBOUND_PORT.store(port, Ordering::Relaxed);
+}
+
+/// Would this process's outbound listener be called there, by this process itself?
+pub fn is_outbound_listener(address: SocketAddr) -> bool {
+    address.port() == OUTBOUND_PORT.load(Ordering::Relaxed) && is_own_address(address.ip())
+}
+
 /// Is it an address of this machine, or of this network namespace?
 pub fn is_own_address(address: IpAddr) -> bool {
+    let address = address.to_canonical();
     address.is_loopback() || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok()
 }
 

@@ -28,6 +28,11 @@ const LOOPBACKS: [Cidr; 2] = [
     },
 ];
 
+const LINK_LOCAL: Cidr = Cidr {
+    address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
+    prefix: 10,
+};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -129,6 +134,12 @@ fn outbound(options: &RedirectOptions) -> Vec<Rule> {
         vec![When::ToPort(excluded_outbound_ports(options))],
         Then::LeaveAlone,
     ));
+    // Only with the interface is such an address one, and connection tracking does not remember that.
+    rules.push(Rule {
+        family: Some(Family::V6),
+        when: vec![When::To(vec![LINK_LOCAL])],
+        then: Then::LeaveAlone,
+    });
     rules.extend(to(&options.exclude_outbound_cidrs, Then::LeaveAlone));
 
     let redirect = Then::Redirect(options.outbound_port);

@@ -30,6 +30,7 @@ fn without_flags_everything_but_the_sidecars_own_is_redirected() {
         \t\toifname \"lo\" return\n\
         \t\tmeta skuid { 1337 } return\n\
         \t\ttcp dport { 53 } return\n\
+        \t\tip6 daddr { fe80::/10 } return\n\
         \t\tmeta l4proto tcp redirect to :15001\n\
         \t}\n\tchain output {\n\t\ttype nat hook output priority -100; policy accept;\n\
         \t\ttcp flags & (fin | syn | rst | ack) == syn jump outbound\n\t}\n}\n";
@@ -50,7 +51,7 @@ fn what_is_excluded_and_included_becomes_rules_before_the_last() {
     let script = nft::script(&rules::rules(&options(&flags)), true);
     for expected in [
         "\tmeta skuid { 1337, 5, 7 } return\n\t\ttcp dport { 53, 5432, 6000-6010 } return\n\
-         \t\tip daddr { 10.0.0.0/8 } return\n\t\tip6 daddr { fd00::1/128 } return\n\
+         \t\tip6 daddr { fe80::/10 } return\n\t\tip daddr { 10.0.0.0/8 } return\n\t\tip6 daddr { fd00::1/128 } return\n\
          \t\ttcp dport { 80 } meta l4proto tcp redirect to :1001\n\
          \t\tip daddr { 10.1.0.0/16, 192.168.0.0/16 } meta l4proto tcp redirect to :1001\n\t}",
         "\ttcp dport { 8080 } meta l4proto tcp redirect to :15006\n\t}",
@@ -65,7 +66,7 @@ fn everything_and_nothing_can_be_written_too() {
     let text = |flags: &[&str]| nft::script(&rules::rules(&options(flags)), false);
     let all = text(&["--exclude-outbound-cidrs=0.0.0.0/0,::/0"]);
     assert!(
-        all.contains("meta nfproto ipv4 return\n\t\tmeta nfproto ipv6 return"),
+        all.contains("ip6 daddr { fe80::/10 } return\n\t\tmeta nfproto ipv4 return\n\t\tmeta nfproto ipv6 return"),
         "{all}"
     );
     let none = text(&["--include-inbound-ports=", "--include-outbound-cidrs="]);
