@@ -168,6 +168,42 @@ async fn under_load_nothing_fails_and_nothing_that_begins_after_the_departure_re
     assert!(after > 0);
 }
 
+/// As in a service with one replica, or with all of them on a node that is emptied: who leaves still serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_all_endpoints_leave_at_once_those_that_leave_serve_on() {
+    let mesh = Mesh::start().await;
+    let mut leaving = Vec::new();
+    for node in ["echo-a-0", "echo-b-1"] {
+        let departure = format!("departure/default/{node}");
+        let mut one = AdsClient::connect(mesh.control.grpc, node, &[&departure]).await;
+        one.departure(node).await;
+        leaving.push(one);
+    }
+    // Callers know: the endpoints have no idle connection left, and get a new one for each request.
+    for version in [Version::Http1, Version::Http2] {
+        let mut connection = Connection::open(mesh.caller.outbound, version).await;
+        for _ in 0..50 {
+            let reply = connection.get("echo", "/late").await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+    }
+    mesh.both_serve().await;
+    // One is back: from then on the other gets nothing.
+    drop(leaving.remove(1));
+    let mut back = AdsClient::connect(mesh.control.grpc, "echo-b-1", &["workload/default/echo-b-1"]).await;
+    back.next().await;
+    eventually("only the one that is back serves", LIMIT, async || {
+        for _ in 0..50 {
+            if mesh.get("/back").await != "b" {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    mesh.only_b_serves("/after").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_does_not_answer_is_named_and_holds_nobody_up_for_long() {
     let mesh = Mesh::start().await;

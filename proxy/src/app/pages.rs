@@ -117,7 +117,8 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let _ = writeln!(lines, "{name}::rq_active::{}", cluster.requests.current());
     let _ = writeln!(lines, "{name}::rq_pending::{}", cluster.pending_requests());
     let (_, members) = cluster.told();
-    for Member { endpoint, weight } in members.list.iter().chain(&members.unhealthy) {
+    let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
+    for Member { endpoint, weight } in all {
         let address = endpoint.address;
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
         let _ = writeln!(lines, "{name}::{address}::health::{}", endpoint.health_name());

@@ -285,7 +285,7 @@ async fn dispatch<D: Downstream>(
         if let Some(endpoint) = progress.endpoint() {
             exchange.attempted(endpoint);
         }
-        let has_others = cluster.members.list.len() > 1;
+        let has_others = cluster.members.are_several();
         let at_once = match outcome {
             Ok(answer) => {
                 let response = answer.lease.response();

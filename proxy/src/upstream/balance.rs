@@ -4,6 +4,9 @@
 //! requests in flight (Envoy's `least_request_lb.cc`, after Mitzenmacher's power of two choices). With unequal weights an
 //! endpoint is drawn by weight / (requests in flight + 1). `ROUND_ROBIN` takes turns; with unequal weights it is the
 //! smooth weighted round robin of nginx.
+//!
+//! When all healthy ones have left, those that are about to end still serve, and any of them is better than none (as
+//! kube-proxy does with endpoints that terminate).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,7 +25,7 @@ pub(super) struct SmoothWeights {
 }
 
 /// Chooses an endpoint and counts the request towards it. Endpoints in `tried` are avoided while there are others.
-/// `None`: no endpoint is healthy. `random` yields uniform numbers.
+/// `None`: no endpoint is healthy or draining. `random` yields uniform numbers.
 pub fn choose(
     cluster: &Cluster,
     policy: &model::Cluster,
@@ -30,6 +33,11 @@ pub fn choose(
     tried: &[Arc<Endpoint>],
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
+    if members.list.is_empty()
+        && let Some(last_resort) = choose_draining(&members.draining, tried, random)
+    {
+        return Some(last_resort);
+    }
     if is_panic(policy, members) {
         let total = members.list.len() + members.unhealthy.len();
         let member = members
@@ -53,6 +61,25 @@ pub fn choose(
         }
     }
     None
+}
+
+/// Any of them, but those that refused or were tried already only where there is no other.
+fn choose_draining(
+    draining: &[Member],
+    tried: &[Arc<Endpoint>],
+    random: &mut impl FnMut() -> u64,
+) -> Option<ActiveRequest> {
+    let fresh = |member: &&Member| !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
+    let inviting = |member: &&Member| fresh(member) && !member.endpoint.is_refusing();
+    let point = random();
+    let any_of = |usable: &dyn Fn(&&Member) -> bool| {
+        let count = draining.iter().filter(usable).count();
+        draining.iter().filter(usable).nth(below(point, count.max(1)))
+    };
+    let member = any_of(&inviting)
+        .or_else(|| any_of(&fresh))
+        .or_else(|| any_of(&|_| true))?;
+    Some(member.endpoint.begin())
 }
 
 /// Too few are healthy: health is ignored (`minHealthPercent`).

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tsunagi_proto::model::Health;
 use tsunagi_proto::model::LoadBalancer::{LeastRequest, Random, RoundRobin};
 
-use super::super::testing::{cluster, policy};
+use super::super::testing::{cluster, endpoint, policy};
 use super::*;
 
 fn seeded() -> impl FnMut() -> u64 {
@@ -99,6 +100,50 @@ fn without_endpoints_there_is_no_choice() {
     let policy = policy(LeastRequest, None);
     let (cluster, members) = cluster(&policy, &[]);
     assert!(choose(&cluster, &policy, &members, &[], &mut seeded()).is_none());
+}
+
+/// A cluster whose endpoints, on ports 1, 2, 3 …, were told with this health.
+fn told(health: &[Health]) -> (Arc<Cluster>, Arc<Members>, Arc<model::Cluster>) {
+    let policy = policy(LeastRequest, None);
+    let (cluster, _) = cluster(&policy, &[]);
+    let endpoints: Vec<_> = health
+        .iter()
+        .zip(1..)
+        .map(|(health, port)| {
+            let mut endpoint = model::Endpoint::clone(&endpoint(port, 1));
+            endpoint.health = *health;
+            Arc::new(endpoint)
+        })
+        .collect();
+    let members = cluster.reconcile(Arc::clone(&policy), &endpoints);
+    (cluster, members, policy)
+}
+
+#[test]
+fn draining_endpoints_serve_when_no_healthy_one_is_left_and_only_then() {
+    let (cluster, members, policy) = told(&[Health::Draining, Health::Healthy, Health::Draining]);
+    let mut random = seeded();
+    for _ in 0..100 {
+        let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+        assert_eq!(chosen.endpoint.address.port(), 2);
+    }
+    let (cluster, members, policy) = told(&[Health::Draining, Health::Unhealthy, Health::Draining]);
+    let mut seen = HashMap::<u16, u32>::new();
+    for _ in 0..100 {
+        let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+        assert!(!chosen.endpoint.keeps_connections());
+        *seen.entry(chosen.endpoint.address.port()).or_default() += 1;
+    }
+    assert!(seen.len() == 2 && !seen.contains_key(&2), "{seen:?}");
+    // Those that refused or were tried give way, while there is another.
+    members.draining[0].endpoint.refused();
+    let tried = [Arc::clone(&members.draining[1].endpoint)];
+    for (tried, expected) in [(&[][..], 3), (&tried[..], 1)] {
+        for _ in 0..100 {
+            let chosen = choose(&cluster, &policy, &members, tried, &mut random).unwrap();
+            assert_eq!(chosen.endpoint.address.port(), expected);
+        }
+    }
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct Members {
     pub list: Vec<Member>,
     /// Told unhealthy: chosen in a panic only.
     pub unhealthy: Vec<Member>,
+    /// About to end, and still serving: chosen when there is no healthy one at all. Connections to them are not kept.
+    pub draining: Vec<Member>,
     pub(super) equal_weights: bool,
     /// A part of the cluster's: a request gets no connection that leads elsewhere, although others share the limits.
     pub(super) pinned: bool,
@@ -68,12 +70,23 @@ pub struct Member {
 }
 
 impl Members {
+    /// Whether a request that failed at one of them may go to another.
+    pub fn are_several(&self) -> bool {
+        let serving = if self.list.is_empty() {
+            &self.draining
+        } else {
+            &self.list
+        };
+        serving.len() > 1
+    }
+
     /// Of these the one at this address, for requests that are for no other.
     pub fn only(&self, id: &str, address: SocketAddr) -> Arc<Self> {
         let wanted = |member: &&Member| member.endpoint.id == id && member.endpoint.address == address;
         Arc::new(Self {
             list: self.list.iter().filter(wanted).cloned().collect(),
             unhealthy: Vec::new(),
+            draining: self.draining.iter().filter(wanted).cloned().collect(),
             equal_weights: true,
             pinned: true,
         })
@@ -158,7 +171,10 @@ impl Cluster {
                 }
                 ToldHealth::Unhealthy => members.unhealthy.push(member),
                 // Requests in flight finish; its idle connections are of no more use.
-                ToldHealth::Draining => member.endpoint.retire(),
+                ToldHealth::Draining => {
+                    member.endpoint.retire();
+                    members.draining.push(member);
+                }
             }
         }
         for endpoint in previous.values() {
@@ -224,7 +240,8 @@ impl Cluster {
             (Arc::clone(&state.policy), Arc::clone(&state.members), due)
         };
         let idle_timeout = policy.connection_pool.idle_timeout;
-        for member in members.list.iter().chain(&members.unhealthy) {
+        let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
+        for member in all {
             member.endpoint.sweep(idle_timeout, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
