@@ -33,6 +33,7 @@ impl Departures for NoEndpoints {
         None
     }
     async fn stay(&self, _: snapshot::Node) {}
+    async fn forget(&self, _: snapshot::Node, _: impl Fn() -> bool + Send) {}
 }
 
 /// A control plane without a store.

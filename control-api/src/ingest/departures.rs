@@ -4,11 +4,16 @@
 //! leave at once wait for one another no longer than one of them takes.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
 use super::{Ingest, Inner, Refused, lock};
 use crate::snapshot::{Node, Passage};
+
+/// From the end of its last stream on a proxy that left is told as leaving for so long: whoever ends is out of the
+/// documents by then, and whoever does not, serves.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Passages(Mutex<Waiting>);
@@ -37,16 +42,26 @@ impl Ingest {
         Ok(())
     }
 
+    /// The stream of a proxy that leaves has ended: after a while it is not told as leaving any more, unless it says so
+    /// on another stream by then (`is_leaving`). Dropping the future leaves it as it is.
+    pub async fn forget(&self, node: Node, is_leaving: impl Fn() -> bool) -> Result<(), Refused> {
+        if !self.may_be_leaving(&node) {
+            return Ok(());
+        }
+        let since = self.held().world.leaving_since(&node.namespace, &node.node_id);
+        tokio::time::sleep(LONGEST_ABSENCE).await;
+        if is_leaving() {
+            return Ok(());
+        }
+        self.pass(Passage::Expires(node, since)).await
+    }
+
+    /// Or another one where it is.
     fn may_be_leaving(&self, node: &Node) -> bool {
         let waiting = lock(&self.0.passages.0);
         let coming = waiting.publishing || !waiting.queue.is_empty();
         // Whoever publishes says so until it is held.
-        coming
-            || self
-                .held()
-                .world
-                .leaving_since(&node.namespace, &node.node_id)
-                .is_some()
+        coming || self.held().world.waits_for(node)
     }
 
     /// Returns when it is in force.

@@ -1,6 +1,8 @@
 //! Those who leave: published in turns with transactions, many at once, and never stored.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::super::{Ingest, Operation};
 use crate::{config, snapshot::Node, store::Store};
@@ -97,4 +99,30 @@ async fn many_that_leave_at_once_share_revisions() {
     assert!(revisions <= 20, "{revisions} revisions for 200 that leave at once");
     ingest.close();
     assert!(ingest.leave(node(1)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_left_is_told_as_leaving_for_a_minute_after_its_stream_and_no_longer() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let ingest = start(directory.path()).await;
+    let leaving = |number: usize| ingest.held().world.leaving_since("default", &format!("u-{number}"));
+    ingest.leave(node(1)).await.expect("published");
+    ingest.leave(node(2)).await.expect("published");
+    let ended = Instant::now();
+    let forget = tokio::spawn({
+        let ingest = ingest.clone();
+        async move { ingest.forget(node(1), || false).await }
+    });
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(leaving(1).is_some());
+    forget.await.expect("no panic").expect("published");
+    assert_eq!(ended.elapsed().as_secs(), 60);
+    assert!(leaving(1).is_none() && leaving(2).is_some());
+    // It says so on another stream.
+    ingest.forget(node(2), || true).await.expect("nothing to do");
+    assert!(leaving(2).is_some());
+    // Whoever has no mark is not kept.
+    let begun = Instant::now();
+    ingest.forget(node(999), || false).await.expect("nothing to do");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
 }

@@ -404,6 +404,32 @@ impl Catalog {
         found
     }
 
+    /// The endpoints that leave with this proxy: those with its name, and only where nobody has its name, those with an
+    /// address of it that one document alone has. None where the proxy is not at the endpoint's address; who is at one
+    /// address of a name is at all of them (IPv4 and IPv6 of a pod).
+    pub(super) fn departing(&self, node: &Node) -> BTreeSet<Place> {
+        let namespace = &node.namespace;
+        let found = |key: &str| self.endpoints.get(key).map(|list| list.as_slice()).unwrap_or(&[]);
+        let mut places = BTreeSet::new();
+        for document in found(&named(namespace, &node.node_id)) {
+            let own = endpoints(document)
+                .into_iter()
+                .filter(|(name, _)| *name == node.node_id);
+            places.extend(own.map(|(name, address)| Place::new(document, name, address)));
+        }
+        if !places.is_empty() {
+            let is_there = places.iter().any(|place| node.may_be_at(place.address));
+            return if is_there { places } else { BTreeSet::new() };
+        }
+        for address in node.addresses.iter().filter(|address| node.may_be_at(**address)) {
+            if let [document] = found(&at(namespace, *address)) {
+                let here = endpoints(document).into_iter().filter(|(_, other)| other == address);
+                places.extend(here.map(|(name, address)| Place::new(document, name, address)));
+            }
+        }
+        places
+    }
+
     /// The FQDN by which a Service or a ServiceEntry is called; `None`: all its names belong to somebody else.
     pub(super) fn name_in_force(&self, document: &Document) -> Option<String> {
         let names = match &document.spec {

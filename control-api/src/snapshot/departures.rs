@@ -2,8 +2,9 @@
 //!
 //! A mark names the endpoints that the proxy has when it leaves, by the document that writes them, so it ends with these
 //! and never falls on whoever gets the name or the address next. There is none without an endpoint, and only so many.
+//! Only who is where the endpoint is can mark it, and any proxy that comes to serve there ends the mark.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,11 +18,13 @@ use crate::config::{Document, Key};
 /// Proxies that leave at one time; a further one ends without a word to its callers.
 const MOST_MARKS: usize = 10_000;
 
-/// One that says it goes, or one that is back.
+/// One that says it goes, one that is back, or one that went and must be gone by now.
 #[derive(Clone, Debug)]
 pub enum Passage {
     Leaves(Node),
     Returns(Node),
+    /// Ends the mark of this revision; `None`: whichever the proxy has.
+    Expires(Node, Option<u64>),
 }
 
 /// One endpoint.
@@ -52,6 +55,8 @@ pub(super) struct Departures {
     marks: Arc<BTreeMap<NodeName, Mark>>,
     /// All places of all marks.
     places: Arc<HashMap<Key, Vec<Place>>>,
+    /// Of these places.
+    addresses: Arc<HashSet<IpAddr>>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,33 +90,69 @@ impl Departures {
         self.marks.get(&name).map(|mark| mark.revision)
     }
 
+    /// Would its return end a mark?
+    pub(super) fn wait_for(&self, node: &Node) -> bool {
+        !self.places.is_empty()
+            && (self.since(&node.namespace, &node.node_id).is_some()
+                || node.stands_at().any(|address| self.addresses.contains(&address)))
+    }
+
     /// Makes and ends marks; returns the documents whose endpoints are told otherwise by it.
     pub(super) fn pass(&mut self, catalog: &Catalog, passages: &[Passage], revision: u64) -> BTreeSet<Key> {
         let mut touched = BTreeSet::new();
-        let marks = Arc::make_mut(&mut self.marks);
         for passage in passages {
-            let (Passage::Leaves(node) | Passage::Returns(node)) = passage;
-            let name = (node.namespace.clone(), node.node_id.clone());
-            let places: BTreeSet<Place> = match passage {
-                Passage::Leaves(_) => catalog.endpoints_of(node).into_keys().collect(),
-                Passage::Returns(_) => BTreeSet::new(),
-            };
-            let before = marks.get(&name).map(|mark| &mark.places);
-            if before.is_some_and(|before| *before == places) {
-                continue;
+            let before = touched.len();
+            match passage {
+                Passage::Leaves(node) => self.mark(node, catalog.departing(node), revision, &mut touched),
+                Passage::Returns(node) if self.wait_for(node) => {
+                    let name = name(node);
+                    let addresses: HashSet<IpAddr> = node.stands_at().collect();
+                    let is_there = |place: &Place| addresses.contains(&place.address);
+                    self.end(&mut touched, |of, mark| *of == name || mark.places.iter().any(is_there));
+                }
+                Passage::Returns(_) => {}
+                Passage::Expires(node, since) => {
+                    let name = name(node);
+                    let is_it = |mark: &Mark| since.is_none_or(|since| since == mark.revision);
+                    if self.marks.get(&name).is_some_and(is_it) {
+                        self.end(&mut touched, |of, _| *of == name);
+                    }
+                }
             }
-            if let Some(ended) = marks.remove(&name) {
-                touched.extend(ended.places.into_iter().map(|place| place.owner));
-            }
-            if !places.is_empty() && marks.len() < MOST_MARKS {
-                touched.extend(places.iter().map(|place| place.owner.clone()));
-                marks.insert(name, Mark { revision, places });
+            // The next passage may be of the same address.
+            if touched.len() != before {
+                self.index();
             }
         }
         if !touched.is_empty() {
             self.index();
         }
         touched
+    }
+
+    /// Whoever has no place, or only some of those from before, changes nothing.
+    fn mark(&mut self, node: &Node, mut places: BTreeSet<Place>, revision: u64, touched: &mut BTreeSet<Key>) {
+        let name = name(node);
+        let known = self.marks.get(&name).map(|mark| &mark.places);
+        if known.map_or(places.is_empty(), |known| places.is_subset(known)) {
+            return;
+        }
+        if known.is_none() && self.marks.len() >= MOST_MARKS {
+            return;
+        }
+        places.extend(known.into_iter().flatten().cloned());
+        touched.extend(places.iter().map(|place| place.owner.clone()));
+        Arc::make_mut(&mut self.marks).insert(name, Mark { revision, places });
+    }
+
+    fn end(&mut self, touched: &mut BTreeSet<Key>, ends: impl Fn(&NodeName, &Mark) -> bool) {
+        Arc::make_mut(&mut self.marks).retain(|name, mark| {
+            let ends = ends(name, mark);
+            if ends {
+                touched.extend(mark.places.iter().map(|place| place.owner.clone()));
+            }
+            !ends
+        });
     }
 
     /// Drops what is not there any more of documents that went or were replaced.
@@ -138,6 +179,12 @@ impl Departures {
         for place in self.marks.values().flat_map(|mark| &mark.places) {
             places.entry(place.owner.clone()).or_default().push(place.clone());
         }
+        let addresses = places.values().flatten().map(|place| place.address);
+        self.addresses = Arc::new(addresses.collect());
         self.places = Arc::new(places);
     }
+}
+
+fn name(node: &Node) -> NodeName {
+    (node.namespace.clone(), node.node_id.clone())
 }

@@ -23,6 +23,23 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Of its machine.
     pub addresses: Vec<IpAddr>,
+    /// Where its connection comes from, which it does not say itself. `None`: there is no connection; nothing is checked.
+    pub peer: Option<IpAddr>,
+}
+
+impl Node {
+    /// May it speak for an endpoint at this address? On one machine every proxy may.
+    pub(super) fn may_be_at(&self, address: IpAddr) -> bool {
+        self.peer
+            .is_none_or(|peer| peer.is_loopback() || peer == address.to_canonical())
+    }
+
+    /// Where it certainly serves: where it connects from, or, on one machine, where it says.
+    pub(super) fn stands_at(&self) -> impl Iterator<Item = IpAddr> {
+        let peer = self.peer.filter(|peer| !peer.is_loopback());
+        let said = if peer.is_none() { self.addresses.as_slice() } else { &[] };
+        peer.into_iter().chain(said.iter().copied())
+    }
 }
 
 /// A service with its ports that lead to the node, and where there.

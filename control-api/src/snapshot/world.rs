@@ -124,6 +124,11 @@ impl World {
         self.departures.since(namespace, node_id)
     }
 
+    /// Would something change if this proxy returned?
+    pub fn waits_for(&self, node: &Node) -> bool {
+        self.departures.wait_for(node)
+    }
+
     fn document(&self, key: &Key) -> Option<&Arc<Document>> {
         let index = self.documents.binary_search_by(|document| document.key.cmp(key));
         index.ok().and_then(|index| self.documents.get(index))

@@ -170,6 +170,13 @@ impl Status {
         (Instant::now() < self.complete_at).then_some(span)
     }
 
+    /// Is there a live stream on which this proxy says that it leaves?
+    pub fn is_leaving(&self, identity: &Identity) -> bool {
+        self.lock()
+            .of(identity)
+            .any(|(_, connection)| connection.progress.leaving)
+    }
+
     /// How many proxies are connected.
     pub fn count(&self) -> usize {
         self.lock().proxies.len()
@@ -272,6 +279,14 @@ impl Status {
 }
 
 impl Reporter {
+    /// Is there another live stream of this identity, on which it does not leave?
+    pub fn has_namesake(&self) -> bool {
+        let connected = self.status.lock();
+        connected
+            .of(&self.identity)
+            .any(|(id, connection)| id != self.id && !connection.progress.leaving)
+    }
+
     /// The session made a step; `concern` when a new world changed something that the proxy subscribes to.
     pub fn report(&self, progress: Progress, concern: Option<Span>) {
         let mut connected = self.status.lock();

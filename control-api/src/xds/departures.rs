@@ -18,6 +18,8 @@ pub trait Departures: Clone + Send + Sync + 'static {
     fn leave(&self, node: Node) -> impl Future<Output = Option<u64>> + Send;
     /// The proxy is there and does not leave.
     fn stay(&self, node: Node) -> impl Future<Output = ()> + Send;
+    /// The stream of a proxy that leaves has ended; completes when nothing of it is left, which takes a while.
+    fn forget(&self, node: Node, is_leaving: impl Fn() -> bool + Send) -> impl Future<Output = ()> + Send;
 }
 
 impl Departures for Ingest {
@@ -36,17 +38,35 @@ impl Departures for Ingest {
             tracing::warn!(%error, node = name, "a proxy is back and nobody is told");
         }
     }
+
+    async fn forget(&self, node: Node, is_leaving: impl Fn() -> bool + Send) {
+        let name = node.node_id.clone();
+        if let Err(error) = Ingest::forget(self, node, is_leaving).await {
+            tracing::debug!(%error, node = name, "a proxy that left is not forgotten");
+        }
+    }
 }
 
 /// Marks the proxy's endpoints and waits, for a while, until those who call them know: what the proxy is told then.
-/// Dropping the future leaves the mark.
-pub(super) async fn depart(departures: impl Departures, status: Arc<Status>, node: Node) -> Encoded {
+/// Where another proxy of its name stays (`has_namesake`), the endpoints are that one's, and nobody is told. Dropping the
+/// future leaves the mark.
+pub(super) async fn depart(
+    departures: impl Departures,
+    status: Arc<Status>,
+    node: Node,
+    has_namesake: bool,
+) -> Encoded {
     let identity = Identity {
         namespace: node.namespace.clone(),
         node_id: node.node_id.clone(),
     };
     let mut unanswered = Vec::new();
-    if let Some(revision) = departures.leave(node).await {
+    let since = if has_namesake {
+        None
+    } else {
+        departures.leave(node).await
+    };
+    if let Some(revision) = since {
         let found = status.wait_for_others(revision, LONGEST_WAIT, Some(&identity)).await;
         let missing = found.into_iter().filter(|one| one.state != State::Acknowledged);
         unanswered.extend(missing.map(|one| format!("{}/{}", one.namespace, one.node_id)));
@@ -58,4 +78,13 @@ pub(super) async fn depart(departures: impl Departures, status: Arc<Status>, nod
         "a proxy leaves"
     );
     snapshot::departure(&identity.namespace, &identity.node_id, unanswered)
+}
+
+/// To be called when the stream of a proxy that leaves has ended.
+pub(super) async fn forget(departures: impl Departures, status: Arc<Status>, node: Node) {
+    let identity = Identity {
+        namespace: node.namespace.clone(),
+        node_id: node.node_id.clone(),
+    };
+    departures.forget(node, || status.is_leaving(&identity)).await;
 }

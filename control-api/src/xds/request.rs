@@ -35,6 +35,7 @@ pub(super) fn node(node: &discovery::Node) -> Option<Node> {
         node_id: node.id.clone(),
         labels: metadata.map(labels).unwrap_or_default(),
         addresses: metadata.map(addresses).unwrap_or_default(),
+        peer: None,
     })
 }
 

@@ -6,6 +6,7 @@
 //! pace, and others get their turn between two of its requests.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use super::pace::Pace;
 use super::request;
 use super::resources::Resources;
 use super::session::{Misuse, Session};
-use crate::snapshot::Encoded;
+use crate::snapshot::{Encoded, Node};
 use crate::status::{Reporter, Span, Status};
 
 /// A first request names everything that a proxy holds: room for 10,000 hosts with names of 100 characters, and for their
@@ -96,10 +97,14 @@ impl<W: Resources + Send + Sync + 'static, D: Departures> AggregatedDiscoverySer
         let (replies, stream) = mpsc::channel(1);
         let (world, status, meters) = (self.world.clone(), Arc::clone(&self.status), self.meters.clone());
         let departures = self.departures.clone();
+        let mut client = Client {
+            address: request.remote_addr().map(|address| address.ip().to_canonical()),
+            leaving: None,
+        };
         let mut requests = request.into_inner();
         tokio::spawn(async move {
             let outcome = tokio::select! {
-                outcome = serve(&mut requests, world, &status, &departures, &meters, &replies) => outcome,
+                outcome = serve(&mut client, &mut requests, world, &status, &departures, &meters, &replies) => outcome,
                 () = replies.closed() => Ok(()),
             };
             if let Err(error) = outcome {
@@ -107,9 +112,21 @@ impl<W: Resources + Send + Sync + 'static, D: Departures> AggregatedDiscoverySer
                 // A client that is not there to read it does not need it.
                 let _ = replies.try_send(Err(error));
             }
+            drop((replies, requests));
+            if let Some(node) = client.leaving {
+                departures::forget(departures, status, node).await;
+            }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// Who is at the other end of a stream.
+struct Client {
+    /// Every TCP connection has one.
+    address: Option<IpAddr>,
+    /// Once it has said that it leaves.
+    leaving: Option<Node>,
 }
 
 /// One connected proxy.
@@ -124,6 +141,7 @@ struct Stream<'a, W> {
 
 /// Until the client half-closes its side, or an error. Dropping it disconnects the proxy.
 async fn serve<W: Resources>(
+    client: &mut Client,
     requests: &mut Streaming<DeltaDiscoveryRequest>,
     mut world: watch::Receiver<Arc<W>>,
     status: &Arc<Status>,
@@ -143,6 +161,10 @@ async fn serve<W: Resources>(
     let missed = status.missed(progress.seen).filter(|_| session.is_behind());
     let reporter = status.connect(session.identity().clone(), progress);
     let _connected = Connected::new(&meters.streams);
+    let node = Node {
+        peer: client.address,
+        ..session.node().clone()
+    };
     let mut stream = Stream {
         session,
         reporter,
@@ -151,7 +173,7 @@ async fn serve<W: Resources>(
         sent: None,
     };
     if !stream.session.is_leaving() {
-        let (departures, node) = (departures.clone(), stream.session.node().clone());
+        let (departures, node) = (departures.clone(), node.clone());
         tokio::spawn(async move { departures.stay(node).await });
     }
     let mut departing: Option<Departing> = None;
@@ -160,11 +182,12 @@ async fn serve<W: Resources>(
     stream.step(missed)?;
     loop {
         if stream.session.take_departure() {
-            let node = stream.session.node().clone();
+            client.leaving = Some(node.clone());
             departing = Some(Box::pin(departures::depart(
                 departures.clone(),
                 Arc::clone(status),
-                node,
+                node.clone(),
+                stream.reporter.has_namesake(),
             )));
         }
         tokio::select! {

@@ -130,3 +130,78 @@ fn a_mark_lives_through_other_changes_and_ends_with_its_document() {
     let again = World::build(documents(WORLD).into_iter(), 6, Some(&gone));
     assert_eq!(draining(&again), Vec::<String>::new());
 }
+
+fn from(peer: &str, node: Node) -> Node {
+    Node {
+        peer: Some(peer.parse().unwrap()),
+        ..node
+    }
+}
+
+#[test]
+fn only_who_is_at_the_endpoints_address_can_say_that_it_leaves() {
+    let before = world(WORLD);
+    let marked = |node: Node| before.passed(&[Passage::Leaves(node)], 2).map(|after| draining(&after));
+    // Neither by another's name nor by another's address.
+    assert_eq!(marked(from("10.0.0.66", node("u-1", &["10.0.0.1"]))), None);
+    assert_eq!(marked(from("10.0.0.66", node("x", &["10.0.0.1"]))), None);
+    for peer in ["10.0.0.1", "127.0.0.1", "::1"] {
+        for own in [node("u-1", &[]), node("x", &["10.0.0.1"])] {
+            assert_eq!(marked(from(peer, own)), Some(vec!["10.0.0.1".to_owned()]), "{peer}");
+        }
+    }
+    // Nor does whoever claims the name end another's mark.
+    let after = leaves(&before, from("10.0.0.1", node("u-1", &[])));
+    assert!(
+        after
+            .passed(&[Passage::Leaves(from("10.0.0.66", node("u-1", &[])))], 3)
+            .is_none()
+    );
+}
+
+#[test]
+fn who_has_the_name_is_the_endpoint_and_an_address_of_two_documents_is_nobodys() {
+    // Its machine is another's too.
+    let own = leaves(&world(WORLD), node("u-1", &["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(draining(&own), ["10.0.0.1"]);
+    let shared = WORLD.replace("10.0.0.2", "10.0.0.1");
+    assert!(
+        world(&shared)
+            .passed(&[Passage::Leaves(node("x", &["10.0.0.1"]))], 2)
+            .is_none()
+    );
+    let named = leaves(&world(&shared), node("u-1", &["10.0.0.1"]));
+    assert_eq!(named.leaving_since("default", "u-1"), Some(2));
+}
+
+#[test]
+fn whoever_comes_to_serve_at_the_address_ends_the_mark() {
+    let marked = leaves(&world(WORLD), from("10.0.0.1", node("u-1", &[])));
+    let back = |node: Node| {
+        assert_eq!(
+            marked.waits_for(&node),
+            marked.passed(&[Passage::Returns(node.clone())], 3).is_some()
+        );
+        marked.waits_for(&node)
+    };
+    assert!(back(from("10.0.0.1", node("with-a-new-id", &[]))));
+    assert!(back(from("127.0.0.1", node("with-a-new-id", &["10.0.0.1"]))));
+    assert!(!back(from("10.0.0.9", node("liar", &["10.0.0.1"]))));
+    assert!(!back(from("127.0.0.1", node("with-a-new-id", &["10.0.0.2"]))));
+    // Two in one turn: the second is of the same place.
+    let both = [
+        Passage::Leaves(from("10.0.0.2", node("u-2", &[]))),
+        Passage::Returns(from("10.0.0.2", node("new", &[]))),
+    ];
+    assert_eq!(draining(&marked.passed(&both, 3).unwrap()), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_mark_expires_and_a_later_one_does_not_with_it() {
+    let marked = leaves(&world(WORLD), node("u-1", &[]));
+    let expires = |since| marked.passed(&[Passage::Expires(node("u-1", &[]), since)], 3);
+    assert!(expires(Some(1)).is_none());
+    for since in [Some(2), None] {
+        assert_eq!(draining(&expires(since).unwrap()), Vec::<String>::new());
+    }
+}

@@ -38,6 +38,7 @@ fn told_to_proxies(world: &World) -> Vec<(String, String)> {
                 node_id: node_id.into(),
                 labels: BTreeMap::from([("app".into(), app.into())]),
                 addresses: vec!["10.0.0.1".parse().unwrap(), "10.1.0.1".parse().unwrap()],
+                ..Node::default()
             };
             told.push((namespace.to_owned(), world.workload(&node).version.clone()));
         }

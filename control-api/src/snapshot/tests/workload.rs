@@ -12,6 +12,7 @@ fn node(node_id: &str, labels: &[(&str, &str)], addresses: &[&str]) -> Node {
             .map(|(key, value)| ((*key).into(), (*value).into()))
             .collect(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        ..Node::default()
     }
 }
 

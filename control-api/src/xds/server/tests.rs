@@ -57,6 +57,10 @@ impl Departures for Pending {
     async fn stay(&self, node: crate::snapshot::Node) {
         self.told.lock().unwrap().push(format!("{} stays", node.node_id));
     }
+    async fn forget(&self, node: crate::snapshot::Node, is_leaving: impl Fn() -> bool + Send) {
+        let again = if is_leaving() { "again elsewhere" } else { "forgotten" };
+        self.told.lock().unwrap().push(format!("{} {again}", node.node_id));
+    }
 }
 
 fn encoded(name: String) -> Arc<Encoded> {
@@ -228,9 +232,12 @@ struct Live {
 
 impl Live {
     async fn open(first: DeltaDiscoveryRequest) -> Self {
+        Self::open_at(first, &Status::new(), &Pending::default()).await
+    }
+
+    async fn open_at(first: DeltaDiscoveryRequest, status: &Arc<Status>, departures: &Pending) -> Self {
         let (world, receiver) = watch::channel(Arc::new(Anything));
-        let (status, departures) = (Status::new(), Pending::default());
-        let mut service = service(receiver, Arc::clone(&status), departures.clone());
+        let mut service = service(receiver, Arc::clone(status), departures.clone());
         let (requests, mut stream) = mpsc::channel::<DeltaDiscoveryRequest>(8);
         let frames = tonic::codegen::tokio_stream::wrappers::ReceiverStream::new({
             let (sender, frames) = mpsc::channel(8);
@@ -253,8 +260,8 @@ impl Live {
         Self {
             requests,
             answers,
-            departures,
-            status,
+            departures: departures.clone(),
+            status: Arc::clone(status),
             _world: world,
         }
     }
@@ -305,4 +312,46 @@ async fn a_stream_that_begins_with_a_departure_is_not_back() {
     live.departures.go.notify_one();
     assert_eq!(live.next().await, ["departure/default/a"]);
     assert_eq!(*live.departures.told.lock().unwrap(), ["a leaves"]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_left_is_forgotten_after_its_stream_has_ended() {
+    let live = Live::open(first("a", &["departure/default/a"])).await;
+    live.told(&["a leaves"]).await;
+    let Live {
+        requests,
+        answers,
+        departures,
+        status,
+        _world,
+    } = live;
+    drop((requests, answers));
+    let forgotten = tokio::time::timeout(Duration::from_secs(1), async {
+        while *departures.told.lock().unwrap() != ["a leaves", "a forgotten"] {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(forgotten.await.is_ok(), "{:?}", departures.told.lock().unwrap());
+    assert_eq!(status.count(), 0);
+}
+
+#[tokio::test]
+async fn where_a_namesake_stays_nothing_is_marked_and_the_departure_is_there_at_once() {
+    let (status, departures) = (Status::new(), Pending::default());
+    let identity = Identity {
+        namespace: "default".to_owned(),
+        node_id: "a".to_owned(),
+    };
+    let namesake = status.connect(identity.clone(), Progress::default());
+    let mut live = Live::open_at(first("a", &["departure/default/a"]), &status, &departures).await;
+    assert_eq!(live.next().await, ["departure/default/a"]);
+    assert_eq!(*departures.told.lock().unwrap(), [""; 0]);
+    // One that leaves too is no reason to stay.
+    let leaving = Progress {
+        leaving: true,
+        ..Progress::default()
+    };
+    namesake.report(leaving, None);
+    let other = Live::open_at(first("a", &["departure/default/a"]), &status, &departures).await;
+    other.told(&["a leaves"]).await;
 }
