@@ -402,3 +402,60 @@ async fn pipelined_requests_with_bodies_are_answered_in_order() {
     }
     assert_eq!(answers, ["one/1", "two", "xxxxxxx"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_that_never_end_share_a_bound_and_others_are_served_meanwhile() {
+    // Each takes a buffer of 64 KiB, of which 4 KiB are free; there are 16 MiB for them all.
+    const HEADS: usize = 300;
+    const FIT: usize = (16 << 20) / (60 << 10);
+    let upstream = answering_once(&[OK]).await;
+    let mesh = Mesh::start(upstream.address, "").await;
+    let unfinished = format!("GET / HTTP/1.1\r\nHost: echo\r\nX-Long: {}", "x".repeat(50_000));
+    let mut clients = Vec::new();
+    for _ in 0..HEADS {
+        clients.push(mesh.client(&unfinished).await);
+    }
+    let metrics = eventually("what is over the bound is refused", LIMIT, async || {
+        let metrics = mesh.sidecar.metrics().await;
+        let refused = metrics.sum("http_requests_total", &[("status_code", "431")]);
+        (refused >= (HEADS - FIT) as f64).then_some(metrics)
+    })
+    .await;
+    let refused = metrics.sum("http_requests_total", &[("status_code", "431")]) as usize;
+    // One that is still growing can be in the way of another.
+    assert!((HEADS - FIT..HEADS - FIT + 30).contains(&refused), "{}", metrics.text);
+    let response = mesh.client(get("/")).await.response().await;
+    assert_eq!((response.status, &*response.text()), (200, "ok"), "{}", response.head);
+
+    drop(clients);
+    eventually("there is room again", LIMIT, async || {
+        let mut client = mesh.client(format!("{unfinished}\r\n\r\n")).await;
+        (client.response().await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_the_proxy_itself_is_not_connected_to() {
+    let control = ControlPlane::start();
+    let sidecar = Sidecar::start(&control).ready().await;
+    let address = sidecar.outbound;
+    let echo = service("echo", "http", &[Workload { version: "v1", address }]);
+    control.apply(&echo).await;
+    for _ in 0..3 {
+        let response = RawConnection::exchange(sidecar.outbound, get("/")).await;
+        assert_eq!(response.status, 503, "{}", response.text());
+        assert!(response.text().contains("own outbound listener"), "{}", response.text());
+    }
+    let metrics = sidecar.metrics().await;
+    let labels = [("status_code", "503"), ("response_flags", "URX,UF")];
+    assert_eq!(metrics.sum("http_requests_total", &labels), 3.0, "{}", metrics.text);
+    assert_eq!(
+        sidecar
+            .process
+            .log()
+            .matches("own outbound listener: it is not")
+            .count(),
+        1
+    );
+}

@@ -3,6 +3,8 @@
 
 #[path = "inbound/headers.rs"]
 mod headers;
+#[path = "inbound/passed_on.rs"]
+mod passed_on;
 #[path = "inbound/redirected.rs"]
 mod redirected;
 #[path = "inbound/told.rs"]

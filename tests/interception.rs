@@ -3,6 +3,8 @@
 
 #[path = "interception/plane.rs"]
 mod plane;
+#[path = "interception/upgrades.rs"]
+mod upgrades;
 #[path = "interception/world.rs"]
 mod world;
 

@@ -26,7 +26,7 @@ fn port(number: u32, service: &str, pool: mesh::ConnectionPool) -> mesh::Inbound
     }
 }
 
-fn redirect(pod: &Pod, tool: &str, ports: &[u16]) {
+pub(crate) fn redirect(pod: &Pod, tool: &str, ports: &[u16]) {
     for port in ports {
         let mut command = pod.command(tool);
         command.args([

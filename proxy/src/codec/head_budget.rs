@@ -30,12 +30,9 @@ impl HeadBudget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed);
-        let fits = held.saturating_add(bytes) <= self.most;
-        if !fits {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        fits
+        let add = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.most);
+        let relaxed = Ordering::Relaxed;
+        self.held.fetch_update(relaxed, relaxed, add).is_ok()
     }
 }
 
