@@ -44,6 +44,7 @@ impl Path {
                     direction: Direction::Outbound,
                     remote: Some(remote),
                     original_destination: None,
+                    called_at: None,
                     tunnelled: false,
                 };
                 serve_connection(&proxy, downstream, stream, Some(watch)).await;

@@ -27,6 +27,7 @@ use crate::{
     ca::CaError,
     ingest::{Folder, FolderError, Ingest, StartError},
     inject::{Settings, SettingsError},
+    kubernetes::{Cluster, KubernetesError},
     snapshot::World,
     status::Status,
     store::{Store, StoreError},
@@ -58,6 +59,8 @@ pub enum ServeError {
     Start(#[from] StartError),
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     #[error("cannot listen on {flag} {address}: {source}")]
     Bind {
         flag: &'static str,
@@ -99,14 +102,15 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::watch().map_err(ServeError::Runtime)?;
     let metrics = telemetry::install_metrics()?;
     tokio::spawn(upkeep(metrics.clone()));
-    let (ingest, world) = load(&options.data_dir, &options.root_namespace).await?;
+    let (ingest, world, cluster) = source(options).await?;
     let http = bind("--http-addr", options.http_addr).await?;
     let grpc = bind("--grpc-addr", options.grpc_addr).await?;
     let folder = follow(options.config_dir.as_deref(), &ingest).await?;
     tell("http", &http);
     tell("grpc", &grpc);
     let stopping = Arc::new(AtomicBool::new(false));
-    let has_run_before = world.borrow().revision() > 0;
+    // In a cluster nobody knows whether another one ran before; its proxies may be on their way here.
+    let has_run_before = cluster.is_some() || world.borrow().revision() > 0;
     let api = Api {
         ingest,
         status: if has_run_before {
@@ -118,14 +122,27 @@ async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         stopping,
     };
     let ingest = api.ingest.clone();
-    let plane = Plane::start(api, world, (http, grpc), folder);
-    let webhook = admit(options, ingest, None, plane.stop.subscribe()).await?;
+    let client = cluster.as_ref().map(Cluster::client);
+    let plane = Plane::start(api, world, (http, grpc), folder, cluster);
+    let webhook = admit(options, ingest, client, plane.stop.subscribe()).await?;
     plane.run(&mut signals).await?;
     if let Some(webhook) = webhook {
         // Reviews under way are answered; what is not by then is not waited for.
         drop(timeout(HTTP_GRACE, webhook).await);
     }
     Ok(())
+}
+
+/// Where config comes from, and what is in force already: of a cluster nothing is known yet.
+async fn source(options: &ServeOptions) -> Result<(Ingest, watch::Receiver<Arc<World>>, Option<Cluster>), ServeError> {
+    if !options.kubernetes {
+        let (ingest, world) = load(&options.data_dir, &options.root_namespace).await?;
+        return Ok((ingest, world, None));
+    }
+    let cluster = Cluster::find(options.replica.as_deref()).await?;
+    let (ingest, world) = Ingest::without_store(SystemTime::now, &options.root_namespace);
+    ingest.await_source(Some("nothing was listed yet".to_owned()));
+    Ok((ingest, world, Some(cluster)))
 }
 
 async fn load(data_dir: &Path, root_namespace: &str) -> Result<(Ingest, watch::Receiver<Arc<World>>), ServeError> {
@@ -224,15 +241,29 @@ impl Plane {
         world: watch::Receiver<Arc<World>>,
         (http, grpc): (TcpListener, TcpListener),
         folder: Option<Folder>,
+        cluster: Option<Cluster>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let mut known = world.clone();
+        let is_store_elsewhere = cluster.is_some();
         let discovery = xds::service(world, Arc::clone(&api.status), api.ingest.clone());
         let routes = Routes::new(discovery).add_service(api::grpc_service(api.clone()));
         if let Some(folder) = folder {
             tokio::spawn(folder.watch(stopped.clone()));
         }
+        if let Some(cluster) = cluster {
+            let (ingest, status) = (api.ingest.clone(), Arc::clone(&api.status));
+            tokio::spawn(cluster.follow(ingest, status, SystemTime::now, stopped.clone()));
+        }
         let http = tokio::spawn(api::serve_http(http, api::router(api.clone()), stopped.clone()));
-        let grpc = tokio::spawn(api::serve_grpc(grpc, routes, stopped));
+        let grpc = tokio::spawn(async move {
+            // Before the cluster is listed nobody can say which hosts there are: proxies wait with what they have.
+            let listed = known.wait_for(|world| !is_store_elsewhere || world.revision() > 0);
+            if listed.await.is_err() {
+                return Ok(());
+            }
+            api::serve_grpc(grpc, routes, stopped).await
+        });
         Self { api, stop, http, grpc }
     }
 

@@ -44,6 +44,16 @@ pub struct ServeOptions {
     #[arg(long, env = "TSUNAGI_CONFIG_DIR", value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
 
+    /// Config and endpoints come from the Kubernetes API (kubeconfig or in-cluster), which is the store: the embedded one is
+    /// not opened, and this API only shows what there is. /readyz waits until every kind was listed
+    #[arg(long, env = "TSUNAGI_KUBERNETES", value_name = "BOOL", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub kubernetes: bool,
+
+    /// With --kubernetes, what this replica is called in the statuses that it writes: each one needs a name of its own.
+    /// Default: the host's name, which in a pod is the pod's
+    #[arg(long, env = "TSUNAGI_REPLICA", value_name = "NAME")]
+    pub replica: Option<String>,
     /// Namespace whose DestinationRules and Sidecars (those without a workloadSelector) are for every namespace that has none
     /// of its own
     #[arg(

@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 pub mod ingest;
 pub mod inject;
+pub mod kubernetes;
 pub mod snapshot;
 pub mod status;
 pub mod store;

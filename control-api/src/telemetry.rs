@@ -20,6 +20,7 @@ const PUSH_ANSWER_DURATION: &str = "tsunagi_push_answer_duration_seconds";
 const HTTP_API_REQUESTS: &str = "tsunagi_http_api_requests_total";
 const ADMISSION_REVIEWS: &str = "tsunagi_admission_reviews_total";
 const CONFIG_DIR_SYNCED: &str = "tsunagi_config_dir_synced";
+const KUBERNETES_WATCHES: &str = "tsunagi_kubernetes_watch_in_step";
 const BUILD_INFO: &str = "tsunagi_build_info";
 
 /// 1 ms (an fsync on a fast disk) to 10 s.
@@ -39,13 +40,22 @@ pub enum TelemetryError {
 
 /// Sends log lines to stderr; colours only on a terminal.
 pub fn install_log(level: &str) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(level).map_err(TelemetryError::LogLevel)?;
+    let filter = EnvFilter::try_new(filter_of(level)).map_err(TelemetryError::LogLevel)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init()
         .map_err(TelemetryError::Log)
+}
+
+/// The Kubernetes client tells each failed attempt by itself; what matters of that is told by `kubernetes`, once.
+fn filter_of(level: &str) -> String {
+    if level.contains("kube_") {
+        level.to_owned()
+    } else {
+        format!("{level},kube_client=off,kube_runtime=off")
+    }
 }
 
 /// Makes this process's metrics go to the returned handle.
@@ -95,7 +105,16 @@ fn describe() {
         CONFIG_DIR_SYNCED,
         "1 while the content of --config-dir is in force, 0 while an older one or none is because of a problem that the log names."
     );
+    describe_gauge!(
+        KUBERNETES_WATCHES,
+        "1 while the watch of this resource follows the cluster, 0 while it cannot; what is known of it stays in force."
+    );
     describe_gauge!(BUILD_INFO, "1, with the version of this binary as a label.");
+}
+
+/// Whether the watch of a resource (its plural) follows the cluster.
+pub fn record_watch(resource: &'static str, in_step: bool) {
+    gauge!(KUBERNETES_WATCHES, "resource" => resource).set(f64::from(u8::from(in_step)));
 }
 
 /// How a transaction ended.
@@ -174,6 +193,7 @@ mod tests {
             describe();
             record_transaction(Outcome::Applied, Duration::from_millis(3));
             record_unparsable_transaction();
+            record_watch("pods", true);
             record_store(4, &BTreeMap::from([("Service", 2)]));
             gauge!(CONNECTED_PROXIES).set(1.0);
             counter!(PUSH_ANSWERS).increment(1);

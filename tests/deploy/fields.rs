@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::objects::find;
-use crate::tools::{read, root, tools};
+use crate::tools::{read, tools};
 
 /// Kind and the readers of its `spec`.
 const READERS: [(&str, &[&str]); 5] = [
@@ -68,10 +68,6 @@ fn the_kinds_describe_exactly_the_fields_that_are_read() {
             .find(|crd| crd["spec"]["names"]["kind"] == kind)
             .unwrap_or_else(|| panic!("no {kind}"));
         let folder = "control-api/src/config";
-        if !readers.iter().all(|file| root().join(folder).join(file).is_file()) {
-            eprintln!("NOT RUN: nothing reads {kind} yet");
-            continue;
-        }
         let mut fields: BTreeSet<String> = readers
             .iter()
             .flat_map(|file| taken(&read(&format!("{folder}/{file}"))))

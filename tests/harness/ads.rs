@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use prost::Message;
+use prost_types::{Struct, Value, value};
 use tokio::sync::mpsc;
 use tonic::Streaming;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
@@ -16,6 +17,7 @@ use crate::eventually::{LIMIT, eventually, within};
 
 /// Dropping it disconnects.
 pub struct AdsClient {
+    namespace: String,
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     replies: Streaming<DeltaDiscoveryResponse>,
 }
@@ -28,9 +30,29 @@ fn request(subscribe: &[&str]) -> DeltaDiscoveryRequest {
     }
 }
 
+fn metadata(texts: &[(&str, &str)]) -> Struct {
+    let value = |text: &str| Value {
+        kind: Some(value::Kind::StringValue(text.to_owned())),
+    };
+    let fields = texts.iter().map(|(name, text)| ((*name).to_owned(), value(text)));
+    Struct {
+        fields: fields.collect(),
+    }
+}
+
 impl AdsClient {
     /// A proxy of namespace `default` that begins with these subscriptions.
     pub async fn connect(control_plane: SocketAddr, node_id: &str, subscribe: &[&str]) -> AdsClient {
+        AdsClient::connect_in(control_plane, ("default", node_id), "", subscribe).await
+    }
+
+    /// The same in another namespace, on a machine with these addresses.
+    pub async fn connect_in(
+        control_plane: SocketAddr,
+        (namespace, node_id): (&str, &str),
+        instance_ips: &str,
+        subscribe: &[&str],
+    ) -> AdsClient {
         let endpoint = Endpoint::from_shared(format!("http://{control_plane}")).expect("an address");
         let channel: Channel = eventually("the control plane is there", LIMIT, async || {
             endpoint.connect().await.ok()
@@ -40,6 +62,7 @@ impl AdsClient {
         let first = DeltaDiscoveryRequest {
             node: Some(Node {
                 id: node_id.to_owned(),
+                metadata: Some(metadata(&[("NAMESPACE", namespace), ("INSTANCE_IPS", instance_ips)])),
                 ..Node::default()
             }),
             ..request(subscribe)
@@ -48,6 +71,7 @@ impl AdsClient {
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let replies = client.delta_aggregated_resources(ReceiverStream::new(stream)).await;
         AdsClient {
+            namespace: namespace.to_owned(),
             requests,
             replies: replies.expect("a stream").into_inner(),
         }
@@ -89,7 +113,7 @@ impl AdsClient {
 
     /// As `resource`, of its own departure.
     pub async fn departure(&mut self, node_id: &str) -> mesh::Departure {
-        match self.resource(&names::departure("default", node_id)).await {
+        match self.resource(&names::departure(&self.namespace, node_id)).await {
             Kind::Departure(departure) => departure,
             other => panic!("no departure: {other:?}"),
         }

@@ -25,6 +25,8 @@ pub struct ControlPlane {
     pub http: SocketAddr,
     pub grpc: SocketAddr,
     data: TempDir,
+    /// Kubeconfig and name of a replica in Kubernetes mode.
+    cluster: Option<(PathBuf, String)>,
 }
 
 #[derive(Debug)]
@@ -36,28 +38,48 @@ pub struct CliOutput {
 
 impl ControlPlane {
     pub fn start() -> ControlPlane {
-        ControlPlane::start_on([127, 0, 0, 1].into())
+        ControlPlane::start_from([127, 0, 0, 1].into(), None)
     }
 
     /// On free ports of an address of this machine, as a bridge has one for its pods.
     pub fn start_on(address: IpAddr) -> ControlPlane {
+        ControlPlane::start_from(address, None)
+    }
+
+    /// A replica that takes everything from a Kubernetes API.
+    pub fn in_cluster(kubeconfig: PathBuf, replica: &str) -> ControlPlane {
+        ControlPlane::start_from([127, 0, 0, 1].into(), Some((kubeconfig, replica.to_owned())))
+    }
+
+    fn start_from(address: IpAddr, cluster: Option<(PathBuf, String)>) -> ControlPlane {
         let data = TempDir::new().expect("a temporary folder");
         let free = SocketAddr::new(address, 0);
-        let (process, http, grpc) = ControlPlane::spawn(data.path(), free, free);
+        let (process, http, grpc) = ControlPlane::spawn(data.path(), cluster.as_ref(), free, free);
         ControlPlane {
             process,
             http,
             grpc,
             data,
+            cluster,
         }
     }
 
-    fn spawn(data: &Path, http: SocketAddr, grpc: SocketAddr) -> (Process, SocketAddr, SocketAddr) {
+    fn spawn(
+        data: &Path,
+        cluster: Option<&(PathBuf, String)>,
+        http: SocketAddr,
+        grpc: SocketAddr,
+    ) -> (Process, SocketAddr, SocketAddr) {
         let mut command = Command::new(&binaries().tsunagi);
         command
             .arg("serve")
             .args(["--http-addr", &http.to_string(), "--grpc-addr", &grpc.to_string()]);
         command.arg("--data-dir").arg(data);
+        if let Some((kubeconfig, replica)) = cluster {
+            command
+                .args(["--kubernetes", "--replica", replica])
+                .env("KUBECONFIG", kubeconfig);
+        }
         let process = Process::start("tsunagi serve", &mut command);
         let addresses = block_in_place(|| {
             (
@@ -76,7 +98,7 @@ impl ControlPlane {
     /// The same store, the same addresses.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = ControlPlane::spawn(self.data.path(), self.http, self.grpc).0;
+        self.process = ControlPlane::spawn(self.data.path(), self.cluster.as_ref(), self.http, self.grpc).0;
     }
 
     /// `tsunagi ARGS` against this control plane.

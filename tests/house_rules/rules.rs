@@ -33,6 +33,7 @@ pub(crate) const CONTROL_FLOORS: &[(&str, u8)] = &[
     ("xds", 5),
     ("inject", 4),
     ("webhook", 5),
+    ("kubernetes", 5),
     ("canary", 5),
     ("snapshot", 3),
     ("status", 3),

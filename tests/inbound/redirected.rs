@@ -241,7 +241,8 @@ async fn over_ipv6_the_source_is_6_and_without_it_nobody_is_reached() {
     for _ in 0..2 {
         let reply = get(pod.address_v6(), 8080).await;
         assert_eq!((reply.status, reply.flags()), (503, "UF"));
-        assert_eq!(reply.header("x-tsunagi-unprocessed"), Some("1"));
+        let called = format!("1 [{}]:8080", pod.address_v6());
+        assert_eq!(reply.header("x-tsunagi-unprocessed"), Some(&*called));
         assert!(reply.text().contains("::6"), "{}", reply.text());
     }
     let told_so = sidecar.process.log().matches("cannot be reached from ::6").count();

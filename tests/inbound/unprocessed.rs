@@ -137,15 +137,16 @@ async fn with_nowhere_else_to_go_the_client_gets_the_503_and_no_more() {
 
     // To a sidecar that asks, it is said; to clients without one it means nothing.
     let mut connection = Connection::open(dead.inbound, Version::Http1).await;
+    let said = format!("1 {}", dead.inbound);
     let reply = connection.send(asking("echo", "POST", "text/plain")).await;
     assert_eq!(
         (reply.status, reply.flags(), reply.header(MARKER)),
-        (503, "UF", Some("1"))
+        (503, "UF", Some(&*said))
     );
     let reply = connection.send(asking("echo", "POST", "application/grpc")).await;
     assert_eq!(
         (reply.header("grpc-status"), reply.header(MARKER)),
-        (Some("14"), Some("1"))
+        (Some("14"), Some(&*said))
     );
 }
 
@@ -178,6 +179,29 @@ async fn an_application_that_breaks_off_is_as_a_reset_to_the_caller_and_only_wha
         // Half of them meet it: that none of 40 does happens once in a trillion times.
         assert!(broken > 0, "a POST that may have been processed is not repeated");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_passes_on_what_another_sidecar_said_to_it_is_asked_once() {
+    let control = ControlPlane::start();
+    let dead = sidecar(&control, "dead", nobody().await).await;
+    let relayed: &'static [u8] = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nX-Tsunagi-Unprocessed: 1 {}\r\nContent-Length: 0\r\n\r\n",
+        dead.inbound
+    )
+    .leak()
+    .as_bytes();
+    // Without a sidecar of its own, as a reverse proxy may be.
+    let relay = RawUpstream::start(relayed).await;
+    let workload = Workload {
+        version: "v1",
+        address: relay.address,
+    };
+    control.apply(&service("echo", "http", &[workload])).await;
+    let caller = sidecar(&control, "caller", nobody().await).await;
+    let reply = caller.send(asking("echo", "POST", "text/plain")).await;
+    assert_eq!((reply.status, reply.header(MARKER)), (503, None));
+    assert_eq!(relay.heads().len(), 1, "it may have done something before it asked on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

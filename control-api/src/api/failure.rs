@@ -237,6 +237,7 @@ impl From<Refused> for Failure {
                 tracing::error!("{message}");
                 Self::internal(message)
             }
+            Refused::Elsewhere => Self::new(StatusCode::CONFLICT, "Conflict", refused.to_string()),
             Refused::Stopped => Self::unavailable(refused.to_string()),
             Refused::Failed => Self::internal(refused.to_string()),
         }

@@ -154,6 +154,7 @@ fn status(refused: Refused) -> Status {
     match refused {
         Refused::Invalid(_) | Refused::Warned(_) => Status::invalid_argument(message),
         Refused::Conflict { .. } => Status::aborted(message),
+        Refused::Elsewhere => Status::failed_precondition(message),
         Refused::Store(_) | Refused::Failed => Status::internal(message),
         Refused::Stopped => Status::unavailable(message),
     }

@@ -19,10 +19,14 @@ pub(super) async fn healthy() -> impl IntoResponse {
 }
 
 /// 200 from the first request (the store is loaded before a socket is opened) until shutdown begins; but with a config
-/// folder and an empty store only from its first good content: before that nothing of what proxies need is known.
+/// folder and an empty store only from its first good content, and with Kubernetes only once every kind was listed:
+/// before that nothing of what proxies need is known.
 pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
     if api.stopping.load(Ordering::Relaxed) {
         return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+    }
+    if let Some(reason) = api.ingest.awaits_source() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, &reason);
     }
     match api.ingest.awaits_folder() {
         None => text(StatusCode::OK, "ok"),

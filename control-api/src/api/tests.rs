@@ -330,6 +330,7 @@ async fn a_wait_tells_what_became_of_the_change_at_each_proxy_that_uses_it() {
             answered,
             acknowledged: answered,
             subscriptions: 1,
+            hosts: Arc::default(),
             refused,
             leaving: false,
         };

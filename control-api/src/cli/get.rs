@@ -139,6 +139,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::ServiceEntry => &["HOSTS", "LOCATION", "RESOLUTION"],
         Kind::WorkloadEntry => &["ADDRESS", "LABELS"],
         Kind::Sidecar => &["SELECTOR", "OUTBOUND"],
+        Kind::EndpointSlice => &[],
     }
 }
 
@@ -153,6 +154,7 @@ fn cells(kind: Kind, spec: &Value) -> Vec<String> {
             pairs(&spec["workloadSelector"]["labels"]),
             text(&spec["outboundTrafficPolicy"]["mode"]),
         ],
+        Kind::EndpointSlice => Vec::new(),
     }
 }
 

@@ -87,6 +87,9 @@ pub fn main() -> ExitCode {
         Command::Serve(_) if server_given => Err(CliError::Usage(
             "--server is for the other commands: serve is the server".to_owned(),
         )),
+        Command::Serve(options) if options.kubernetes && options.config_dir.is_some() => Err(CliError::Usage(
+            "--kubernetes and --config-dir are two sources of config: choose one".to_owned(),
+        )),
         Command::Serve(options) => app::run(&options).map_err(|error| CliError::Failed(error::sentence(&error))),
         Command::Demo(command) => demo::main(&command),
         Command::Inject(options) => {
@@ -177,6 +180,7 @@ mod tests {
     fn the_interfaces_examples_parse() {
         for line in [
             "tsunagi serve --http-addr 127.0.0.1:0 --grpc-addr 127.0.0.1:0 --data-dir d",
+            "tsunagi serve --kubernetes --replica a",
             "tsunagi apply -f a.yaml -f dir -n shop --dry-run",
             "tsunagi apply -f - --wait",
             "tsunagi apply -f - --strict --dry-run",
@@ -206,10 +210,10 @@ mod tests {
             "tsunagi delete",
             "tsunagi delete vs",
             "tsunagi delete vs user -f a.yaml",
+            "tsunagi serve --kubernetes=maybe",
             "tsunagi inject",
             "tsunagi inject -f a --native-sidecars maybe",
             "tsunagi serve --webhook-names a_b!",
-            "tsunagi serve --kubernetes",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

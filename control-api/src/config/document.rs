@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{DestinationRule, Key, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
+use super::{DestinationRule, EndpointSlice, Key, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 
 /// One accepted document. Nothing in `spec` can be invalid on its own.
 #[derive(Clone, Debug)]
@@ -55,9 +55,15 @@ pub enum Spec {
     ServiceEntry(ServiceEntry),
     WorkloadEntry(WorkloadEntry),
     Sidecar(Sidecar),
+    EndpointSlice(EndpointSlice),
 }
 
 impl Document {
+    /// Nothing that anybody is told depends on which of the two it is.
+    pub fn means_the_same(&self, other: &Document) -> bool {
+        self.spec == other.spec && self.labels == other.labels && self.created == other.created
+    }
+
     /// Istio's order of precedence: the oldest first, then by name and namespace. What is not stored yet is the newest.
     pub fn by_age(&self, other: &Document) -> Ordering {
         let age = |document: &Document| (document.created.is_none(), document.created);

@@ -14,6 +14,8 @@ pub enum Kind {
     ServiceEntry,
     WorkloadEntry,
     Sidecar,
+    /// Not a kind that people write: what a cluster says of a Service's endpoints, already joined with its Pods.
+    EndpointSlice,
 }
 
 /// API group of Istio's networking kinds.
@@ -22,6 +24,7 @@ pub(super) const NETWORKING: &str = "networking.istio.io";
 pub(super) const SECURITY: &str = "security.istio.io";
 
 impl Kind {
+    /// Every kind that people write.
     pub const ALL: [Kind; 6] = [
         Kind::Service,
         Kind::VirtualService,
@@ -52,6 +55,7 @@ impl Kind {
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
             Kind::Sidecar => "Sidecar",
+            Kind::EndpointSlice => "EndpointSlice",
         }
     }
 
@@ -64,6 +68,7 @@ impl Kind {
             Kind::ServiceEntry => "serviceentries",
             Kind::WorkloadEntry => "workloadentries",
             Kind::Sidecar => "sidecars",
+            Kind::EndpointSlice => "endpointslices",
         }
     }
 
@@ -75,6 +80,7 @@ impl Kind {
             Kind::ServiceEntry => "se",
             Kind::WorkloadEntry => "we",
             Kind::Sidecar => "sidecar",
+            Kind::EndpointSlice => "",
         }
     }
 
@@ -82,6 +88,7 @@ impl Kind {
     pub fn group(self) -> &'static str {
         match self {
             Kind::Service => "",
+            Kind::EndpointSlice => "discovery.k8s.io",
             _ => NETWORKING,
         }
     }
@@ -89,7 +96,7 @@ impl Kind {
     /// API versions in which the kind may be written, the current one first.
     pub fn versions(self) -> &'static [&'static str] {
         match self {
-            Kind::Service => &["v1"],
+            Kind::Service | Kind::EndpointSlice => &["v1"],
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }

@@ -6,6 +6,7 @@
 mod destination_rule;
 mod document;
 mod duration;
+mod endpoint_slice;
 mod http_match;
 mod http_route;
 mod kind;
@@ -30,6 +31,7 @@ mod yaml;
 
 pub use destination_rule::{DestinationRule, Subset};
 pub use document::{Created, Document, Origin, Spec};
+pub use endpoint_slice::{EndpointSlice, PodState, SliceEndpoint};
 pub use kind::{Key, Kind, check_namespace};
 pub use problem::Problem;
 pub use protocol::Protocol;
@@ -37,7 +39,7 @@ pub use raw::{Raw, parse_raw};
 pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};
-pub use text::{from_stored, parse};
+pub use text::{from_object, from_stored, parse};
 pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
 pub use virtual_service::{
     HeaderOperations, Headers, HttpMatch, HttpRule, Retries, StringMatch, VirtualService, WeightedDestination,

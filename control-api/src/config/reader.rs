@@ -125,6 +125,8 @@ fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String,
         Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
         Kind::Sidecar => sidecar::read(spec).map(Spec::Sidecar),
+        // Nobody writes one: it is made of what a cluster says.
+        Kind::EndpointSlice => None,
     }
 }
 

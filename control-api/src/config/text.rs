@@ -53,17 +53,23 @@ pub fn parse(file: &str, text: &str, default_namespace: &str) -> Result<Vec<Docu
     reason = "called once a document at start; a problem is made once in a lifetime"
 )]
 pub fn from_stored(object: &Value) -> Result<Document, Problem> {
-    reader::document(object.clone(), Origin::default(), "").map_err(|findings| {
+    from_object(object.clone()).map_err(|problems| problems.into_iter().next().unwrap_or_default())
+}
+
+/// One document that is in nobody's file, or everything that is wrong with it.
+pub fn from_object(object: Value) -> Result<Document, Vec<Problem>> {
+    let names = names_of(&object);
+    reader::document(object, Origin::default(), "").map_err(|findings| {
         let mut reading = Reading {
             file: "",
             default_namespace: "",
             documents: Vec::new(),
             problems: Vec::new(),
         };
-        for finding in &findings {
-            reading.problem(0, object, path_text(&finding.path), finding.reason.clone());
+        for finding in findings {
+            reading.problem(0, &names, path_text(&finding.path), finding.reason);
         }
-        reading.problems.into_iter().next().unwrap_or_default()
+        reading.problems
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod departures;
 mod folder;
+mod observation;
 mod ownership;
 mod transaction;
 
@@ -36,6 +37,7 @@ use crate::{
 use transaction::{Intent, Plan};
 
 pub use folder::{Folder, FolderError};
+pub use observation::{Observation, Observed};
 
 /// What is in force: the documents by key and the world made of them. Immutable, replaced whole.
 #[derive(Clone)]
@@ -151,6 +153,10 @@ pub enum Refused {
     Conflict { key: Key, reason: String, origin: Origin },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "configuration comes from the Kubernetes API here and is not changed through this one: use kubectl apply or kubectl delete"
+    )]
+    Elsewhere,
     #[error("the control plane is shutting down, nothing was changed")]
     Stopped,
     #[error("the transaction failed inside the control plane, nothing was changed; its log says where")]
@@ -188,7 +194,8 @@ pub enum StartError {
 pub struct Ingest(Arc<Inner>);
 
 struct Inner {
-    store: Mutex<Store>,
+    /// `None`: what is in force is kept elsewhere, and only observed here.
+    store: Option<Mutex<Store>>,
     held: RwLock<Held>,
     /// `None` once closed.
     world: Mutex<Option<watch::Sender<Arc<World>>>>,
@@ -201,6 +208,8 @@ struct Inner {
     folder: OnceLock<PathBuf>,
     /// A content of it was in force.
     folder_taken: AtomicBool,
+    /// Why what is outside is not known yet.
+    awaited: RwLock<Option<String>>,
 }
 
 impl Ingest {
@@ -229,15 +238,29 @@ impl Ingest {
             contents.revision,
             Some(&World::empty(root_namespace)),
         );
-        let world = Arc::new(world);
         record(contents.revision, &documents);
+        Ok(Self::holding(documents, world, Some(store), clock))
+    }
+
+    /// For a source outside that is the store: nothing is in force until the first observation.
+    pub fn without_store(clock: Clock, root_namespace: &str) -> (Self, watch::Receiver<Arc<World>>) {
+        Self::holding(BTreeMap::new(), World::empty(root_namespace), None, clock)
+    }
+
+    fn holding(
+        documents: BTreeMap<Key, Arc<Document>>,
+        world: World,
+        store: Option<Store>,
+        clock: Clock,
+    ) -> (Self, watch::Receiver<Arc<World>>) {
+        let world = Arc::new(world);
         let (sender, receiver) = watch::channel(Arc::clone(&world));
         let held = Held {
             documents: Arc::new(documents),
             world,
         };
         let inner = Inner {
-            store: Mutex::new(store),
+            store: store.map(Mutex::new),
             held: RwLock::new(held),
             world: Mutex::new(Some(sender)),
             turn: Arc::new(Semaphore::new(1)),
@@ -245,8 +268,9 @@ impl Ingest {
             clock,
             folder: OnceLock::new(),
             folder_taken: AtomicBool::new(false),
+            awaited: RwLock::new(None),
         };
-        Ok((Self(Arc::new(inner)), receiver))
+        (Self(Arc::new(inner)), receiver)
     }
 
     /// What is in force now.
@@ -286,6 +310,29 @@ impl Ingest {
         (self.folder_is_new() && self.held().documents.is_empty()).then_some(folder)
     }
 
+    /// Brings into force what a source outside says, as far as it can be. Dropping the future before its turn cancels it;
+    /// after that it runs to its end.
+    pub async fn observe(&self, observation: Observation) -> Result<Observed, Refused> {
+        let turn = Arc::clone(&self.0.turn);
+        let turn = turn.acquire_owned().await.map_err(|_| Refused::Stopped)?;
+        let inner = Arc::clone(&self.0);
+        let work = spawn_blocking(move || {
+            let _turn = turn;
+            inner.observe(observation)
+        });
+        work.await.map_err(|_| Refused::Failed)
+    }
+
+    /// Says what of the source outside is not known yet, or, with `None`, that all is.
+    pub fn await_source(&self, reason: Option<String>) {
+        *self.0.awaited.write().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Why nothing can be said yet of what there is.
+    pub fn awaits_source(&self) -> Option<String> {
+        self.0.awaited.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// From now on the documents of the config folder are written by nobody else.
     fn belongs_to(&self, folder: &Path) {
         self.0.folder.get_or_init(|| folder.to_owned());
@@ -318,6 +365,9 @@ impl Inner {
     }
 
     fn run(&self, intent: &Intent, mode: Mode) -> Result<Applied, Refused> {
+        if self.store.is_none() && !mode.dry_run {
+            return Err(Refused::Elsewhere);
+        }
         let held = self.held();
         let now = clock::timestamp((self.clock)());
         let base = held.world.revision();
@@ -334,7 +384,12 @@ impl Inner {
         }
         let documents = plan.upon(&held.documents);
         let world = World::build(documents.values().cloned(), base + 1, Some(&held.world));
-        let problems = world.problems();
+        let mut problems = world.problems();
+        if !problems.is_empty() {
+            // What is in force has none here; where it is only observed, what went may have left some.
+            let known = held.world.problems();
+            problems.retain(|problem| !known.contains(problem));
+        }
         if !problems.is_empty() {
             return Err(Refused::Invalid(intent.locate(problems)));
         }
@@ -351,7 +406,8 @@ impl Inner {
         Ok(plan.applied(revision, warnings.relevant))
     }
 
-    fn store(&self, base: u64, plan: &Plan) -> Result<u64, StoreError> {
+    fn store(&self, base: u64, plan: &Plan) -> Result<u64, Refused> {
+        let store = self.store.as_ref().ok_or(Refused::Elsewhere)?;
         let named: Vec<(String, Option<&Arc<Document>>)> = plan
             .writes()
             .map(|(key, document)| (key.to_string(), document))
@@ -363,20 +419,20 @@ impl Inner {
                 None => store::Change::Remove(key),
             })
             .collect();
-        lock(&self.store).commit(base, &changes)
+        Ok(lock(store).commit(base, &changes)?)
     }
 
     fn publish(&self, documents: Arc<BTreeMap<Key, Arc<Document>>>, world: World) {
         let world = Arc::new(world);
         record(world.revision(), &documents);
-        let held = Held {
-            documents,
-            world: Arc::clone(&world),
-        };
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+        self.hold(documents, Arc::clone(&world));
         if let Some(sender) = &*lock(&self.world) {
             sender.send_replace(world);
         }
+    }
+
+    fn hold(&self, documents: Arc<BTreeMap<Key, Arc<Document>>>, world: Arc<World>) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Held { documents, world };
     }
 }
 
@@ -414,7 +470,7 @@ fn outcome(result: &Result<Applied, Refused>, dry_run: bool) -> Outcome {
         Ok(applied) if changes(applied) => Outcome::Applied,
         Ok(_) => Outcome::Unchanged,
         Err(Refused::Invalid(_) | Refused::Warned(_)) => Outcome::Refused,
-        Err(Refused::Conflict { .. }) => Outcome::Conflict,
+        Err(Refused::Conflict { .. } | Refused::Elsewhere) => Outcome::Conflict,
         Err(Refused::Store(_) | Refused::Stopped | Refused::Failed) => Outcome::Failed,
     }
 }

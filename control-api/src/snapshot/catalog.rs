@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
+use super::departures::Place;
 use super::shards::Shards;
 use super::{Node, addresses};
-use crate::config::{Document, Key, ServiceEndpoints, Spec};
+use crate::config::{Document, Key, Kind, ServiceEndpoints, Spec};
 
 /// Documents by a name, in no particular order.
 type Documents = Shards<Arc<Vec<Arc<Document>>>>;
@@ -31,8 +32,11 @@ pub(super) struct Catalog {
     selectors: Documents,
     /// Virtual address -> Services and ServiceEntries that have it.
     virtual_addresses: Documents,
-    /// Namespace, and the name or an address of endpoints -> WorkloadEntries and ServiceEntries that write them.
+    /// Namespace, and the name or an address of endpoints -> WorkloadEntries, ServiceEntries and EndpointSlices that write
+    /// them.
     endpoints: Documents,
+    /// FQDN of a Service -> EndpointSlices of it.
+    slices: Documents,
     /// Namespace -> Sidecars.
     sidecars: Documents,
 }
@@ -96,10 +100,7 @@ pub(super) fn fqdns(document: &Document) -> Vec<String> {
     let namespace = &document.key.namespace;
     let qualified = |name: &str| resolve_in_rule(name, namespace, DEFAULT_CLUSTER_DOMAIN);
     match &document.spec {
-        Spec::Service(_) => vec![format!(
-            "{}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}",
-            document.key.name
-        )],
+        Spec::Service(_) => vec![service_fqdn(&document.key.name, namespace)],
         Spec::ServiceEntry(entry) => {
             let mut names: Vec<String> = entry
                 .hosts
@@ -112,6 +113,10 @@ pub(super) fn fqdns(document: &Document) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+fn service_fqdn(name: &str, namespace: &str) -> String {
+    format!("{name}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}")
 }
 
 fn destinations(document: &Document) -> BTreeSet<&str> {
@@ -133,16 +138,35 @@ fn at(namespace: &str, address: IpAddr) -> String {
     format!("{namespace}\n{address}")
 }
 
-/// Of the endpoints that the document itself writes.
-pub(super) fn endpoint_addresses(document: &Document) -> BTreeSet<IpAddr> {
+/// The endpoints that the document itself writes: the name of each, empty where it has none, and its address.
+pub(super) fn endpoints(document: &Document) -> BTreeSet<(&str, IpAddr)> {
     match &document.spec {
-        Spec::WorkloadEntry(entry) => BTreeSet::from([entry.address]),
+        Spec::WorkloadEntry(entry) => BTreeSet::from([(document.key.name.as_str(), entry.address)]),
         Spec::ServiceEntry(entry) => match &entry.endpoints {
-            ServiceEndpoints::Listed(entries) => entries.iter().map(|entry| entry.address).collect(),
+            ServiceEndpoints::Listed(entries) => entries.iter().map(|entry| ("", entry.address)).collect(),
             ServiceEndpoints::Selected(_) => BTreeSet::new(),
         },
+        Spec::EndpointSlice(slice) => {
+            let endpoints = slice.endpoints.iter();
+            endpoints
+                .map(|endpoint| (endpoint.pod.as_str(), endpoint.address))
+                .collect()
+        }
         _ => BTreeSet::new(),
     }
+}
+
+/// Where a document of `namespace` is found by its endpoints, each name once.
+fn places(document: &Document) -> BTreeSet<String> {
+    let namespace = &document.key.namespace;
+    let mut places = BTreeSet::new();
+    for (name, address) in endpoints(document) {
+        places.insert(at(namespace, address));
+        if !name.is_empty() {
+            places.insert(named(namespace, name));
+        }
+    }
+    places
 }
 
 impl Catalog {
@@ -157,6 +181,7 @@ impl Catalog {
             selectors: Documents::default(),
             virtual_addresses: Documents::default(),
             endpoints: Documents::default(),
+            slices: Documents::default(),
             sidecars: Documents::default(),
         }
     }
@@ -175,8 +200,8 @@ impl Catalog {
 
     fn each_place(&mut self, document: &Arc<Document>, act: fn(&mut Documents, &str, &Arc<Document>)) {
         let namespace = &document.key.namespace;
-        for address in endpoint_addresses(document) {
-            act(&mut self.endpoints, &at(namespace, address), document);
+        for place in places(document) {
+            act(&mut self.endpoints, &place, document);
         }
         match &document.spec {
             Spec::Service(_) | Spec::ServiceEntry(_) => {
@@ -201,11 +226,11 @@ impl Catalog {
             Spec::DestinationRule(rule) => act(&mut self.destination_rules, &rule.host, document),
             Spec::Sidecar(_) => act(&mut self.sidecars, namespace, document),
             Spec::WorkloadEntry(entry) => {
-                act(&mut self.endpoints, &named(namespace, &document.key.name), document);
                 for label in &entry.labels {
                     act(&mut self.workloads, &labelled(namespace, label), document);
                 }
             }
+            Spec::EndpointSlice(slice) => act(&mut self.slices, &service_fqdn(&slice.service, namespace), document),
         }
     }
 
@@ -251,6 +276,11 @@ impl Catalog {
                 for service in self.selecting(&document.key.namespace, &entry.labels) {
                     touched.endpoints.extend(fqdns(&service));
                 }
+            }
+            Spec::EndpointSlice(slice) => {
+                let fqdn = service_fqdn(&slice.service, &document.key.namespace);
+                touched.endpoints.insert(fqdn);
+                touched.namespaces.insert(document.key.namespace.clone());
             }
         }
     }
@@ -316,6 +346,21 @@ impl Catalog {
         found
     }
 
+    /// EndpointSlices of a Service, by key.
+    pub(super) fn slices(&self, service: &Document) -> Vec<Arc<Document>> {
+        let fqdn = service_fqdn(&service.key.name, &service.key.namespace);
+        let mut found = self.slices.get(&fqdn).map(|list| list.to_vec()).unwrap_or_default();
+        found.sort_by(|one, other| one.key.cmp(&other.key));
+        found
+    }
+
+    /// Hosts whose rules, subsets or policies a document has a part in.
+    pub(super) fn concerns(&self, document: &Document) -> BTreeSet<String> {
+        let mut touched = Touched::default();
+        self.touch(document, &mut touched);
+        touched.hosts
+    }
+
     /// Services and ServiceEntries of the namespace that select these labels.
     pub(super) fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Document>> {
         let of_label = |label| self.selectors.get(&labelled(namespace, label));
@@ -328,28 +373,35 @@ impl Catalog {
         match &document.spec {
             Spec::WorkloadEntry(entry) => self.selecting(&document.key.namespace, &entry.labels),
             Spec::ServiceEntry(_) => vec![Arc::clone(document)],
+            Spec::EndpointSlice(slice) => {
+                let namespace = &document.key.namespace;
+                let named = self.services.get(&service_fqdn(&slice.service, namespace));
+                let named = named.into_iter().flat_map(|list| list.iter());
+                // A ServiceEntry may have the name too; slices are of the Service.
+                named.filter(|named| named.key.kind == Kind::Service).cloned().collect()
+            }
             _ => Vec::new(),
         }
     }
 
-    /// The documents of its namespace that write endpoints of this proxy, each with the address: one has the node's id as
-    /// its name, or an address of the node. Without repetition.
-    pub(super) fn endpoints_of(&self, node: &Node) -> Vec<(Arc<Document>, IpAddr)> {
+    /// The endpoints of this proxy, each with the document of its namespace that writes it: the endpoint has the node's id
+    /// as its name (that of its WorkloadEntry or Pod), or an address of the node. Without repetition.
+    pub(super) fn endpoints_of(&self, node: &Node) -> BTreeMap<Place, Arc<Document>> {
         let namespace = &node.namespace;
-        let written = |name: String| self.endpoints.get(&name).into_iter().flat_map(|list| list.iter());
-        let mut found: BTreeMap<(Key, IpAddr), Arc<Document>> = BTreeMap::new();
-        for document in written(named(namespace, &node.node_id)) {
-            let addresses = endpoint_addresses(document).into_iter();
-            found.extend(addresses.map(|address| ((document.key.clone(), address), Arc::clone(document))));
-        }
-        for address in &node.addresses {
-            let here = written(at(namespace, *address));
-            found.extend(here.map(|document| ((document.key.clone(), *address), Arc::clone(document))));
+        let by_address = node.addresses.iter().map(|address| at(namespace, *address));
+        let keys = std::iter::once(named(namespace, &node.node_id)).chain(by_address);
+        let documents = keys
+            .filter_map(|key| self.endpoints.get(&key))
+            .flat_map(|list| list.iter());
+        let mut found = BTreeMap::new();
+        for document in documents {
+            for (name, address) in endpoints(document) {
+                if name == node.node_id || node.addresses.contains(&address) {
+                    found.insert(Place::new(document, name, address), Arc::clone(document));
+                }
+            }
         }
         found
-            .into_iter()
-            .map(|((_, address), document)| (document, address))
-            .collect()
     }
 
     /// The FQDN by which a Service or a ServiceEntry is called; `None`: all its names belong to somebody else.

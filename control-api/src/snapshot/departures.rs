@@ -12,7 +12,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::catalog::Catalog;
 use super::{Encoded, Node};
-use crate::config::Key;
+use crate::config::{Document, Key};
 
 /// Proxies that leave at one time; a further one ends without a word to its callers.
 const MOST_MARKS: usize = 10_000;
@@ -24,8 +24,26 @@ pub enum Passage {
     Returns(Node),
 }
 
-/// The document that writes an endpoint, and the endpoint's address.
-type Place = (Key, IpAddr);
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// The document that writes it.
+    pub owner: Key,
+    pub address: IpAddr,
+    /// That of a WorkloadEntry or of a Pod, whose address may soon be another one's; empty: it has none.
+    pub name: String,
+}
+
+impl Place {
+    pub(super) fn new(owner: &Document, name: &str, address: IpAddr) -> Self {
+        Self {
+            owner: owner.key.clone(),
+            address,
+            name: name.to_owned(),
+        }
+    }
+}
+
 /// Namespace and node id.
 type NodeName = (String, String);
 
@@ -33,7 +51,7 @@ type NodeName = (String, String);
 pub(super) struct Departures {
     marks: Arc<BTreeMap<NodeName, Mark>>,
     /// All places of all marks.
-    places: Arc<HashMap<Key, Vec<IpAddr>>>,
+    places: Arc<HashMap<Key, Vec<Place>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,8 +73,10 @@ pub fn departure(namespace: &str, node_id: &str, mut unanswered: Vec<String>) ->
 }
 
 impl Departures {
-    pub(super) fn is_leaving(&self, owner: &Key, address: IpAddr) -> bool {
-        !self.places.is_empty() && self.places.get(owner).is_some_and(|places| places.contains(&address))
+    /// `name`: as the endpoint's place has it.
+    pub(super) fn is_leaving(&self, owner: &Key, name: &str, address: IpAddr) -> bool {
+        let is_it = |place: &Place| place.address == address && place.name == name;
+        !self.places.is_empty() && self.places.get(owner).is_some_and(|places| places.iter().any(is_it))
     }
 
     /// `None`: the proxy is not leaving, or has no endpoint.
@@ -73,11 +93,7 @@ impl Departures {
             let (Passage::Leaves(node) | Passage::Returns(node)) = passage;
             let name = (node.namespace.clone(), node.node_id.clone());
             let places: BTreeSet<Place> = match passage {
-                Passage::Leaves(_) => catalog
-                    .endpoints_of(node)
-                    .into_iter()
-                    .map(|(owner, address)| (owner.key.clone(), address))
-                    .collect(),
+                Passage::Leaves(_) => catalog.endpoints_of(node).into_keys().collect(),
                 Passage::Returns(_) => BTreeSet::new(),
             };
             let before = marks.get(&name).map(|mark| &mark.places);
@@ -85,10 +101,10 @@ impl Departures {
                 continue;
             }
             if let Some(ended) = marks.remove(&name) {
-                touched.extend(ended.places.into_iter().map(|(owner, _)| owner));
+                touched.extend(ended.places.into_iter().map(|place| place.owner));
             }
             if !places.is_empty() && marks.len() < MOST_MARKS {
-                touched.extend(places.iter().map(|(owner, _)| owner.clone()));
+                touched.extend(places.iter().map(|place| place.owner.clone()));
                 marks.insert(name, Mark { revision, places });
             }
         }
@@ -99,32 +115,28 @@ impl Departures {
     }
 
     /// Drops what is not there any more of documents that went or were replaced.
-    pub(super) fn prune<'a>(
-        &mut self,
-        replaced: impl Iterator<Item = &'a Key>,
-        is_there: impl Fn(&Key, IpAddr) -> bool,
-    ) {
+    pub(super) fn prune<'a>(&mut self, replaced: impl Iterator<Item = &'a Key>, is_there: impl Fn(&Place) -> bool) {
         if self.places.is_empty() {
             return;
         }
         let gone = |owner: &Key| {
             let places = self.places.get(owner).into_iter().flatten();
-            places.filter(|address| !is_there(owner, **address)).count() > 0
+            places.filter(|place| !is_there(place)).count() > 0
         };
         if replaced.filter(|owner| gone(owner)).count() == 0 {
             return;
         }
         Arc::make_mut(&mut self.marks).retain(|_, mark| {
-            mark.places.retain(|(owner, address)| is_there(owner, *address));
+            mark.places.retain(&is_there);
             !mark.places.is_empty()
         });
         self.index();
     }
 
     fn index(&mut self) {
-        let mut places: HashMap<Key, Vec<IpAddr>> = HashMap::new();
-        for (owner, address) in self.marks.values().flat_map(|mark| &mark.places) {
-            places.entry(owner.clone()).or_default().push(*address);
+        let mut places: HashMap<Key, Vec<Place>> = HashMap::new();
+        for place in self.marks.values().flat_map(|mark| &mark.places) {
+            places.entry(place.owner.clone()).or_default().push(place.clone());
         }
         self.places = Arc::new(places);
     }

@@ -62,7 +62,7 @@ pub(super) fn between(previous: &[Arc<Document>], next: &[Arc<Document>]) -> Dif
             && old
                 .peek()
                 .zip(new.peek())
-                .is_some_and(|(one, other)| has_one_meaning(one, other));
+                .is_some_and(|(one, other)| one.means_the_same(other));
         let removed = if order.is_le() { old.next() } else { None };
         let added = if order.is_ge() { new.next() } else { None };
         // A document that means the same is taken over too: what points at the old one stays right.
@@ -71,10 +71,6 @@ pub(super) fn between(previous: &[Arc<Document>], next: &[Arc<Document>]) -> Dif
             difference.added.extend(added.cloned());
         }
     }
-}
-
-fn has_one_meaning(one: &Document, other: &Document) -> bool {
-    one.spec == other.spec && one.labels == other.labels && one.created == other.created
 }
 
 #[cfg(test)]

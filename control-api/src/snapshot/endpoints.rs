@@ -10,7 +10,7 @@ use tsunagi_proto::{model, names};
 use super::catalog::{Catalog, selector};
 use super::departures::Departures;
 use super::encoded::encode;
-use super::{Encoded, EncodedChange, clusters, judge, service};
+use super::{Encoded, EncodedChange, clusters, judge, service, slices};
 use crate::config::{Document, Key, Kind, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry};
 
 /// What is told of one host's endpoints.
@@ -135,7 +135,7 @@ impl<'a> Found<'a> {
     fn add_service(&mut self, catalog: &Catalog, service: &Document) {
         if let Some(selector) = selector(service) {
             let selected = catalog.selected(&service.key.namespace, selector);
-            if selected.is_empty() {
+            if selected.is_empty() && catalog.slices(service).is_empty() {
                 self.idle.push(service.key.clone());
             }
             for document in selected {
@@ -143,6 +143,11 @@ impl<'a> Found<'a> {
                     self.add(service, &document, entry);
                 }
             }
+        }
+        if service.key.kind == Kind::Service {
+            let found = slices::endpoints(service, &catalog.slices(service), self.departures);
+            self.endpoints
+                .extend(found.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)));
         }
         if let Spec::ServiceEntry(service_entry) = &service.spec
             && let ServiceEndpoints::Listed(entries) = &service_entry.endpoints
@@ -191,7 +196,12 @@ impl<'a> Found<'a> {
             return;
         };
         let id = self.free_id(format!("{}/{}", owner.key, SocketAddr::new(entry.address, first)));
-        let health = if self.departures.is_leaving(&owner.key, entry.address) {
+        // A ServiceEntry's list has no names.
+        let name = match owner.key.kind {
+            Kind::WorkloadEntry => owner.key.name.as_str(),
+            _ => "",
+        };
+        let health = if self.departures.is_leaving(&owner.key, name, entry.address) {
             mesh::Health::Draining
         } else if entry.healthy {
             mesh::Health::Healthy

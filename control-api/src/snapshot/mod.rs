@@ -18,6 +18,7 @@ mod routes;
 mod service;
 mod shards;
 mod sidecars;
+mod slices;
 mod workload;
 mod world;
 

@@ -17,6 +17,7 @@ mod departures;
 mod endpoints;
 mod policies;
 mod routing;
+mod slices;
 mod steps;
 mod warnings;
 mod workload;

@@ -10,7 +10,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::catalog::Catalog;
 use super::policy::Policy;
-use super::{Encoded, clusters, endpoints, service, sidecars};
+use super::{Encoded, clusters, endpoints, service, sidecars, slices};
 use crate::config::{
     ConnectionPool, Document, Key, OutboundTrafficPolicy, ServiceEndpoints, ServicePort, Spec, TargetPort,
 };
@@ -80,9 +80,9 @@ fn pool_of(catalog: &Catalog, fqdn: &str, service: &Document) -> Option<Connecti
 /// The oldest service first.
 fn leading(catalog: &Catalog, node: &Node) -> Vec<Leading> {
     let mut found: BTreeMap<Key, Leading> = BTreeMap::new();
-    for (owner, address) in catalog.endpoints_of(node) {
+    for (place, owner) in catalog.endpoints_of(node) {
         for service in catalog.services_with(&owner) {
-            let ports = endpoint_ports(&service, &owner, address);
+            let ports = endpoint_ports(&service, &owner, place.address);
             let leading = found.entry(service.key.clone()).or_insert_with(|| Leading {
                 service,
                 ports: Vec::new(),
@@ -104,6 +104,11 @@ fn leading(catalog: &Catalog, node: &Node) -> Vec<Leading> {
 
 /// As the service's endpoints have them that `owner` writes at this address.
 fn endpoint_ports(service: &Document, owner: &Document, address: IpAddr) -> Vec<(ServicePort, u16)> {
+    if let Spec::EndpointSlice(slice) = &owner.spec {
+        return slices::ports(service, slice)
+            .map(|(port, number)| (port.clone(), number))
+            .collect();
+    }
     let entries = match &owner.spec {
         Spec::WorkloadEntry(entry) => std::slice::from_ref(entry),
         Spec::ServiceEntry(entry) => match &entry.endpoints {

@@ -1,14 +1,13 @@
 //! The world at one revision of the store: made from the previous one by rebuilding what changed documents touch.
 //! Called by ingest before it stores, and read by every session.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tsunagi_proto::names;
 
 use super::addresses::AddressEntry;
 use super::catalog::{self, Catalog, Touched};
-use super::departures::{Departures, Passage};
+use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::HostEntry;
 use super::shards::Shards;
@@ -89,7 +88,10 @@ impl World {
             world.catalog.touch(document, &mut touched);
         }
         let replaced = difference.removed.iter().map(|document| &document.key);
-        let is_there = |key: &Key, address| world.document(key).is_some_and(|document| writes(document, address));
+        let is_there = |place: &Place| {
+            let owner = world.document(&place.owner);
+            owner.is_some_and(|owner| catalog::endpoints(owner).contains(&(place.name.as_str(), place.address)))
+        };
         let mut departures = world.departures.clone();
         departures.prune(replaced, is_there);
         world.departures = departures;
@@ -258,6 +260,11 @@ impl World {
             .unwrap_or_default()
     }
 
+    /// FQDNs of the hosts whose resources a document has a part in, sorted.
+    pub fn concerns(&self, document: &Document) -> Vec<String> {
+        self.catalog.concerns(document).into_iter().collect()
+    }
+
     /// What concerns one proxy alone.
     pub fn workload(&self, node: &Node) -> Arc<Encoded> {
         Arc::new(workload::build(&self.catalog, node))
@@ -281,8 +288,4 @@ impl World {
         names.sort();
         names
     }
-}
-
-fn writes(document: &Document, address: IpAddr) -> bool {
-    catalog::endpoint_addresses(document).contains(&address)
 }

@@ -63,6 +63,8 @@ pub struct Progress {
     pub answered: u64,
     pub acknowledged: u64,
     pub subscriptions: usize,
+    /// FQDNs of the hosts that it uses, sorted.
+    pub hosts: Arc<[Arc<str>]>,
     pub refused: Vec<Refused>,
     /// It has asked for its departure.
     pub leaving: bool,
@@ -243,6 +245,20 @@ impl Status {
             }
         }
         waiting.outcome()
+    }
+
+    /// Changes whenever a session reports.
+    pub fn reports(&self) -> watch::Receiver<u64> {
+        self.reports.subscribe()
+    }
+
+    /// How far each connected proxy is with the hosts that it uses, by namespace and name.
+    pub fn uses(&self) -> Vec<(Identity, Progress)> {
+        let connected = self.lock();
+        let one = |((identity, _), connection): (&(Identity, u64), &Connection)| {
+            (identity.clone(), connection.progress.clone())
+        };
+        connected.proxies.iter().map(one).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Connected> {

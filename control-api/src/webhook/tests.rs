@@ -90,6 +90,20 @@ async fn what_apply_would_refuse_is_denied_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn before_the_cluster_is_listed_nothing_is_judged() {
+    let (_folder, parts) = parts(None);
+    parts.ingest.await_source(Some("not listed yet: services".to_owned()));
+    let judge = async || validation::judge(&parts.ingest, &review(RULE, "CREATE", rule("5s"))).await;
+    let unjudged = judge().await;
+    assert!(
+        unjudged.as_ref().is_err_and(|reason| reason.contains("services")),
+        "{unjudged:?}"
+    );
+    parts.ingest.await_source(None);
+    assert!(matches!(judge().await, Ok(Verdict::Allowed { .. })));
+}
+
+#[tokio::test]
 async fn what_is_not_ours_is_allowed_with_a_word() {
     let (_folder, parts) = parts(None);
     let judge = async |review: Review| validation::judge(&parts.ingest, &review).await.expect("judged");

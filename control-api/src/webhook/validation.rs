@@ -22,6 +22,10 @@ pub(super) async fn judge(ingest: &Ingest, review: &Review) -> Result<Verdict, S
             "tsunagi: {name} is not a kind that Tsunagi takes: it is not checked"
         )]));
     };
+    // In a world of which half is missing everything is wrong, or nothing.
+    if let Some(reason) = ingest.awaits_source() {
+        return Err(reason);
+    }
     let tried = match review.operation {
         Operation::Delete => try_delete(ingest, kind, review).await,
         _ => match document(review) {

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::entry::Entry;
 use crate::status::{Refused, Span};
@@ -19,6 +19,8 @@ pub(super) struct Entries {
     /// Those of which the proxy lacks something.
     owed: BTreeSet<Arc<str>>,
     refused: Refusals,
+    /// Their names, once somebody asked, until there are others.
+    sorted: OnceLock<Arc<[Arc<str>]>>,
 }
 
 /// What the indexes follow of an entry.
@@ -55,6 +57,16 @@ impl Entries {
         self.entries.keys()
     }
 
+    /// The names in order: made when they are others than at the last call.
+    pub(super) fn sorted_names(&self) -> Arc<[Arc<str>]> {
+        let sort = || {
+            let mut names: Vec<Arc<str>> = self.names().cloned().collect();
+            names.sort();
+            names.into()
+        };
+        Arc::clone(self.sorted.get_or_init(sort))
+    }
+
     /// The first by name of which the proxy lacks something.
     pub(super) fn first_owed(&self) -> Option<Arc<str>> {
         self.owed.first().cloned()
@@ -69,14 +81,20 @@ impl Entries {
 
     /// Replaces one that is there.
     pub(super) fn insert(&mut self, name: &str, entry: Entry) {
-        self.remove(name);
-        let name: Arc<str> = name.into();
-        self.index(&name, Indexed::default(), Indexed::of(&entry));
+        let (name, before) = match self.entries.get_key_value(name) {
+            Some((name, old)) => (Arc::clone(name), Indexed::of(old)),
+            None => {
+                self.sorted.take();
+                (name.into(), Indexed::default())
+            }
+        };
+        self.index(&name, before, Indexed::of(&entry));
         self.entries.insert(name, entry);
     }
 
     pub(super) fn remove(&mut self, name: &str) {
         if let Some((name, entry)) = self.entries.remove_entry(name) {
+            self.sorted.take();
             self.index(&name, Indexed::of(&entry), Indexed::default());
         }
     }
@@ -173,6 +191,7 @@ impl Entries {
             found.map(|(name, _)| Arc::clone(name)).collect()
         };
         assert_eq!(self.owed, names(&Entry::owes));
+        assert!(names(&|_| true).iter().eq(self.sorted_names().iter()));
         let refused: BTreeSet<_> = self.refused.newest.iter().map(|(_, name)| Arc::clone(name)).collect();
         assert_eq!(refused, names(&|entry| entry.refused_span().is_some()));
         let spans = self.entries.values().filter_map(Entry::refused_span);

@@ -220,6 +220,7 @@ impl<W: Resources> Session<W> {
             answered: self.answered,
             acknowledged,
             subscriptions: self.subscriptions(),
+            hosts: self.hosts.sorted_names(),
             refused,
             leaving: self.is_leaving(),
         }

@@ -18,6 +18,8 @@ pub struct DownstreamConnection {
     pub remote: Option<SocketAddr>,
     /// Where the client meant to connect to; `None`: to this proxy, it was not redirected.
     pub original_destination: Option<SocketAddr>,
+    /// Inbound: where the caller connected to, as it sees it.
+    pub called_at: Option<SocketAddr>,
     /// Inside a `CONNECT`: only the worker's own connection may open one.
     pub tunnelled: bool,
 }

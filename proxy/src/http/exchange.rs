@@ -24,6 +24,8 @@ pub struct Exchange<'p> {
     /// What the downstream is sent; 0: nothing yet.
     pub status: u16,
     pub flags: Flags,
+    /// Where the caller connected to.
+    pub called_at: Option<SocketAddr>,
     /// What the caller's sidecar is told, where this one is the application's.
     pub unanswered: Option<Unanswered>,
     /// Only with the access log on.
@@ -79,6 +81,7 @@ impl<'p> Exchange<'p> {
             series: Arc::clone(&proxy.unrouted),
             status: 0,
             flags: Flags::NONE,
+            called_at: downstream.called_at,
             unanswered: None,
             log,
             recorded: false,

@@ -271,7 +271,7 @@ async fn dispatch<D: Downstream>(
                 let repeatable = body.is_repeatable();
                 let endpoint = answer.lease.endpoint();
                 let said = match exchange.direction() {
-                    Direction::Outbound => Unanswered::read(response),
+                    Direction::Outbound => Unanswered::read(response, endpoint.address),
                     Direction::Inbound => None,
                 };
                 let again = match said {
@@ -380,8 +380,8 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
     let (mut head, body) = reply.response(grpc);
-    if let (Direction::Inbound, Some(unanswered)) = (exchange.direction(), exchange.unanswered) {
-        unanswered.write(&mut head);
+    if let (Some(called_at), Some(unanswered)) = (exchange.called_at, exchange.unanswered) {
+        unanswered.write(&mut head, called_at);
     }
     exchange.status = head.status.as_u16();
     show_flags(&exchange, &mut head);

@@ -68,10 +68,16 @@ fn serve(
         return;
     }
     let guards = (telemetry.active_connection(direction), drain.connection());
+    let original_destination = original_destination(&stream);
+    let called_at = match direction {
+        Direction::Inbound => original_destination.or_else(|| canonical(stream.local_addr().ok()?)),
+        Direction::Outbound => None,
+    };
     let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),
-        original_destination: original_destination(&stream),
+        original_destination,
+        called_at,
         tunnelled: false,
     };
     if downstream.original_destination.is_some() {
@@ -89,4 +95,9 @@ fn serve(
             drop(guards);
         }),
     };
+}
+
+/// IPv4 in IPv6's clothes is IPv4: so the caller knows it.
+fn canonical(address: SocketAddr) -> Option<SocketAddr> {
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
