@@ -159,6 +159,48 @@ async fn late_connections_are_served_until_the_last_request_has_finished() {
     mesh.ends().await;
 }
 
+/// Clients without a sidecar are told by nobody but `connection: close`, and connect again: the end must not wait for an
+/// instant without them, and must not break what they have in flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_keep_coming_do_not_hold_the_end_up_and_none_of_their_requests_breaks() {
+    let mut mesh = Mesh::start(Departures::Told, &LONG).await;
+    mesh.app.set(Behaviour::Delay(Duration::from_millis(100)));
+    let inbound = mesh.sidecar.inbound;
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut answered = 0;
+                // Until nobody listens any more.
+                while let Ok(mut stream) = tokio::net::TcpStream::connect(inbound).await {
+                    let connected = Instant::now();
+                    if stream.write_all(GET).await.is_err() {
+                        break;
+                    }
+                    // On a busy machine: who says nothing for so long is not waited for at the very end.
+                    let slow = connected.elapsed() > Duration::from_millis(30);
+                    let mut answer = [0; 12];
+                    match tokio::io::AsyncReadExt::read_exact(&mut stream, &mut answer).await {
+                        Err(_) if slow => break,
+                        read => read.expect("an answer to what was sent"),
+                    };
+                    assert_eq!(&answer, b"HTTP/1.1 200");
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    eventually("they call", LIMIT, async || (mesh.app.requests() > 50).then_some(())).await;
+    let started = Instant::now();
+    mesh.sidecar.process.signal("TERM");
+    mesh.ends().await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    for client in clients {
+        let answered: u32 = client.await.expect("no request broke");
+        assert!(answered > 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http2_requests_that_cross_the_goaway_are_served() {
     let mut mesh = Mesh::start(Departures::Withheld, &LONG).await;

@@ -59,12 +59,17 @@ pub struct DrainWatch {
     connections: Arc<Connections>,
 }
 
-/// In one number, so that both are read at once: connections below, silent ones among them above.
 #[derive(Debug, Default)]
 struct Connections {
-    counts: AtomicU64,
+    all: Counts,
+    /// Those among them that came before their side was draining.
+    early: Counts,
     quiet: Notify,
 }
+
+/// In one number, so that both are read at once: connections below, silent ones among them above.
+#[derive(Debug, Default)]
+struct Counts(AtomicU64);
 
 /// For the first bytes of a connection that was there when the last door closed.
 const LAST_MOMENT: Duration = Duration::from_millis(50);
@@ -75,12 +80,19 @@ const SILENT: u64 = 1 << 32;
 /// A live connection: [`Side::drained`] waits until the last of these is dropped.
 #[derive(Debug)]
 #[must_use = "the connection is waited for while this lives"]
-pub struct LiveConnectionGuard(Arc<Connections>);
+pub struct LiveConnectionGuard(Counted);
 
 /// A live connection that has not said anything yet: nothing is lost when it ends.
 #[derive(Debug)]
 #[must_use = "the connection counts as silent while this lives"]
-pub struct SilentGuard(Arc<Connections>);
+pub struct SilentGuard(Counted);
+
+/// Where a guard counts.
+#[derive(Debug)]
+struct Counted {
+    connections: Arc<Connections>,
+    early: bool,
+}
 
 impl Default for Side {
     fn default() -> Self {
@@ -120,24 +132,30 @@ impl Side {
 
     /// Connections that live now.
     pub fn live_connections(&self) -> usize {
-        self.connections.live()
+        self.connections.all.live()
     }
 
     /// Those of them that have said something.
     pub fn busy_connections(&self) -> usize {
-        self.connections.busy()
+        self.connections.all.busy()
     }
 
     /// Waits until no connection lives, at most for `limit`; says how many are left. Dropping this changes nothing.
     pub async fn drained(&self, limit: Duration) -> usize {
         // The wait may fail only by running out of time, and what is left says so.
-        let _ = tokio::time::timeout(limit, self.connections.until(|it| it.live() == 0)).await;
+        let _ = tokio::time::timeout(limit, self.connections.until(|it| it.all.live() == 0)).await;
         self.live_connections()
     }
 
     /// Waits until no connection is busy. Dropping this changes nothing.
     pub async fn quiet(&self) {
-        self.connections.until(|it| it.busy() == 0).await;
+        self.connections.until(|it| it.all.busy() == 0).await;
+    }
+
+    /// Waits until none is busy of those that came before this side was draining: those who keep coming are not waited
+    /// for, they would have no end. Dropping this changes nothing.
+    pub async fn early_ones_quiet(&self) {
+        self.connections.until(|it| it.early.busy() == 0).await;
     }
 }
 
@@ -290,8 +308,7 @@ impl DrainWatch {
 
     /// Counts a connection for as long as the guard lives.
     pub fn connection(&self) -> LiveConnectionGuard {
-        self.connections.counts.fetch_add(LIVE, Ordering::SeqCst);
-        LiveConnectionGuard(Arc::clone(&self.connections))
+        LiveConnectionGuard(self.count(LIVE))
     }
 
     /// When a connection that has not said anything ends: what is on its way to it as the last door closes is waited for.
@@ -302,26 +319,49 @@ impl DrainWatch {
 
     /// A counted connection has not said anything for as long as the guard lives.
     pub fn silent(&self) -> SilentGuard {
-        self.connections.counts.fetch_add(SILENT, Ordering::SeqCst);
+        let counted = self.count(SILENT);
         // It was busy until now.
         self.connections.notify_if_quiet();
-        SilentGuard(Arc::clone(&self.connections))
+        SilentGuard(counted)
+    }
+
+    fn count(&self, what: u64) -> Counted {
+        let early = !self.is_draining();
+        self.connections.all.0.fetch_add(what, Ordering::SeqCst);
+        if early {
+            self.connections.early.0.fetch_add(what, Ordering::SeqCst);
+        }
+        Counted {
+            connections: Arc::clone(&self.connections),
+            early,
+        }
+    }
+}
+
+impl Counts {
+    fn live(&self) -> usize {
+        (self.0.load(Ordering::SeqCst) % SILENT) as usize
+    }
+
+    fn busy(&self) -> usize {
+        let counts = self.0.load(Ordering::SeqCst);
+        (counts % SILENT).saturating_sub(counts / SILENT) as usize
+    }
+}
+
+impl Counted {
+    fn uncount(&self, what: u64) {
+        self.connections.all.0.fetch_sub(what, Ordering::SeqCst);
+        if self.early {
+            self.connections.early.0.fetch_sub(what, Ordering::SeqCst);
+        }
     }
 }
 
 impl Connections {
-    fn live(&self) -> usize {
-        (self.counts.load(Ordering::SeqCst) % SILENT) as usize
-    }
-
-    fn busy(&self) -> usize {
-        let counts = self.counts.load(Ordering::SeqCst);
-        (counts % SILENT).saturating_sub(counts / SILENT) as usize
-    }
-
-    /// None busy, which includes none live.
+    /// None busy, which includes none live; of all, or of those that are waited for.
     fn notify_if_quiet(&self) {
-        if self.busy() == 0 {
+        if self.early.busy() == 0 || self.all.busy() == 0 {
             self.quiet.notify_waiters();
         }
     }
@@ -340,14 +380,14 @@ impl Connections {
 
 impl Drop for LiveConnectionGuard {
     fn drop(&mut self) {
-        self.0.counts.fetch_sub(LIVE, Ordering::SeqCst);
-        self.0.notify_if_quiet();
+        self.0.uncount(LIVE);
+        self.0.connections.notify_if_quiet();
     }
 }
 
 impl Drop for SilentGuard {
     fn drop(&mut self) {
-        self.0.counts.fetch_sub(SILENT, Ordering::SeqCst);
+        self.0.uncount(SILENT);
     }
 }
 

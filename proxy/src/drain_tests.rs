@@ -94,6 +94,23 @@ async fn a_silent_connection_is_not_waited_for_until_it_says_something() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_keep_coming_are_not_waited_for_as_those_are_who_were_there() {
+    let side = Side::new();
+    let watch = side.watch();
+    let (early, _silent_early) = (watch.connection(), (watch.connection(), watch.silent()));
+    side.rise(Phase::Draining);
+    let _late = watch.connection();
+    assert!(timeout(SECOND, side.early_ones_quiet()).await.is_err());
+    let ends = async {
+        tokio::time::sleep(SECOND).await;
+        drop(early);
+    };
+    let began = Instant::now();
+    tokio::join!(side.early_ones_quiet(), ends);
+    assert_eq!((began.elapsed(), side.busy_connections()), (SECOND, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn falling_silent_wakes_who_waits() {
     let side = Side::new();
     let watch = side.watch();

@@ -9,18 +9,21 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
+/// Without any socket: a worker that calls somebody now and then has none in between.
+const ABSENCE: Duration = Duration::from_secs(1);
 /// How often sockets are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Of the time, for looking at very many sockets.
-const MOST_OF_THE_TIME: u32 = 20;
+/// One part of so many of the time goes into looking at very many sockets, at most.
+const LOOK_SHARE: u32 = 4;
 const PROCESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks at processes in a row that must find nobody: the next container of a pod may just be starting.
-const LOOKS_WITHOUT_ANYBODY: u32 = 2;
-/// In `/proc/net/tcp`.
-const ESTABLISHED: &str = "01";
-const LISTENING: &str = "0A";
+const LOOKS_WITHOUT_ANYBODY: u32 = 5;
+/// In `/proc/net/tcp`: both sides have ended it.
+const TIME_WAIT: &str = "06";
+/// This program, also as a hook (`tsunagi-proxy wait`) in the application's container.
+const OWN_NAME: &str = "tsunagi-proxy";
 
 /// The sockets of everybody else in this network namespace.
 #[derive(Debug, Clone)]
@@ -46,7 +49,7 @@ impl Application {
         }
     }
 
-    /// It neither listens nor has a connection. What cannot be read says nothing about that.
+    /// It neither listens nor has a connection, be it half open or half closed. What cannot be read says nothing about that.
     pub(super) fn is_gone(&self) -> bool {
         let has_sockets = |table: &PathBuf| match open(table).and_then(|table| has_foreign_socket(table, self.own_uid))
         {
@@ -61,14 +64,17 @@ impl Application {
         !self.tables.iter().any(has_sockets)
     }
 
-    /// Returns once it is gone. Dropping this changes nothing.
+    /// Returns once it has been gone for a while. Dropping this changes nothing.
     pub(super) async fn gone(&self) {
+        let mut gone_since = None;
         loop {
             let began = Instant::now();
-            if self.is_gone() {
+            if !self.is_gone() {
+                gone_since = None;
+            } else if began.duration_since(*gone_since.get_or_insert(began)) >= ABSENCE {
                 return;
             }
-            sleep(LOOK_INTERVAL.max(began.elapsed() * MOST_OF_THE_TIME)).await;
+            sleep_until(began + LOOK_INTERVAL.max(began.elapsed() * LOOK_SHARE)).await;
         }
     }
 }
@@ -87,8 +93,9 @@ fn has_foreign_socket(mut table: impl BufRead, own_uid: u32) -> io::Result<bool>
         }
         let mut words = line.split_whitespace();
         let (state, uid, inode) = (words.nth(3), words.nth(3), words.nth(1));
-        let alive = matches!(state, Some(ESTABLISHED | LISTENING));
-        // A connection that nobody has accepted yet belongs to nobody.
+        let alive = state.is_some_and(|state| state != TIME_WAIT);
+        // A connection that nobody has accepted yet, or that its owner has closed, belongs to nobody: to whom it did is not
+        // told any more, and it may have been the proxy.
         if alive
             && inode != Some("0")
             && uid
@@ -125,7 +132,7 @@ async fn watch(others: impl Fn() -> io::Result<bool>) {
     }
 }
 
-/// Whether anybody runs here but the pod's first process, this one, and its children.
+/// Whether anybody runs here but the pod's first process, this program, and the children of this process.
 fn has_others(proc: &Path, own: u32) -> io::Result<bool> {
     for entry in fs::read_dir(proc)? {
         let name = entry?.file_name();
@@ -146,9 +153,12 @@ fn has_others(proc: &Path, own: u32) -> io::Result<bool> {
 
 /// By its line `PID (NAME) STATE PARENT ...`; the name may hold anything.
 fn runs_for_itself(stat: &str, own: u32) -> bool {
-    let Some((_, rest)) = stat.rsplit_once(')') else {
+    let Some((before, rest)) = stat.rsplit_once(')') else {
         return false;
     };
+    if before.split_once('(').is_some_and(|(_, name)| name == OWN_NAME) {
+        return false;
+    }
     let mut words = rest.split_whitespace();
     let (state, parent) = (words.next(), words.next());
     !matches!(state, None | Some("Z" | "X")) && parent.and_then(|parent| parent.parse().ok()) != Some(own)

@@ -1,10 +1,11 @@
 //! How the proxy ends: told by a signal or an operator, it leaves and drains for as long as it may; told again, it stops at
 //! once. In a pod it also waits for the application to exit, whose way out it is.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Parts;
 use super::application::Application;
@@ -67,15 +68,8 @@ pub(super) async fn when_told(
     drain.quit();
     let limit = parts.options.drain_timeout;
     tracing::info!(connections = drain.live_connections(), ?limit, "draining, then exiting");
-    let over = async {
-        finish(drain, application).await;
-        end(drain, &mut data_threads).await;
-    };
     tokio::select! {
-        drained = timeout(limit, over) => match drained {
-            Ok(()) => tracing::info!("drained"),
-            Err(_) => tracing::warn!(connections = drain.live_connections(), "drain time is over, exiting"),
-        },
+        () = end(drain, application, limit, data_threads.all_ended()) => {}
         () = signals.next_of_its_own() => {
             tracing::warn!(connections = drain.live_connections(), "told twice, exiting at once");
         }
@@ -83,40 +77,52 @@ pub(super) async fn when_told(
     Ok(())
 }
 
-/// Returns when nothing is in flight for the application and the application, or what came from it, is done too.
-async fn finish(drain: &Drain, application: &Application) {
-    drain.draining().await;
-    if !drain.is_in_pod() {
-        drain.close_outbound();
-    }
-    loop {
-        drain.inbound().quiet().await;
-        if drain.is_in_pod() {
-            application.gone().await;
-        } else {
-            drain.outbound().quiet().await;
-        }
-        // Late callers were served meanwhile.
-        if drain.inbound().busy_connections() == 0 {
-            return;
-        }
+/// Waits for what must finish, for `limit` at most; then closes the last doors, and whoever was let in is served:
+/// connections end after the request at hand, and those that do not are cut off in the end.
+async fn end(drain: &Drain, application: &Application, limit: Duration, all_ended: impl Future<Output = ()>) {
+    let began = Instant::now();
+    let finished = timeout(limit, finish(drain, application)).await.is_ok();
+    drain.close();
+    // Nobody is left in a pod whose application is gone. Where nobody can tell, requests have the rest of the time.
+    let last_words = if finished && !drain.is_in_pod() {
+        limit.saturating_sub(began.elapsed()).max(LAST_WORDS)
+    } else {
+        LAST_WORDS
+    };
+    let ended = timeout(last_words, all_ended).await.is_ok();
+    let connections = drain.live_connections();
+    match (finished, ended) {
+        (true, true) => tracing::info!("drained"),
+        (true, false) => tracing::warn!(connections, "what is left does not end by itself, exiting"),
+        (false, _) => tracing::warn!(connections, "drain time is over, exiting"),
     }
 }
 
-/// Closes the last doors; whoever was let in is served. Nobody is left in a pod whose application is gone.
-async fn end(drain: &Drain, data_threads: &mut DataThreads) {
-    drain.close();
+/// Returns when callers know, or have had their time, and the application has exited. Where nobody can tell that: when
+/// what was in flight by then has finished. Others may have come meanwhile, and may come on and on.
+async fn finish(drain: &Drain, application: &Application) {
+    let visible = drain.is_in_pod();
+    tokio::join!(drain.draining(), async {
+        if visible {
+            application.gone().await;
+        }
+    });
     if drain.is_in_pod() {
-        // What is left after that has nobody to be for.
-        let _ = timeout(LAST_WORDS, data_threads.all_ended()).await;
+        // It may have been silent only.
+        if !visible || !application.is_gone() {
+            application.gone().await;
+        }
     } else {
-        data_threads.all_ended().await;
+        drain.close_outbound();
+        tokio::join!(drain.inbound().early_ones_quiet(), drain.outbound().quiet());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, sleep};
+    use std::future::{pending, ready};
+
+    use tokio::time::sleep;
 
     use super::*;
     use crate::drain::Phase;
@@ -136,28 +142,63 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn inbound_requests_are_waited_for_also_those_that_come_late() {
-        let elapsed = finished_after(true, async |drain| {
-            let inbound = drain.inbound().watch();
-            let early = inbound.connection();
+    async fn a_sidecar_that_clients_never_cease_to_call_closes_its_doors() {
+        let drain = Drain::new();
+        let inbound = drain.inbound().watch();
+        let early = inbound.connection();
+        drain.start_draining();
+        let began = Instant::now();
+        let clients = async {
+            let mut current = inbound.connection();
+            let mut early = Some(early);
+            while drain.inbound().phase() < Phase::Closing {
+                sleep(SECOND / 10).await;
+                current = inbound.connection();
+                if began.elapsed() >= SECOND {
+                    early = None;
+                }
+            }
+            sleep(SECOND * 2).await;
+            drop((current, early));
+        };
+        let application = Application::absent();
+        let all_ended = async { _ = drain.inbound().drained(SECOND * 60).await };
+        tokio::join!(end(&drain, &application, SECOND * 60, all_ended), clients);
+        assert!(began.elapsed() < SECOND * 4, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_is_cut_off_a_second_after_the_time_is_over_or_the_application_has_exited() {
+        for (in_pod, limit, expected) in [
+            (false, SECOND * 5, SECOND * 6),
+            (true, SECOND * 5, SECOND * 2),
+            (true, SECOND / 2, SECOND * 3 / 2),
+        ] {
+            let drain = Drain::new();
+            if in_pod {
+                drain.set_in_pod();
+            }
+            let _endless = drain.inbound().watch().connection();
             drain.start_draining();
-            sleep(SECOND).await;
-            let late = inbound.connection();
-            drop(early);
-            sleep(SECOND).await;
-            drop(late);
-        });
-        assert_eq!(elapsed.await, SECOND * 2);
+            let began = Instant::now();
+            end(&drain, &Application::absent(), limit, pending()).await;
+            assert_eq!((began.elapsed(), drain.inbound().phase()), (expected, Phase::Closing));
+        }
+        let drain = Drain::new();
+        drain.start_draining();
+        let began = Instant::now();
+        end(&drain, &Application::absent(), SECOND * 5, ready(())).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_ends_while_callers_are_being_told() {
         let elapsed = finished_after(true, async |drain| {
             drain.leave();
-            sleep(SECOND).await;
+            sleep(SECOND * 5).await;
             drain.start_draining();
         });
-        assert_eq!(elapsed.await, SECOND);
+        assert_eq!(elapsed.await, SECOND * 5);
     }
 
     #[tokio::test(start_paused = true)]
@@ -169,7 +210,7 @@ mod tests {
             }
             let _in_flight = drain.outbound().watch().connection();
             drain.start_draining();
-            let waited = timeout(SECOND, finish(&drain, &Application::absent())).await;
+            let waited = timeout(SECOND * 2, finish(&drain, &Application::absent())).await;
             assert_eq!(waited.is_ok(), in_pod);
             assert_eq!(drain.outbound().phase() == Phase::Serving, in_pod);
         }
