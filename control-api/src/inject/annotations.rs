@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::settings::Amounts;
 use super::{Refusal, values};
 
 /// Everything that annotations say; what they do not say is empty.
@@ -69,7 +70,8 @@ const OWN_WISHES: [(&str, Reader); 5] = [
         set(&mut wishes.drain_timeout, values::duration(text))
     }),
     ("concurrency", |wishes, text| {
-        set(&mut wishes.workers, concurrency(text))
+        wishes.workers = concurrency(text)?;
+        Ok(())
     }),
     ("appPort", |wishes, text| set(&mut wishes.app_port, values::port(text))),
     ("excludeOutboundUids", |wishes, text| {
@@ -108,12 +110,13 @@ fn redirect(wishes: &mut Wishes, flag: &'static str, value: Result<String, Strin
     Ok(())
 }
 
-/// As many worker threads as the proxy can have.
-fn concurrency(text: &str) -> Result<u16, String> {
+/// As many worker threads as the proxy can have. 0: as many as it has where nobody says, which is `None`.
+fn concurrency(text: &str) -> Result<Option<u16>, String> {
     match text.parse() {
-        Ok(count @ 1..=256) => Ok(count),
+        Ok(0) => Ok(None),
+        Ok(count @ 1..=256) => Ok(Some(count)),
         _ => Err(format!(
-            "{} is not a number of worker threads: 1 to 256",
+            "{} is not a number of worker threads: 0 (the default) to 256",
             values::shown(text)
         )),
     }
@@ -184,6 +187,28 @@ fn unknown(short: &str, tables: &[&[(&str, Reader)]]) -> String {
     }
 }
 
+/// A limit must not be below the request that goes with it, or no pod is made of it: those of annotations are refused.
+pub(super) fn check_limits(wishes: &Wishes, requests: &Amounts, template: &Value) -> Result<(), Refusal> {
+    let cpu = wishes.cpu.as_ref().or(requests.cpu.as_ref());
+    let memory = wishes.memory.as_ref().or(requests.memory.as_ref());
+    for (short, limit, request) in [
+        ("proxyCPULimit", &wishes.cpu_limit, cpu),
+        ("proxyMemoryLimit", &wishes.memory_limit, memory),
+    ] {
+        let (Some(limit), Some(request)) = (limit, request) else {
+            continue;
+        };
+        if values::amount(limit) < values::amount(request) {
+            let ours = format!("{OURS}{short}");
+            let is_ours = template["metadata"]["annotations"].get(&ours).is_some();
+            let name = if is_ours { ours } else { format!("{ISTIO}{short}") };
+            let reason = format!("{limit} is less than the request, which is {request}");
+            return Err(Refusal::new(field(&name), reason));
+        }
+    }
+    Ok(())
+}
+
 fn field(name: &str) -> String {
     format!("metadata.annotations[{}]", name.chars().take(120).collect::<String>())
 }
@@ -210,7 +235,7 @@ fn proxy_config(wishes: &mut Wishes, yaml: &str, warnings: &mut Vec<String>) -> 
         let taken = match key.as_str() {
             "holdApplicationUntilProxyStarts" => set(&mut wishes.hold_application, values::flag(&value)),
             "terminationDrainDuration" => set(&mut wishes.drain_timeout, values::duration(&value)),
-            "concurrency" => set(&mut wishes.workers, concurrency(&value)),
+            "concurrency" => concurrency(&value).map(|workers| wishes.workers = workers),
             _ => {
                 let key: String = key.chars().take(60).collect();
                 warnings.push(format!("{name}: {key} has no meaning to Tsunagi and is not used"));

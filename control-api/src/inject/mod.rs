@@ -82,6 +82,7 @@ pub fn inject(subject: Subject<'_>, settings: &Settings, native: bool) -> Result
     }
     let mut warnings = Vec::new();
     let wishes = annotations::read(subject.template, &mut warnings)?;
+    annotations::check_limits(&wishes, &settings.resources.requests, subject.template)?;
     let template = pod::with_sidecar(subject.template, &wishes, settings, native, &mut warnings)?;
     Ok(Outcome::Injected(Box::new(Injected { template, warnings })))
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::annotations::Wishes;
 use super::probes::HEALTH_PORT;
 use super::settings::{Amounts, Settings};
-use super::{INIT, SIDECAR};
+use super::{INIT, SIDECAR, values};
 
 /// The sidecar's user: what it sends is not redirected again.
 pub(super) const PROXY_UID: u32 = 1337;
@@ -181,7 +181,14 @@ fn resources(wishes: &Wishes, settings: &Settings) -> Value {
     };
     let mut resources = Map::new();
     let requests = amounts(&wishes.cpu, &wishes.memory, &settings.resources.requests);
-    let limits = amounts(&wishes.cpu_limit, &wishes.memory_limit, &settings.resources.limits);
+    let mut limits = amounts(&wishes.cpu_limit, &wishes.memory_limit, &settings.resources.limits);
+    // Those of the pod itself are not below; a general one gives way to what the pod asks for.
+    for (name, limit) in &mut limits {
+        let amount = |value: &Value| value.as_str().map_or(0.0, values::amount);
+        if let Some(request) = requests.get(name).filter(|request| amount(request) > amount(limit)) {
+            *limit = request.clone();
+        }
+    }
     for (name, amounts) in [("requests", requests), ("limits", limits)] {
         if !amounts.is_empty() {
             resources.insert(name.to_owned(), Value::Object(amounts));

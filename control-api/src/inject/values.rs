@@ -31,19 +31,53 @@ pub(super) fn quantity(text: &str) -> Result<String, String> {
         .unwrap_or(text.len());
     let (number, suffix) = text.split_at(number_end);
     let is_number = number.parse::<f64>().is_ok() && !number.starts_with('.') && !number.ends_with('.');
-    let units = [
-        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
     let exponent = suffix
         .strip_prefix(['e', 'E'])
         .map(|digits| digits.trim_start_matches(['-', '+']));
     let is_exponent =
         exponent.is_some_and(|digits| (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()));
-    if is_number && number.len() <= 20 && (units.contains(&suffix) || is_exponent) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{} is not a quantity such as 100m or 64Mi", shown(text)))
+    let is_unit = UNITS.iter().any(|(unit, _)| *unit == suffix);
+    if !(is_number && number.len() <= 20 && (is_unit || is_exponent)) {
+        return Err(format!("{} is not a quantity such as 100m or 64Mi", shown(text)));
     }
+    if amount(text) > MOST {
+        return Err(format!("{} is more than any machine has: at most 1Pi", shown(text)));
+    }
+    Ok(text.to_owned())
+}
+
+/// No sidecar needs more of anything.
+const MOST: f64 = 1_125_899_906_842_624.0;
+
+const UNITS: [(&str, f64); 16] = [
+    ("", 1.0),
+    ("n", 1e-9),
+    ("u", 1e-6),
+    ("m", 1e-3),
+    ("k", 1e3),
+    ("M", 1e6),
+    ("G", 1e9),
+    ("T", 1e12),
+    ("P", 1e15),
+    ("E", 1e18),
+    ("Ki", 1024.0),
+    ("Mi", 1_048_576.0),
+    ("Gi", 1_073_741_824.0),
+    ("Ti", 1_099_511_627_776.0),
+    ("Pi", 1_125_899_906_842_624.0),
+    ("Ei", 1_152_921_504_606_846_976.0),
+];
+
+/// How much a quantity is, to compare it with others. Infinite, where it is none.
+pub(super) fn amount(quantity: &str) -> f64 {
+    let number_end = quantity.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, suffix) = quantity.split_at(number_end.unwrap_or(quantity.len()));
+    let unit = UNITS.iter().find(|(unit, _)| *unit == suffix);
+    let (number, factor) = match unit {
+        Some((_, factor)) => (number, *factor),
+        None => (quantity, 1.0),
+    };
+    number.parse::<f64>().map_or(f64::INFINITY, |number| number * factor)
 }
 
 /// Where to pull an image from.
@@ -91,24 +125,42 @@ fn log_level_part(part: &str, whole: &str) -> Result<String, String> {
     }
 }
 
-/// A number with its unit, or several: `500ms`, `30s`, `1m30s`, `1h`.
+/// As Go writes durations: a number with its unit, or several, fractions too. What has no fraction of a millisecond and
+/// is whole passes as it is, everything else as milliseconds, which the proxy takes.
 pub(super) fn duration(text: &str) -> Result<String, String> {
-    let wrong = || format!("{} is not a duration: write 500ms, 30s, 5m, 1h or 1m30s", shown(text));
-    let mut rest = text;
+    let wrong = || {
+        format!(
+            "{} is not a duration: write 500ms, 1.5s, 30s, 5m, 1h or 1m30s",
+            shown(text)
+        )
+    };
+    let (mut rest, mut milliseconds, mut is_plain) = (text, 0.0, !text.is_empty());
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let unit = rest[digits..]
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len() - digits);
-        if !(1..=6).contains(&digits) || !["ms", "s", "m", "h"].contains(&&rest[digits..digits + unit]) {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let digits = rest.find(|c| !is_number(c)).ok_or_else(wrong)?;
+        let (number, behind) = rest.split_at(digits);
+        let (unit, next) = behind.split_at(behind.find(is_number).unwrap_or(behind.len()));
+        let factor = match unit {
+            "ns" => 1e-6,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-3,
+            "ms" => 1.0,
+            "s" => 1e3,
+            "m" => 60e3,
+            "h" => 3_600e3,
+            _ => return Err(wrong()),
+        };
+        is_plain &= !number.contains('.') && factor >= 1.0;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.len() + fraction.len() == 0 || whole.len() > 6 || fraction.len() > 9 {
             return Err(wrong());
         }
-        rest = &rest[digits + unit..];
+        milliseconds += number.parse::<f64>().map_err(|_| wrong())? * factor;
+        rest = next;
     }
-    if text.is_empty() {
-        Err(wrong())
-    } else {
-        Ok(text.to_owned())
+    match (text.is_empty(), is_plain) {
+        (true, _) => Err(wrong()),
+        (false, true) => Ok(text.to_owned()),
+        (false, false) => Ok(format!("{:.0}ms", milliseconds.ceil())),
     }
 }
 
@@ -180,11 +232,26 @@ mod tests {
 
     #[test]
     fn quantities_are_those_of_kubernetes() {
-        for good in ["1", "0.5", "100m", "64Mi", "1e3", "2E", "128974848"] {
+        for good in ["1", "0.5", "100m", "64Mi", "1e3", "2G", "1Pi", "128974848"] {
             assert_eq!(quantity(good).as_deref(), Ok(good));
         }
-        for bad in ["", "-1", "10 m", "64mi", "1.", ".5", "1e", "1e999", "m", "1.2.3"] {
+        for bad in [
+            "", "-1", "10 m", "64mi", "1.", ".5", "1e", "1e999", "m", "1.2.3", "1e99", "1e16", "2E", "2Pi",
+        ] {
             assert!(quantity(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_compared_by_what_they_are() {
+        for (less, more) in [
+            ("100m", "0.5"),
+            ("999k", "1M"),
+            ("1M", "1Mi"),
+            ("64Mi", "1e8"),
+            ("1e-3", "2m"),
+        ] {
+            assert!(amount(less) < amount(more), "{less} {more}");
         }
     }
 
@@ -208,7 +275,27 @@ mod tests {
         for good in ["500ms", "30s", "1m30s", "1h"] {
             assert_eq!(duration(good).as_deref(), Ok(good));
         }
-        for bad in ["", "30", "s", "1.5s", "-1s", "3 s", "1d", "99999999999h", "5ß"] {
+        for (gos, ours) in [
+            ("1.5s", "1500ms"),
+            ("1m0.25s", "60250ms"),
+            (".5h", "1800000ms"),
+            ("10us", "1ms"),
+        ] {
+            assert_eq!(duration(gos).as_deref(), Ok(ours));
+        }
+        for bad in [
+            "",
+            "30",
+            "s",
+            ".s",
+            "1.2.3s",
+            "-1s",
+            "3 s",
+            "1d",
+            "99999999999h",
+            "5ß",
+            "1.s5",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert_eq!(log_level("warning").as_deref(), Ok("warn"));

@@ -104,6 +104,27 @@ async fn before_the_cluster_is_listed_nothing_is_judged() {
 }
 
 #[tokio::test]
+async fn an_update_that_changes_no_spec_or_of_what_is_going_is_allowed() {
+    let (_folder, parts) = parts(None);
+    let judge = async |review: Review| validation::judge(&parts.ingest, &review).await.expect("judged");
+    let is_allowed = |verdict: Verdict| matches!(verdict, Verdict::Allowed { .. });
+    let update = |old: Value| {
+        let mut review = review(RULE, "UPDATE", rule("soon"));
+        review.old_object = old;
+        review
+    };
+    assert!(is_allowed(judge(update(rule("soon"))).await));
+    assert!(!is_allowed(judge(update(rule("5s"))).await));
+    assert!(!is_allowed(judge(update(Value::Null)).await));
+    let mut going = update(rule("5s"));
+    going.object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    assert!(is_allowed(judge(going).await));
+    let mut created = review(RULE, "CREATE", rule("soon"));
+    created.old_object = rule("soon");
+    assert!(!is_allowed(judge(created).await));
+}
+
+#[tokio::test]
 async fn what_is_not_ours_is_allowed_with_a_word() {
     let (_folder, parts) = parts(None);
     let judge = async |review: Review| validation::judge(&parts.ingest, &review).await.expect("judged");
