@@ -146,7 +146,7 @@ async fn a_tunnel_behind_a_request_is_refused_and_http_1_0_needs_no_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sidecars_own_ports_lead_nowhere_from_outside() {
     let Some(callee) = Callee::start().await else { return };
-    // From here on the sidecar knows that it is in a pod.
+    // From here on the sidecar knows that what means the application is redirected.
     let _client = callee.call(8080, UPGRADE).await;
     callee.accept().await;
     for port in [15001, 15006] {

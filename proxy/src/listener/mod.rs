@@ -5,6 +5,7 @@ mod redirected;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,6 +17,9 @@ use crate::telemetry::{Direction, Telemetry};
 
 /// Pause after `accept` failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// The packet filter has brought a connection to this process's inbound socket.
+static INBOUND_IS_REDIRECTED: AtomicBool = AtomicBool::new(false);
 
 /// Accepts on one socket of one worker until its side closes, then what is in its queue. Connections go on in tasks of
 /// their own.
@@ -83,16 +87,19 @@ fn serve(
     };
     if downstream.original_destination.is_some() {
         proxy.drain.set_in_pod();
+        if direction == Direction::Inbound {
+            INBOUND_IS_REDIRECTED.store(true, Ordering::Relaxed);
+        }
     }
     let (proxy, drain) = (Arc::clone(proxy), drain.clone());
     if direction == Direction::Inbound
         && downstream.original_destination.is_none()
-        && proxy.drain.is_in_pod()
+        && INBOUND_IS_REDIRECTED.load(Ordering::Relaxed)
         && stream
             .local_addr()
             .is_ok_and(|local| !local.ip().to_canonical().is_loopback())
     {
-        // In a pod whoever means the application is redirected here: this one called the proxy's own port from outside.
+        // Whoever means the application is redirected here: this one called the proxy's own port from outside.
         tracing::debug!(%remote, "connection to this proxy itself refused");
         return stream.reset_when_dropped();
     }
