@@ -96,12 +96,16 @@ async fn an_application_that_calls_somebody_now_and_then_has_not_exited() {
     let mut mesh = PodMesh::start(Departures::Told).await;
     mesh.app = None;
     mesh.sidecar.process.signal("TERM");
+    // The worker's pace: a connection for 0.3 s, and none for as long.
+    let mut pace = tokio::time::interval(Duration::from_millis(300));
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pace.tick().await;
     for _ in 0..8 {
         let kept = block_in_place(|| mesh.pod.connect(mesh.sidecar.outbound)).expect("outbound accepts");
         assert!(mesh.outbound().expect("outbound serves").starts_with("HTTP/1.1 404"));
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        pace.tick().await;
         drop(kept);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        pace.tick().await;
         assert!(mesh.sidecar.process.exit_status().is_none());
     }
     ends(&mut mesh.sidecar.process).await;
