@@ -41,7 +41,7 @@ use review::{Review, Verdict};
 const SECRET: &str = "tsunagi-webhook";
 const REGISTRATIONS: &str = "tsunagi";
 /// An object of Kubernetes has at most 1.5 MiB, and a review two of them.
-const BODY_LIMIT_BYTES: usize = 8 << 20;
+const BODY_LIMIT_BYTES: usize = 4 << 20;
 /// The API server waits at most 30 s, and usually 5.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 

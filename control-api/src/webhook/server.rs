@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// API servers keep a few each.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 64;
 const HANDSHAKE_TIME_LIMIT: Duration = Duration::from_secs(5);
 /// For a request's head, and for the next one on a connection.
 const HEAD_TIME_LIMIT: Duration = Duration::from_secs(60);
