@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::codec::Transport;
 use crate::drain::DrainWatch;
 use crate::http::{DownstreamConnection, Proxy, serve_connection};
-use crate::net::original_destination;
+use crate::net::{canonical, original_destination};
 use crate::telemetry::{Direction, Telemetry};
 
 /// Pause after `accept` failed, for example for want of file descriptors.
@@ -75,7 +75,7 @@ fn serve(
     let guards = (telemetry.active_connection(direction), drain.connection());
     let original_destination = original_destination(&stream);
     let called_at = match direction {
-        Direction::Inbound => original_destination.or_else(|| canonical(stream.local_addr().ok()?)),
+        Direction::Inbound => original_destination.or_else(|| Some(canonical(stream.local_addr().ok()?))),
         Direction::Outbound => None,
     };
     let downstream = DownstreamConnection {
@@ -95,9 +95,7 @@ fn serve(
     if direction == Direction::Inbound
         && downstream.original_destination.is_none()
         && INBOUND_IS_REDIRECTED.load(Ordering::Relaxed)
-        && stream
-            .local_addr()
-            .is_ok_and(|local| !local.ip().to_canonical().is_loopback())
+        && called_at.is_some_and(|address| !address.ip().is_loopback())
     {
         // Whoever means the application is redirected here: this one called the proxy's own port from outside.
         tracing::debug!(%remote, "connection to this proxy itself refused");
@@ -114,9 +112,4 @@ fn serve(
             drop(guards);
         }),
     };
-}
-
-/// IPv4 in IPv6's clothes is IPv4: so the caller knows it.
-fn canonical(address: SocketAddr) -> Option<SocketAddr> {
-    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }

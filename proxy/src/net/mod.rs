@@ -11,4 +11,6 @@ pub use addresses::instance_ips;
 pub use connect::{ConnectError, connect};
 pub use lingering::{LINGER_TIME, Lingering};
 pub use listen::{bind, bind_only_v6};
-pub use original_destination::{is_outbound_listener, is_own_address, original_destination, set_outbound_port};
+pub use original_destination::{
+    canonical, is_outbound_listener, is_own_address, original_destination, set_outbound_port,
+};

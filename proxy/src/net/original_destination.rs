@@ -41,7 +41,7 @@ pub fn is_own_address(address: IpAddr) -> bool {
 }
 
 /// IPv4 in IPv6's clothes is IPv4; scope and flow tell no destinations apart.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -15,6 +15,7 @@ use tsunagi_proto::model::Workload;
 
 use super::application::{Called, LocalCluster, LocalPort, PASSTHROUGH_PORT};
 use super::compile::Host;
+use crate::net::canonical;
 use crate::telemetry::Telemetry;
 use crate::upstream::Registry;
 
@@ -236,7 +237,7 @@ impl InboundReader {
     pub fn host(&self, original_destination: Option<SocketAddr>) -> Arc<Host> {
         let called = original_destination
             .filter(|address| address.port() != self.listener_port)
-            .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
+            .map(canonical);
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.inbound.generation.load(Ordering::Acquire);
         if cached.generation != generation {
