@@ -1,5 +1,6 @@
 //! Serving one request: `request_path` is the way, every other file one step of it.
 
+mod attempts;
 mod connection;
 mod downstream;
 mod exchange;
