@@ -2,6 +2,8 @@
 
 mod attempts;
 mod connection;
+mod control_headers;
+mod deadline;
 mod downstream;
 mod exchange;
 mod forward;

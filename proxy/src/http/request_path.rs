@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::time::Instant;
 
 use super::attempts::dispatch;
+use super::control_headers::remove_controls;
+use super::deadline::Deadline;
 use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone};
 use super::exchange::Exchange;
 use super::forward::speaks_http2;
 use super::head::{self, Authority};
-use super::local_reply::{Cause, is_grpc};
+use super::local_reply::Cause;
 use super::redirected::{Found, find_known, find_redirected};
 use super::request_body::RequestBody;
 use super::request_id::identify;
@@ -84,8 +85,8 @@ pub async fn serve<D: Downstream>(
     client: &mut D,
 ) -> Served {
     identify(&mut head.headers);
+    remove_controls(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
-    let grpc = is_grpc(&head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
         Ok(None) => Served::Done,
         Ok(Some(tunnel)) => Served::Tunnel(tunnel),
@@ -97,7 +98,7 @@ pub async fn serve<D: Downstream>(
                     Passthrough::BLACK_HOLE,
                 );
             }
-            Box::pin(reply(cause, grpc, client, exchange)).await;
+            Box::pin(reply(cause, client, exchange)).await;
             Served::Done
         }
     }
@@ -152,7 +153,7 @@ async fn answer<D: Downstream>(
         operations.apply(&mut head.headers);
     }
 
-    let deadline = route.timeout().map(|timeout| Instant::now() + timeout);
+    let deadline = Deadline::new(route.timeout(), &head.headers, exchange.grpc, exchange.started());
     let keep = Retries::keeps_body(route.retries(), &head.method, speaks_http2(cluster, head));
     let mut body = RequestBody::new(length, keep);
     let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
@@ -170,7 +171,7 @@ async fn answer<D: Downstream>(
     for operations in route.response_headers() {
         operations.apply(&mut upstream.headers);
     }
-    exchange.status = upstream.status.as_u16();
+    exchange.answered(upstream);
     show_flags(exchange, upstream);
     let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
     exchange.received(|| body.bytes);
@@ -253,7 +254,7 @@ fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange<'_>) -> Result<&'
 }
 
 /// The proxy's own answer.
-async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exchange: Exchange<'_>) {
+async fn reply<D: Downstream>(cause: Cause, client: &mut D, mut exchange: Exchange<'_>) {
     if cause == Cause::ClientGone {
         // The exchange says so itself.
         client.abort();
@@ -262,11 +263,11 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
     let reply = cause.reply();
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
-    let (mut head, body) = reply.response(grpc);
+    let (mut head, body) = reply.response(exchange.grpc);
     if let (Some(called_at), Some(unanswered)) = (exchange.called_at, exchange.unanswered) {
         unanswered.write(&mut head, called_at);
     }
-    exchange.status = head.status.as_u16();
+    exchange.answered(&head);
     show_flags(&exchange, &mut head);
     client.abandon_body();
     if reply.flags.contains(Flags::DPE) {
