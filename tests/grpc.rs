@@ -8,7 +8,7 @@ use http::HeaderValue;
 use tokio::task::block_in_place;
 use tsunagi_tests::{
     Behaviour, Body, Connection, ControlPlane, LIMIT, Process, Reply, Sample, Sidecar, SidecarOptions, Version,
-    Workload, eventually, request, service,
+    Workload, eventually, request, service, within,
 };
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -201,6 +201,24 @@ async fn a_deadline_holds_for_grpc_alone_and_what_is_none_ends_nothing() {
         );
         assert_eq!(sample.upstream().last().headers["grpc-timeout"], time, "as sent");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_over_at_its_deadline_too_and_counted_so() {
+    if !is_installed() {
+        return;
+    }
+    let chain = chain("name: calls").await;
+    let mut connection = Connection::open(chain.caller.outbound, Version::Http2).await;
+    let mut call = grpc("calls", "/tsunagi.tests.Calls/Drip");
+    call.headers_mut()
+        .insert("grpc-timeout", HeaderValue::from_static("800m"));
+    *call.body_mut() = tsunagi_tests::body(b"\0\0\0\0\x04late".as_slice());
+    let outcome = within("an end", LIMIT, connection.try_send(call)).await;
+    assert!(outcome.is_err() || outcome.is_ok_and(|reply| reply.trailers.is_some_and(|it| it["grpc-status"] != "0")));
+    chain.told("over late").await;
+    counted(&chain.caller, &[("grpc_status", "4")], 1.0).await;
+    counted(&chain.caller, &[("grpc_status", "0")], 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,9 +73,10 @@ impl Deadline {
         }
     }
 
-    /// Looks how far the request has come: time counts from the last that was seen of it.
-    pub fn follow(&mut self, body: &RequestBody) {
-        self.clock = match (self.clock, body.is_received()) {
+    /// Looks how far the request has come: time counts from the last that was seen of it. `refused`: the endpoint reads no
+    /// more of it, so nobody waits for the rest.
+    pub fn follow(&mut self, body: &RequestBody, refused: bool) {
+        self.clock = match (self.clock, body.is_received() || refused) {
             (Clock::Running, _) => return,
             (Clock::Following, true) => Clock::Running,
             (Clock::Sending { .. }, true) => {
@@ -149,8 +150,8 @@ impl<'a> Limits<'a> {
         }
     }
 
-    pub fn follow(&mut self, body: &RequestBody) {
-        self.deadline.follow(body);
+    pub fn follow(&mut self, body: &RequestBody, refused: bool) {
+        self.deadline.follow(body, refused);
     }
 
     /// Ready when a limit is reached. `timer` is kept from one call to the next.
@@ -158,7 +159,7 @@ impl<'a> Limits<'a> {
         let Some((at, late)) = self.next() else {
             return Poll::Pending;
         };
-        if !timer.as_ref().as_pin_ref().is_some_and(|timer| timer.deadline() == at) {
+        if timer.as_ref().as_pin_ref().is_none_or(|timer| timer.deadline() != at) {
             timer.set(Some(sleep_until(at)));
         }
         if let Some(timer) = timer.as_pin_mut() {

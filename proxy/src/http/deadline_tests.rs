@@ -187,16 +187,16 @@ async fn time_counts_from_the_clients_last_byte_and_stands_still_while_it_is_wai
     let mut body = RequestBody::new(BodyLength::Chunked, false);
     assert_eq!(left(&deadline), Some(SECOND), "while it waits for a connection");
     read(&mut body, &mut client);
-    deadline.follow(&body);
+    deadline.follow(&body, false);
     tokio::time::advance(5 * SECOND).await;
     assert_eq!(left(&deadline), None, "a slow client");
     assert_eq!(Limits::new(&mut deadline, Some(SECOND)).next(), None);
     client = Client(Whole("cd".into()), true);
     read(&mut body, &mut client);
-    deadline.follow(&body);
+    deadline.follow(&body, false);
     assert_eq!(left(&deadline), Some(SECOND));
     tokio::time::advance(SECOND / 2).await;
-    deadline.follow(&body);
+    deadline.follow(&body, false);
     assert_eq!(left(&deadline), Some(SECOND / 2), "it is the endpoint that is slow now");
 }
 
@@ -211,8 +211,22 @@ async fn an_endpoint_that_does_not_take_what_the_client_has_sent_is_late() {
         client: &mut client,
     };
     assert!(attempted.poll_data(&mut cx).is_ready());
-    deadline.follow(&body);
+    deadline.follow(&body, false);
     tokio::time::advance(SECOND / 2).await;
+    assert_eq!(left(&deadline), Some(SECOND / 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_reads_no_more_has_no_longer_for_its_answer() {
+    let mut deadline = deadline(Some(SECOND), None, false);
+    let mut body = RequestBody::new(BodyLength::Chunked, false);
+    read(&mut body, &mut Client(Whole("ab".into()), false));
+    deadline.follow(&body, false);
+    assert_eq!(left(&deadline), None);
+    deadline.follow(&body, true);
+    assert_eq!(left(&deadline), Some(SECOND));
+    tokio::time::advance(SECOND / 2).await;
+    deadline.follow(&body, true);
     assert_eq!(left(&deadline), Some(SECOND / 2));
 }
 
@@ -222,7 +236,7 @@ async fn a_request_that_came_at_once_counts_from_its_arrival_whatever_it_waited_
     let mut body = RequestBody::new(BodyLength::Exact(2), false);
     tokio::time::advance(SECOND / 2).await;
     read(&mut body, &mut Client(Whole("ab".into()), true));
-    deadline.follow(&body);
+    deadline.follow(&body, false);
     assert_eq!(left(&deadline), Some(SECOND / 2));
 }
 
@@ -231,8 +245,8 @@ async fn a_grpc_call_has_the_same_deadline_while_its_client_streams() {
     let mut deadline = deadline(None, Some("1S"), true);
     let mut body = RequestBody::new(BodyLength::Chunked, false);
     read(&mut body, &mut Client(Whole("ab".into()), false));
-    deadline.follow(&body);
+    deadline.follow(&body, false);
     tokio::time::advance(SECOND / 4).await;
-    deadline.follow(&body);
+    deadline.follow(&body, false);
     assert_eq!(left(&deadline), Some(3 * SECOND / 4));
 }

@@ -197,7 +197,7 @@ async fn exchange_heads<D: Downstream>(
         if client.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Failure::ClientGone));
         }
-        limits.follow(body);
+        limits.follow(body, refused);
         limits
             .poll(timer.as_mut(), cx)
             .map(|late| Err(Failure::late(late, true)))

@@ -99,6 +99,7 @@ pub struct Attempted<'a, S> {
 impl<S: Source> Source for Attempted<'_, S> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
         if self.body.repeated().is_some() {
+            self.body.waits = false;
             return Poll::Ready(Ok(Step::Data));
         }
         if self.body.finished {

@@ -173,7 +173,7 @@ pub async fn relay<D: Downstream>(
         if let Poll::Ready(end) = response.poll(body, &mut download, client, cx) {
             return Poll::Ready(end);
         }
-        response.deadline.follow(body);
+        response.deadline.follow(body, response.upload_refused);
         let Some(at) = response.deadline.at() else {
             return Poll::Pending;
         };
