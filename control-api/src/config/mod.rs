@@ -42,7 +42,9 @@ pub use sidecar::{OutboundTrafficPolicy, Sidecar};
 pub use text::{from_object, from_stored, parse};
 pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
 pub use virtual_service::{
-    HeaderOperations, Headers, HttpMatch, HttpRule, Retries, StringMatch, VirtualService, WeightedDestination,
+    Abort, ConnectionMatch, ConnectionRule, CorsPolicy, Delay, Delegate, DirectResponse, ExportTo, Fault,
+    HeaderOperations, Headers, HttpMatch, HttpRule, Mirror, Redirect, RedirectPort, Retries, Rewrite, SourceMatch,
+    StringMatch, VirtualService, WeightedDestination,
 };
 pub use workload_entry::WorkloadEntry;
 
