@@ -2,7 +2,7 @@
 //!
 //! `world` finds what a change of documents touches and rebuilds only that; `catalog` knows which document concerns
 //! which host; `host`, `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
-//! leaving; `judge` refuses what a proxy would refuse.
+//! leaving; `judge` refuses what a proxy would refuse; `routes` and `actions` say rules on the wire.
 
 mod actions;
 mod addresses;

@@ -371,5 +371,5 @@ fn what_the_reader_accepts_a_proxy_accepts() {
     }
     // Enough of each, or the test proves nothing.
     assert!(taken > ROUNDS / 8, "{taken} taken");
-    assert!(kinds.iter().all(|count| *count > 10), "{kinds:?}");
+    assert!(kinds.iter().all(|count| *count > 5), "{kinds:?}");
 }
