@@ -18,6 +18,7 @@ mod prometheus;
 mod raw;
 mod raw_upstream;
 mod sample;
+mod tools;
 mod upstream;
 mod yaml;
 
@@ -34,5 +35,6 @@ pub use prometheus::Metrics;
 pub use raw::{RawConnection, RawResponse};
 pub use raw_upstream::RawUpstream;
 pub use sample::Sample;
+pub use tools::require_tools;
 pub use upstream::{Behaviour, Group, Seen, Upstream};
 pub use yaml::{ISSUE_RULES, Workload, service};

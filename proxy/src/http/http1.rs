@@ -32,8 +32,10 @@ struct Http1Downstream<S> {
     stream: Http1Stream<S>,
     drain: Option<DrainWatch>,
     version: Version,
-    /// The client waits for a word before it sends the body.
+    /// The client waits for the endpoint's word before it sends the body.
     expects_continue: bool,
+    /// That word has still to be sent.
+    continues: bool,
     /// Another request may follow.
     keep_alive: bool,
     aborted: bool,
@@ -89,6 +91,7 @@ impl<S: Transport> Http1Downstream<S> {
             drain,
             version: Version::HTTP_11,
             expects_continue: false,
+            continues: false,
             keep_alive: true,
             aborted: false,
             ends_at_close: false,
@@ -126,6 +129,7 @@ impl<S: Transport> Http1Downstream<S> {
         self.version = head.version;
         self.keep_alive = head.keeps_alive();
         self.expects_continue = head.expects_continue();
+        self.continues = false;
         let length = head.body_length();
         self.stream.expect_body(*length.as_ref().unwrap_or(&BodyLength::None));
         length.map_err(|error| match error {
@@ -186,10 +190,20 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
         if ends || (self.expects_continue && !self.stream.is_read()) {
             self.keep_alive = false;
         }
+        self.continues = false;
         let (version, close) = (self.version, !self.keep_alive);
         self.stream
             .send_head(length, |out| head.write_http1(out, version, length, close));
         Ok(())
+    }
+
+    /// Unless its body has begun to come without it.
+    fn tell_to_continue(&mut self) {
+        if std::mem::take(&mut self.expects_continue) && !self.stream.is_read() && !self.stream.has_input() {
+            self.continues = true;
+            self.stream
+                .send_head(BodyLength::None, |out| out.extend_from_slice(CONTINUE));
+        }
     }
 
     fn open_tunnel(&mut self) -> Result<(), BodyError> {
@@ -228,15 +242,14 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
 /// The request's body.
 impl<S: Transport> Source for Http1Downstream<S> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
-        if self.expects_continue && !self.stream.is_read() {
-            if !self.stream.has_input() && !self.stream.has_output() {
-                self.stream
-                    .send_head(BodyLength::None, |out| out.extend_from_slice(CONTINUE));
-            }
+        if self.continues {
             ready!(self.stream.poll_flush(cx))?;
-            self.expects_continue = false;
+            self.continues = false;
         }
-        self.stream.poll_data(cx)
+        let polled = self.stream.poll_data(cx);
+        // It has not waited.
+        self.expects_continue &= polled.is_pending();
+        polled
     }
 
     fn data(&self) -> &[u8] {

@@ -124,7 +124,7 @@ struct Http2Downstream {
     stream: Http2Stream,
     respond: SendResponse<Bytes>,
     responded: bool,
-    /// The client waits for a word before it sends the body.
+    /// The client waits for the endpoint's word before it sends the body.
     expects_continue: bool,
 }
 
@@ -180,6 +180,16 @@ impl Downstream for Http2Downstream {
         self.send(response, over)
     }
 
+    /// Unless its body has begun to come without it.
+    fn tell_to_continue(&mut self) {
+        if std::mem::take(&mut self.expects_continue) && !self.responded {
+            let mut interim = Response::new(());
+            *interim.status_mut() = StatusCode::CONTINUE;
+            // A client that has gone meanwhile shows itself where its body is read.
+            let _ = self.respond.send_informational(interim);
+        }
+    }
+
     fn open_tunnel(&mut self) -> Result<(), BodyError> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::OK;
@@ -203,12 +213,8 @@ impl Downstream for Http2Downstream {
 impl Source for Http2Downstream {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
         let polled = self.stream.poll_data(cx);
-        if std::mem::take(&mut self.expects_continue) && polled.is_pending() && !self.responded {
-            let mut interim = Response::new(());
-            *interim.status_mut() = StatusCode::CONTINUE;
-            // A client that has gone meanwhile shows itself below.
-            let _ = self.respond.send_informational(interim);
-        }
+        // It has not waited.
+        self.expects_continue &= polled.is_pending();
         polled
     }
 
