@@ -132,6 +132,26 @@ async fn a_client_that_does_not_wait_is_not_kept_waiting_and_hears_the_word_once
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_knows_no_such_word_gets_the_body_a_little_later() {
+    let upstream = RawUpstream::serving(|mut connection| async move {
+        while connection.next_head().await.is_some() {
+            assert_eq!(connection.read_exact(4).await, b"body");
+            connection.write(OK).await;
+        }
+    })
+    .await;
+    for port_name in ["http", "unnamed"] {
+        let chain = Chain::speaking(port_name, upstream.address).await;
+        let head = "POST / HTTP/1.1\r\nHost: echo\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+        let mut client = chain.client(head).await;
+        let interim = within("the word", LIMIT, client.read_head()).await;
+        assert_eq!(interim, "HTTP/1.1 100 Continue\r\n\r\n");
+        client.write("body").await;
+        assert_eq!(client.response().await.text(), "ok");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_asks_first_and_finds_nobody_is_answered_without_its_body() {
     let upstream = RawUpstream::start(OK.as_bytes()).await;
     let chain = Chain::start(upstream.address).await;

@@ -3,6 +3,7 @@
 mod connection;
 mod downstream;
 mod exchange;
+mod expectation;
 mod forward;
 mod head;
 mod http1;
