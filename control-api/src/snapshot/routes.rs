@@ -4,27 +4,52 @@ use std::time::Duration;
 
 use tsunagi_proto::wire::mesh;
 
+use super::delegates::Placed;
+use super::scope::Rules;
 use crate::config::{
-    HeaderOperations, HttpMatch, HttpRule, Key, Retries, StringMatch, VirtualService, WeightedDestination,
+    ConnectionMatch, ConnectionRule, HeaderOperations, HttpMatch, HttpRule, Key, Retries, StringMatch,
+    WeightedDestination,
 };
 
 /// Weight of a destination that has no other beside it.
 const WHOLE: u32 = 100;
 
-pub(super) fn table(key: &Key, rule: &VirtualService) -> mesh::RouteTable {
-    mesh::RouteTable {
+/// `None`: there are none.
+pub(super) fn table(rules: &Rules<'_>) -> Option<mesh::RouteTable> {
+    let key = rules.key()?;
+    let http = rules.http.iter().enumerate();
+    let connections = |rules: &[Placed<'_, ConnectionRule>]| {
+        let rules = rules.iter().enumerate();
+        rules
+            .map(|(position, placed)| connection_rule(&placed.rule, origin(placed, key, position)))
+            .collect()
+    };
+    Some(mesh::RouteTable {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        http: rule.http.iter().map(http_rule).collect(),
-        ..mesh::RouteTable::default()
-    }
+        http: http
+            .map(|(position, placed)| http_rule(&placed.rule, origin(placed, key, position)))
+            .collect(),
+        tls: connections(&rules.tls),
+        tcp: connections(&rules.tcp),
+    })
+}
+
+/// `None`: it goes without saying.
+fn origin<R: Clone>(placed: &Placed<'_, R>, table: &Key, position: usize) -> Option<mesh::Origin> {
+    (placed.key != table || placed.index != position).then(|| mesh::Origin {
+        namespace: placed.key.namespace.clone(),
+        name: placed.key.name.clone(),
+        // A document is not that long.
+        index: u32::try_from(placed.index).unwrap_or(u32::MAX),
+    })
 }
 
 /// The destinations that get requests, with their index: one alone gets all whatever its weight, of several those
 /// with weight 0 get none.
-pub(super) fn reachable(rule: &HttpRule) -> Vec<(usize, &WeightedDestination)> {
-    let several = rule.route.len() > 1;
-    rule.route
+pub(super) fn reachable(route: &[WeightedDestination]) -> Vec<(usize, &WeightedDestination)> {
+    let several = route.len() > 1;
+    route
         .iter()
         .enumerate()
         .filter(|(_, to)| !several || to.weight > 0)
@@ -63,19 +88,43 @@ pub(super) fn duration(duration: Option<Duration>) -> Option<prost_types::Durati
         .and_then(|duration| duration.try_into().ok())
 }
 
-fn http_rule(rule: &HttpRule) -> mesh::HttpRule {
-    let reachable = reachable(rule);
-    let alone = reachable.len() == 1;
+fn http_rule(rule: &HttpRule, origin: Option<mesh::Origin>) -> mesh::HttpRule {
     mesh::HttpRule {
         name: rule.name.clone(),
         matches: rule.matches.iter().map(http_match).collect(),
-        route: reachable.into_iter().map(|(_, to)| destination(to, alone)).collect(),
+        route: destinations(&rule.route),
         timeout: duration(rule.timeout),
         retries: rule.retries.as_ref().map(retries),
         request_headers: operations(&rule.headers.request),
         response_headers: operations(&rule.headers.response),
+        origin,
         ..mesh::HttpRule::default()
     }
+}
+
+fn connection_rule(rule: &ConnectionRule, origin: Option<mesh::Origin>) -> mesh::ConnectionRule {
+    mesh::ConnectionRule {
+        matches: rule.matches.iter().map(connection_match).collect(),
+        route: destinations(&rule.route),
+        origin,
+    }
+}
+
+fn connection_match(item: &ConnectionMatch) -> mesh::ConnectionMatch {
+    mesh::ConnectionMatch {
+        sni_hosts: item.sni_hosts.clone(),
+        destination_subnets: item.destination_subnets.clone(),
+        port: item.port.map(u32::from).unwrap_or_default(),
+        source_labels: super::clusters::labels(&item.source.labels),
+        source_namespace: item.source.namespace.clone().unwrap_or_default(),
+        source_subnet: item.source_subnet.clone().unwrap_or_default(),
+    }
+}
+
+fn destinations(route: &[WeightedDestination]) -> Vec<mesh::WeightedDestination> {
+    let reachable = reachable(route);
+    let alone = reachable.len() == 1;
+    reachable.into_iter().map(|(_, to)| destination(to, alone)).collect()
 }
 
 fn destination(to: &WeightedDestination, alone: bool) -> mesh::WeightedDestination {
