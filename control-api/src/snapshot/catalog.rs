@@ -271,7 +271,9 @@ impl Catalog {
             touched.endpoints.insert(host.to_owned());
         }
         touched.rules.insert(document.key.clone());
-        touched.rules.extend(self.rules.related(document).map(|other| other.key.clone()));
+        touched
+            .rules
+            .extend(self.rules.related(document).map(|other| other.key.clone()));
     }
 
     /// The host, and every host whose rules lead there.

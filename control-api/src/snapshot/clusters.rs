@@ -112,7 +112,13 @@ impl<'a> Clusters<'a> {
             if mirror.per_million > 0
                 && let Err(warning) = self.add_destination(&to)
             {
-                self.warn("http", placed, &format!("mirrors[{number}]"), &warning, "requests are not mirrored");
+                self.warn(
+                    "http",
+                    placed,
+                    &format!("mirrors[{number}]"),
+                    &warning,
+                    "requests are not mirrored",
+                );
             }
         }
     }

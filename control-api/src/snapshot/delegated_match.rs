@@ -260,11 +260,11 @@ mod tests {
             change(&mut item);
             item
         };
-        let header = |value: &'static str| {
-            with(&|item: &mut HttpMatch| item.headers = vec![("x".into(), Some(exact(value)))])
+        let header =
+            |value: &'static str| with(&|item: &mut HttpMatch| item.headers = vec![("x".into(), Some(exact(value)))]);
+        let gateways = |names: &[&str]| {
+            with(&|item: &mut HttpMatch| item.source.gateways = names.iter().map(|name| (*name).to_owned()).collect())
         };
-        let gateways =
-            |names: &[&str]| with(&|item: &mut HttpMatch| item.source.gateways = names.iter().map(|name| (*name).to_owned()).collect());
         let namespace = |name: &str| with(&|item: &mut HttpMatch| item.source.namespace = Some(name.to_owned()));
         let label = |value: &str| {
             with(&|item: &mut HttpMatch| item.source.labels = BTreeMap::from([("app".to_owned(), value.to_owned())]))
@@ -272,15 +272,27 @@ mod tests {
         for (outer, inner, field) in [
             (header("1"), header("2"), Some("headers[x]")),
             (header("1"), HttpMatch::default(), None),
-            (with(&|item| item.port = Some(1)), with(&|item| item.port = Some(2)), Some("port")),
-            (with(&|item| item.ignore_uri_case = true), HttpMatch::default(), Some("ignoreUriCase")),
+            (
+                with(&|item| item.port = Some(1)),
+                with(&|item| item.port = Some(2)),
+                Some("port"),
+            ),
+            (
+                with(&|item| item.ignore_uri_case = true),
+                HttpMatch::default(),
+                Some("ignoreUriCase"),
+            ),
             (gateways(&["mesh"]), gateways(&["mesh", "edge"]), Some("gateways")),
             (gateways(&["mesh", "edge"]), gateways(&["edge"]), None),
             (namespace("a"), namespace("b"), Some("sourceNamespace")),
             (HttpMatch::default(), namespace("b"), None),
             (label("a"), label("b"), Some("sourceLabels")),
         ] {
-            assert_eq!(conflicting_field(&outer, &inner).as_deref(), field, "{outer:?} {inner:?}");
+            assert_eq!(
+                conflicting_field(&outer, &inner).as_deref(),
+                field,
+                "{outer:?} {inner:?}"
+            );
         }
     }
 }

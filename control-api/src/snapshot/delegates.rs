@@ -101,7 +101,10 @@ impl<'a> Expansion<'a, '_> {
             return self.warn(index, &reason);
         };
         if !is_exported(&written.export_to, namespace) {
-            let reason = format!("{} is not exported to namespace {namespace}: the rule is left out", document.key);
+            let reason = format!(
+                "{} is not exported to namespace {namespace}: the rule is left out",
+                document.key
+            );
             return self.warn(index, &reason);
         }
         for (number, of_delegate) in written.http.iter().enumerate() {

@@ -3,8 +3,8 @@
 
 use super::catalog::Catalog;
 use super::delegates::{self, Placed};
-use super::rule_index::{concerns_sidecars, virtual_service};
 use super::routes;
+use super::rule_index::{concerns_sidecars, virtual_service};
 use crate::config::{Document, ExportTo, HttpRule};
 
 /// Of rules in force: those that none of the requests reaches, and destinations that get none.

@@ -115,7 +115,9 @@ impl<'a> Rules<'a> {
     pub(super) fn in_force(catalog: &'a Catalog, visible: &[&'a Arc<Document>]) -> Self {
         let mut rules = Rules::default();
         for document in visible {
-            let Some(written) = virtual_service(document) else { continue };
+            let Some(written) = virtual_service(document) else {
+                continue;
+            };
             let mut has_part = false;
             if rules.http.is_empty() {
                 rules.http = delegates::expand(catalog, document, &mut Vec::new());

@@ -13,10 +13,12 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
+mod delegation;
 mod departures;
 mod endpoints;
 mod policies;
 mod routing;
+mod scope;
 mod slices;
 mod steps;
 mod warnings;

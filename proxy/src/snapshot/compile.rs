@@ -147,7 +147,9 @@ impl Compiler {
             clusters,
         };
         let ports = told.ports.iter().map(|port| context.port(port)).collect();
-        let unrouted = self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, "");
+        // Names that stand for a host come from clients: no series is made of them.
+        let destination = told.alias_of.as_ref().unwrap_or(&told.fqdn);
+        let unrouted = self.telemetry.request_series(Direction::Outbound, "", destination, "");
         let host = Host::new(Arc::clone(told), ports, unrouted, self.epoch);
         if let Some(previous) = previous {
             host.continue_use_of(previous);
