@@ -40,7 +40,7 @@ pub use regex_size::bytes as regex_bytes;
 pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};
-pub use text::{from_object, from_stored, parse};
+pub use text::{Survey, from_object, from_stored, parse, survey};
 pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
 pub use virtual_service::{
     Abort, ConnectionMatch, ConnectionRule, CorsPolicy, Delay, Delegate, DirectResponse, ExportTo, Fault,

@@ -30,6 +30,7 @@ mod wildcards;
 mod workload;
 mod world;
 
+pub use catalog::fqdns;
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
 pub use workload::Node;
