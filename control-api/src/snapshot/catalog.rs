@@ -8,7 +8,7 @@ use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::departures::Place;
 use super::documents::{Act, Documents, by_age, put, take};
-use super::rule_index::{RuleIndex, concerns_sidecars};
+use super::rule_index::RuleIndex;
 use super::wildcards::{self, Wildcards};
 use super::{Node, addresses};
 use crate::config::{Document, Key, Kind, ServiceEndpoints, Spec};
@@ -301,7 +301,7 @@ impl Catalog {
     /// Hosts that the document names, wildcards among them.
     fn names(&self, document: &Document) -> Vec<String> {
         match &document.spec {
-            Spec::VirtualService(rule) if concerns_sidecars(rule) => rule.hosts.clone(),
+            Spec::VirtualService(rule) if rule.concerns_sidecars() => rule.hosts.clone(),
             _ => fqdns(document),
         }
     }

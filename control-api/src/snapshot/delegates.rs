@@ -171,8 +171,9 @@ fn merge(root: &HttpRule, delegate: &HttpRule) -> Result<HttpRule, Unusable> {
         cors: delegate.cors.clone().or_else(|| root.cors.clone()),
         ..delegate.clone()
     };
-    if merged.headers == Headers::default() {
+    if merged.headers == Headers::default() && merged.authority.is_empty() {
         merged.headers = root.headers.clone();
+        merged.authority.clone_from(&root.authority);
     }
     // The rest has no meaning for what a proxy answers by itself.
     if !merged.route.is_empty() {

@@ -5,6 +5,7 @@
 //! `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
 //! leaving; `judge` refuses what a proxy would refuse.
 
+mod actions;
 mod addresses;
 mod catalog;
 mod clusters;

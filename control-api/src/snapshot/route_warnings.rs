@@ -4,7 +4,7 @@
 use super::catalog::Catalog;
 use super::delegates::{self, Placed};
 use super::routes;
-use super::rule_index::{concerns_sidecars, virtual_service};
+use super::rule_index::virtual_service;
 use crate::config::{Document, ExportTo, HttpRule};
 
 /// Of rules in force: those that none of the requests reaches, and destinations that get none.
@@ -42,7 +42,7 @@ pub(super) fn of_document(catalog: &Catalog, document: &Document) -> Vec<String>
     };
     let key = &document.key;
     let mut warnings = Vec::new();
-    if !concerns_sidecars(rule) {
+    if !rule.concerns_sidecars() {
         warnings.push(format!(
             "{key}: spec.gateways: is for gateways only, `mesh` is not among them: no sidecar uses it"
         ));
@@ -50,7 +50,7 @@ pub(super) fn of_document(catalog: &Catalog, document: &Document) -> Vec<String>
     }
     if rule.export_to == ExportTo::Namespaces(Vec::new()) {
         warnings.push(format!("{key}: spec.exportTo: exported to nobody: no sidecar uses it"));
-    } else if rule.hosts.is_empty() && catalog.roots(key).is_empty() {
+    } else if rule.is_delegate() && catalog.roots(key).is_empty() {
         warnings.push(format!(
             "{key}: spec.hosts: has none, and no VirtualService delegates to this one: no sidecar uses it"
         ));

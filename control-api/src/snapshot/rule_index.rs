@@ -8,9 +8,6 @@ use super::delegates;
 use super::documents::{Act, Documents, by_age, named};
 use crate::config::{Document, HttpRule, Key, Spec, VirtualService};
 
-/// The gateway that stands for all sidecars.
-const MESH: &str = "mesh";
-
 #[derive(Clone, Debug, Default)]
 pub(super) struct RuleIndex {
     /// FQDN or wildcard -> VirtualServices for sidecars that name it.
@@ -28,11 +25,6 @@ pub(super) fn virtual_service(document: &Document) -> Option<&VirtualService> {
         Spec::VirtualService(rule) => Some(rule),
         _ => None,
     }
-}
-
-/// Is it in force at any sidecar?
-pub(super) fn concerns_sidecars(rule: &VirtualService) -> bool {
-    rule.gateways.is_empty() || rule.gateways.iter().any(|gateway| gateway == MESH)
 }
 
 /// Those of a rule of `http` that get requests, copies included.
@@ -54,11 +46,11 @@ impl RuleIndex {
     pub(super) fn each_place(&mut self, document: &Arc<Document>, act: Act) {
         let Some(rule) = virtual_service(document) else { return };
         let namespace = &document.key.namespace;
-        if rule.hosts.is_empty() {
+        if rule.is_delegate() {
             let name = delegates::name(namespace, &document.key.name);
             act(&mut self.delegates, &name, document);
         }
-        if !concerns_sidecars(rule) {
+        if !rule.concerns_sidecars() {
             return;
         }
         for host in &rule.hosts {
@@ -109,8 +101,8 @@ impl RuleIndex {
 
     /// The hosts that a VirtualService has a part in, as it names them; a delegate has a part in those of its roots.
     pub(super) fn hosts<'a>(&'a self, document: &'a Document) -> impl Iterator<Item = &'a str> {
-        let own = virtual_service(document).filter(|rule| concerns_sidecars(rule));
-        let is_delegate = own.is_some_and(|rule| rule.hosts.is_empty());
+        let own = virtual_service(document).filter(|rule| rule.concerns_sidecars());
+        let is_delegate = own.is_some_and(VirtualService::is_delegate);
         let roots = if is_delegate { self.roots(&document.key) } else { &[] };
         let of_roots = roots.iter().filter_map(|root| virtual_service(root));
         own.into_iter()

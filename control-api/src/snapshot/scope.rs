@@ -5,6 +5,7 @@
 //! that, then one that is exported to it by name, then one for everyone, each time the oldest. They are not merged: one
 //! has the rules for requests, one those for TLS and one those for TCP connections; mostly it is the same.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -94,8 +95,7 @@ impl Scope {
 
 /// Is a rule for sidecars, as far as the gateways of its matches say?
 fn is_for_sidecars<'s>(mut sources: impl ExactSizeIterator<Item = &'s SourceMatch>) -> bool {
-    let any = |source: &SourceMatch| source.gateways.is_empty() || source.gateways.iter().any(|name| name == "mesh");
-    sources.len() == 0 || sources.any(any)
+    sources.len() == 0 || sources.any(SourceMatch::concerns_sidecars)
 }
 
 fn connections<'a>(document: &'a Document, rules: &'a [ConnectionRule]) -> Vec<Placed<'a, ConnectionRule>> {
@@ -105,7 +105,7 @@ fn connections<'a>(document: &'a Document, rules: &'a [ConnectionRule]) -> Vec<P
         .map(|(index, rule)| Placed {
             key: &document.key,
             index,
-            rule: std::borrow::Cow::Borrowed(rule),
+            rule: Cow::Borrowed(rule),
         })
         .collect()
 }
