@@ -105,6 +105,12 @@ impl Host {
             .store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// As if it had been called at the epoch for the last time.
+    #[cfg(test)]
+    pub(super) fn forget_use(&self) {
+        self.used.store(0, Ordering::Relaxed);
+    }
+
     pub fn idle_seconds(&self) -> u64 {
         self.epoch
             .elapsed()

@@ -207,3 +207,7 @@ fn for_source(host: Arc<model::Host>, source: &Source) -> Arc<model::Host> {
 fn reaches(host: &model::Host, moved: &HashSet<String>) -> bool {
     !moved.is_empty() && host.clusters.iter().any(|cluster| moved.contains(&cluster.key.host))
 }
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;
