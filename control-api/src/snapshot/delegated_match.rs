@@ -7,6 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{HttpMatch, SourceMatch, StringMatch};
 
+/// Why two lists of matches are not merged.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unmergeable {
+    Conflict(Conflict),
+    TooMany,
+}
+
 /// The fields of a match of the root and of a match of the delegate that do not go together.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Conflict {
@@ -17,8 +24,11 @@ pub(super) struct Conflict {
 type Named = Vec<(String, Option<StringMatch>)>;
 
 /// Without a match on one side, the other's are taken. Else each match of the delegate needs one of the root's around
-/// it, and is there once for each of them.
-pub(super) fn merge(root: &[HttpMatch], delegate: &[HttpMatch]) -> Result<Vec<HttpMatch>, Conflict> {
+/// it, and is there once for each of them, `most` in all.
+pub(super) fn merge(root: &[HttpMatch], delegate: &[HttpMatch], most: usize) -> Result<Vec<HttpMatch>, Unmergeable> {
+    if root.len().max(delegate.len()) > most {
+        return Err(Unmergeable::TooMany);
+    }
     if root.is_empty() {
         return Ok(delegate.to_vec());
     }
@@ -31,6 +41,7 @@ pub(super) fn merge(root: &[HttpMatch], delegate: &[HttpMatch]) -> Result<Vec<Ht
         let mut conflict = None;
         for (index, outer) in root.iter().enumerate() {
             match conflicting_field(outer, inner) {
+                None if merged.len() >= most => return Err(Unmergeable::TooMany),
                 None => merged.push(within(outer, inner)),
                 Some(field) => {
                     conflict.get_or_insert_with(|| Conflict {
@@ -41,7 +52,7 @@ pub(super) fn merge(root: &[HttpMatch], delegate: &[HttpMatch]) -> Result<Vec<Ht
             }
         }
         if let Some(conflict) = conflict.filter(|_| merged.len() == before) {
-            return Err(conflict);
+            return Err(Unmergeable::Conflict(conflict));
         }
     }
     Ok(merged)
@@ -196,7 +207,7 @@ mod tests {
             (prefix("/a"), regex("/a.*"), true),
             (regex("/a"), regex("/a"), true),
         ] {
-            let merged = merge(&[uri(outer.clone())], &[uri(inner.clone())]);
+            let merged = merge(&[uri(outer.clone())], &[uri(inner.clone())], 9);
             assert_eq!(merged.is_err(), conflicts, "{outer:?} {inner:?}");
             if !conflicts {
                 assert_eq!(merged, Ok(vec![uri(inner)]));
@@ -229,7 +240,7 @@ mod tests {
             },
             ..HttpMatch::default()
         };
-        let merged = merge(&[outer], &[inner]).unwrap().remove(0);
+        let merged = merge(&[outer], &[inner], 9).unwrap().remove(0);
         assert_eq!(merged.name, "outer-inner");
         assert_eq!((merged.uri, merged.method), (Some(prefix("/a")), Some(exact("GET"))));
         let names: Vec<&str> = merged.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -242,15 +253,19 @@ mod tests {
     #[test]
     fn each_match_of_the_delegate_is_there_once_for_each_of_the_root_around_it() {
         let roots = [uri(prefix("/a")), uri(prefix("/a/b"))];
-        let merged = merge(&roots, &[uri(exact("/a/b/c")), uri(exact("/a"))]).unwrap();
+        let merged = merge(&roots, &[uri(exact("/a/b/c")), uri(exact("/a"))], 3).unwrap();
         assert_eq!(merged, [uri(exact("/a/b/c")), uri(exact("/a/b/c")), uri(exact("/a"))]);
-        let conflict = merge(&roots, &[uri(exact("/a")), uri(exact("/z"))]).unwrap_err();
+        let Err(Unmergeable::Conflict(conflict)) = merge(&roots, &[uri(exact("/a")), uri(exact("/z"))], 9) else {
+            panic!("/z is in none")
+        };
+        let most = merge(&roots, &[uri(exact("/a/b/c")), uri(exact("/a"))], 2);
+        assert_eq!(most, Err(Unmergeable::TooMany));
         assert_eq!(
             (conflict.root_field.as_str(), conflict.field.as_str()),
             ("match[0].uri", "match[1].uri")
         );
-        assert_eq!(merge(&[], &roots), Ok(roots.to_vec()));
-        assert_eq!(merge(&roots, &[]), Ok(roots.to_vec()));
+        assert_eq!(merge(&[], &roots, 9), Ok(roots.to_vec()));
+        assert_eq!(merge(&roots, &[], 9), Ok(roots.to_vec()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::catalog::Catalog;
-use super::delegated_match::{self, Conflict};
+use super::delegated_match::{self, Conflict, Unmergeable};
 use super::rule_index::virtual_service;
 use crate::config::{
     Delegate, Document, ExportTo, Headers, HttpMatch, HttpRule, Key, StringMatch, VirtualService, regex_bytes,
@@ -16,6 +16,8 @@ use crate::config::{
 
 /// Hosts times matches and destinations of all rules, as for a document that says all of it itself.
 const MOST_ITEMS: usize = 100_000;
+/// Hosts times comparisons of a match of the root with one of a delegate.
+const MOST_COMPARISONS: usize = 4_000_000;
 /// Of all regexes, as a proxy holds them.
 const MOST_REGEX_BYTES: u64 = 4 << 20;
 
@@ -108,20 +110,13 @@ impl<'a> Expansion<'a, '_> {
             return self.warn(index, &reason);
         }
         for (number, of_delegate) in written.http.iter().enumerate() {
-            match merge(rule, of_delegate) {
-                Ok(merged) if self.room.takes(&merged) => self.rules.push(Placed {
+            match merge(rule, of_delegate, &mut self.room) {
+                Ok(merged) => self.rules.push(Placed {
                     key: &document.key,
                     index: number,
                     rule: Cow::Owned(merged),
                 }),
-                Ok(_) => {
-                    let reason = format!(
-                        "together with its delegates it has too many matches, destinations and regexes: spec.http[{number}] of {} is left out",
-                        document.key
-                    );
-                    self.warn(index, &reason);
-                }
-                Err(unusable) => self.warn_of_both(index, &document.key, number, &unusable),
+                Err(unusable) => self.warn_of(index, &document.key, number, &unusable),
             }
         }
     }
@@ -131,9 +126,15 @@ impl<'a> Expansion<'a, '_> {
             .push(format!("{}: spec.http[{index}].delegate: {reason}", self.root.key));
     }
 
-    fn warn_of_both(&mut self, index: usize, delegate: &Key, number: usize, unusable: &Unusable) {
+    fn warn_of(&mut self, index: usize, delegate: &Key, number: usize, unusable: &Unusable) {
         let root = &self.root.key;
         match unusable {
+            Unusable::TooMuch => {
+                let reason = format!(
+                    "together with its delegates it has too many matches, destinations and regexes: spec.http[{number}] of {delegate} is left out"
+                );
+                self.warn(index, &reason);
+            }
             Unusable::DelegatesAgain => {
                 let reason = format!("spec.http[{number}] of {delegate} delegates in turn: it is left out");
                 self.warn(index, &reason);
@@ -157,13 +158,26 @@ impl<'a> Expansion<'a, '_> {
 enum Unusable {
     DelegatesAgain,
     Conflict(Conflict),
+    TooMuch,
 }
 
-fn merge(root: &HttpRule, delegate: &HttpRule) -> Result<HttpRule, Unusable> {
+impl From<Unmergeable> for Unusable {
+    fn from(unmergeable: Unmergeable) -> Self {
+        match unmergeable {
+            Unmergeable::Conflict(conflict) => Self::Conflict(conflict),
+            Unmergeable::TooMany => Self::TooMuch,
+        }
+    }
+}
+
+fn merge(root: &HttpRule, delegate: &HttpRule, room: &mut Room) -> Result<HttpRule, Unusable> {
     if delegate.delegate.is_some() {
         return Err(Unusable::DelegatesAgain);
     }
-    let matches = delegated_match::merge(&root.matches, &delegate.matches).map_err(Unusable::Conflict)?;
+    if !room.compares(root.matches.len().saturating_mul(delegate.matches.len())) {
+        return Err(Unusable::TooMuch);
+    }
+    let matches = delegated_match::merge(&root.matches, &delegate.matches, room.items)?;
     let mut merged = HttpRule {
         name: delegated_match::joined(&root.name, &delegate.name),
         matches,
@@ -184,12 +198,17 @@ fn merge(root: &HttpRule, delegate: &HttpRule) -> Result<HttpRule, Unusable> {
             merged.mirrors = root.mirrors.clone();
         }
     }
-    Ok(merged)
+    if room.takes(&merged) {
+        Ok(merged)
+    } else {
+        Err(Unusable::TooMuch)
+    }
 }
 
 /// What may still be merged: a short root with long delegates can mean a lot.
 struct Room {
     items: usize,
+    comparisons: usize,
     regex_bytes: u64,
 }
 
@@ -197,8 +216,15 @@ impl Room {
     fn of(root: &VirtualService) -> Self {
         Self {
             items: MOST_ITEMS / root.hosts.len().max(1),
+            comparisons: MOST_COMPARISONS / root.hosts.len().max(1),
             regex_bytes: MOST_REGEX_BYTES,
         }
+    }
+
+    fn compares(&mut self, comparisons: usize) -> bool {
+        let left = self.comparisons.checked_sub(comparisons);
+        self.comparisons = left.unwrap_or(self.comparisons);
+        left.is_some()
     }
 
     fn takes(&mut self, rule: &HttpRule) -> bool {

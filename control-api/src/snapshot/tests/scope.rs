@@ -1,7 +1,7 @@
 //! Which VirtualService is in force for a host, for whom: exportTo, wildcards, precedence, gateways.
 
 use super::*;
-use crate::config::{ConnectionRule, ExportTo, Mirror, Spec, VirtualService, WeightedDestination};
+use crate::config::{ConnectionMatch, ConnectionRule, ExportTo, Mirror, Spec, VirtualService, WeightedDestination};
 
 const PLACES: &str = "
 apiVersion: v1
@@ -312,6 +312,10 @@ fn where_mirrors_and_connections_go_are_clusters_and_what_is_not_there_is_warned
             route: vec![destination(host)],
         };
         spec.tls = vec![leads("secret.mesh")];
+        spec.tls[0].matches = vec![ConnectionMatch {
+            sni_hosts: vec![A.to_owned()],
+            ..ConnectionMatch::default()
+        }];
         spec.tcp = vec![leads(C)];
     })]);
     let host = host(&world, A);
