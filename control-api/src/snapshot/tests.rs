@@ -13,8 +13,11 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
+mod accepted;
 mod delegation;
+
 mod departures;
+mod encoding;
 mod endpoints;
 mod policies;
 mod routing;
