@@ -4,8 +4,6 @@
 //! Source: RFC 8446, 4.1.2 and 5.1, RFC 6066, 3. Not rustls' `Acceptor`, because that is a server: it refuses hellos that the
 //! destination may well take (TLS 1.1, no signature algorithms), and copies all of what it reads.
 
-use std::net::IpAddr;
-
 /// Beyond that it is no hello that anybody sends, in its records with their headers.
 const LONGEST_HELLO_BYTES: usize = 24 * 1024;
 const HANDSHAKE: u8 = 22;
@@ -20,7 +18,8 @@ const LONGEST_NAME_BYTES: usize = 253;
 /// What a TLS client says first, as far as it matters to whom it is passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientHello {
-    /// In lower case. `None`: the client asks for none, or for none that could be a host's.
+    /// In lower case. Against the rules it may be an IPv4 address. `None`: the client asks for none, or for none that could
+    /// be a host's.
     pub server_name: Option<Box<str>>,
 }
 
@@ -180,7 +179,7 @@ fn host_name(extension: &[u8]) -> Option<Option<Box<str>>> {
     Some(found.and_then(checked_name))
 }
 
-/// A host name and no address; in lower case, without the dot that may end it.
+/// A host name, in lower case, without the dot that may end it; or an IPv4 address, which RFC 6066 forbids and some send.
 fn checked_name(name: &[u8]) -> Option<Box<str>> {
     let name = name.strip_suffix(b".").unwrap_or(name);
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
@@ -188,8 +187,7 @@ fn checked_name(name: &[u8]) -> Option<Box<str>> {
     if name.len() > LONGEST_NAME_BYTES || labels.into_iter().any(<[u8]>::is_empty) || !name.iter().all(allowed) {
         return None;
     }
-    let name = std::str::from_utf8(name).ok()?.to_ascii_lowercase();
-    name.parse::<IpAddr>().is_err().then(|| name.into())
+    Some(std::str::from_utf8(name).ok()?.to_ascii_lowercase().into())
 }
 
 #[cfg(test)]

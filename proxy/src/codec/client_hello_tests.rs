@@ -56,7 +56,8 @@ fn the_name_is_found_and_is_in_lower_case_without_a_last_dot() {
     for (sent, found) in [
         ("users.example.com", Some("users.example.com")),
         ("Users.Example.COM.", Some("users.example.com")),
-        ("10.0.0.1", None),
+        ("10.0.0.1", Some("10.0.0.1")),
+        ("fd00::1", None),
         ("a..b", None),
         ("..", None),
         ("a b", None),

@@ -80,8 +80,12 @@ pub async fn find_address(proxy: &Proxy, address: IpAddr) -> Option<Arc<Host>> {
     }
 }
 
-/// The host of the mesh that a TLS client asks for by name, asked for on first use. `waits`: there is nowhere else to go.
+/// The host of the mesh that a TLS client asks for by name, asked for on first use. `waits`: there is nowhere else to go. An
+/// address is no name.
 pub async fn find_server_name(proxy: &Proxy, name: &str, waits: bool) -> Option<Arc<Host>> {
+    if name.parse::<IpAddr>().is_ok() {
+        return None;
+    }
     let limit = if waits {
         proxy.on_demand_timeout
     } else {
