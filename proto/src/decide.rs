@@ -73,9 +73,15 @@ pub struct ConnectionHead<'a> {
     pub sni: Option<&'a str>,
 }
 
-/// The index of the first of `tcp` or `tls` rules that matches; `None`: the connection goes to its service.
+/// The index of the first of `tcp` or `tls` rules that matches. `None`: the connection goes to its service; but of a port
+/// that is declared TLS, it goes nowhere once a `tls` rule concerns the port.
 pub fn decide_connection(rules: &[ConnectionRule], head: &ConnectionHead<'_>) -> Option<usize> {
     rules.iter().position(|rule| connection::rule_matches(rule, head))
+}
+
+/// Could one of the rules match a connection to this port?
+pub fn concern_port(rules: &[ConnectionRule], port: u16) -> bool {
+    rules.iter().any(|rule| connection::rule_concerns(rule, port))
 }
 
 /// Draws a destination by weight; `random` is uniform over all of `u64`. Returns its index.

@@ -13,6 +13,11 @@ pub(super) fn rule_matches(rule: &ConnectionRule, head: &ConnectionHead<'_>) -> 
     rule.matches.is_empty() || rule.matches.iter().any(|item| match_holds(item, head))
 }
 
+pub(super) fn rule_concerns(rule: &ConnectionRule, port: u16) -> bool {
+    let mut ports = rule.matches.iter().map(|item| item.port);
+    rule.matches.is_empty() || ports.any(|wanted| wanted.is_none_or(|wanted| wanted == port))
+}
+
 pub(super) fn match_holds(item: &ConnectionMatch, head: &ConnectionHead<'_>) -> bool {
     item.port.is_none_or(|port| port == head.port)
         && (item.sni_hosts.is_empty()

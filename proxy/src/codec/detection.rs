@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::client_hello::{ClientHello, MaybeHello, parse_client_hello};
 use super::spoken::{Spoken, recognise};
 
 /// A client that has not said anything by then may wait for the server.
@@ -22,6 +23,9 @@ pub const SILENCE: Duration = Duration::from_millis(100);
 const UNDECIDED_TIME: Duration = Duration::from_secs(1);
 /// For the first bytes, which are most often a whole request.
 const FIRST_READ_BYTES: usize = 1024;
+
+/// For the rest of a TLS client's hello, where nothing else is expected.
+const HELLO_TIME: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub enum Detected<U, E> {
@@ -109,6 +113,21 @@ async fn decide(client: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> i
         }
     };
     timeout(UNDECIDED_TIME, rest).await.unwrap_or(Ok(Spoken::Bytes))
+}
+
+/// Reads what a TLS client says first, until it is whole; `None`: it says something else, or does not finish. What is read
+/// is in `read`, in which there may be something already.
+pub async fn read_client_hello(client: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> Option<ClientHello> {
+    let whole = async {
+        loop {
+            match parse_client_hello(read) {
+                MaybeHello::Whole(hello) => return Some(hello),
+                MaybeHello::Partial if client.read_buf(read).await.is_ok_and(|count| count > 0) => {}
+                MaybeHello::Partial | MaybeHello::Not => return None,
+            }
+        }
+    };
+    timeout(HELLO_TIME, whole).await.ok().flatten()
 }
 
 #[cfg(test)]

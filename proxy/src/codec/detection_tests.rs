@@ -6,6 +6,7 @@ use tokio::io::{AsyncWriteExt, duplex};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::codec::client_hello_for;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ async fn upstream() -> (Connected, TcpStream) {
 
 #[tokio::test]
 async fn a_client_that_speaks_at_once_decides_without_an_upstream() {
-    for (sent, expected) in [(REQUEST, Spoken::Http1), (b"\x16\x03\x01", Spoken::Bytes)] {
+    for (sent, expected) in [(REQUEST, Spoken::Http1), (b"\x00\x01", Spoken::Bytes)] {
         let (mut client, mut ours) = duplex(1024);
         client.write_all(sent).await.expect("open");
         let found: Found = detect(&mut ours, pending(), pending()).await;
@@ -87,6 +88,18 @@ async fn a_request_line_in_crumbs_is_waited_for_but_not_for_ever() {
     };
     let (found, _client): (Found, _) = tokio::join!(detect(&mut ours, pending(), pending()), crumbs);
     assert_eq!(spoken(found).0, Spoken::Http1);
+
+    let (mut client, mut ours) = duplex(1024);
+    let hello = client_hello_for("users");
+    let crumbs = async {
+        for crumb in hello.chunks(hello.len() / 3) {
+            client.write_all(crumb).await.expect("open");
+            tokio::time::sleep(SILENCE * 3).await;
+        }
+        client
+    };
+    let (found, _client): (Found, _) = tokio::join!(detect(&mut ours, pending(), pending()), crumbs);
+    assert_eq!(spoken(found), (Spoken::Tls, hello, false));
 
     let (mut client, mut ours) = duplex(1024);
     client.write_all(b"GE").await.expect("open");

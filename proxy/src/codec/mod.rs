@@ -5,6 +5,7 @@
 
 mod body;
 mod buffer;
+mod client_hello;
 mod detection;
 #[cfg(test)]
 mod differential_tests;
@@ -23,7 +24,10 @@ mod transfer;
 mod transport;
 
 pub use body::{BodyLength, Decoded, Decoder, Encoder};
-pub use detection::{Detected, detect};
+#[cfg(test)]
+pub use client_hello::client_hello_for;
+pub use client_hello::{ClientHello, MaybeHello, may_be_client_hello, parse_client_hello};
+pub use detection::{Detected, detect, read_client_hello};
 pub use first_request::{Wanted, read_first_request};
 pub use gathered::Gathered;
 pub use head::{HeadError, parse_request, parse_response};

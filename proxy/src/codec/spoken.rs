@@ -1,5 +1,7 @@
 //! What a connection's first bytes say it speaks.
 
+use super::client_hello::{MaybeHello, may_be_client_hello, parse_client_hello};
+
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A request line without an end that is longer than this is none.
 const LONGEST_LINE_BYTES: usize = 8 * 1024;
@@ -13,17 +15,26 @@ const METHODS: [&[u8]; 8] = [
 pub enum Spoken {
     Http1,
     Http2,
-    /// Anything else, TLS included: bytes to be passed on.
+    /// Bytes to be passed on, of which the first are a client's hello.
+    Tls,
+    /// Anything else: bytes to be passed on.
     Bytes,
 }
 
-/// `None`: it may still become either.
+/// `None`: it may still become any of them.
 pub fn recognise(read: &[u8]) -> Option<Spoken> {
     if read.starts_with(HTTP2_PREFACE) {
         return Some(Spoken::Http2);
     }
     if HTTP2_PREFACE.starts_with(read) {
         return None;
+    }
+    if may_be_client_hello(read) {
+        return match parse_client_hello(read) {
+            MaybeHello::Partial => None,
+            MaybeHello::Not => Some(Spoken::Bytes),
+            MaybeHello::Whole(_) => Some(Spoken::Tls),
+        };
     }
     let method = read
         .iter()
@@ -52,6 +63,7 @@ fn recognise_line(method: &[u8], target: &[u8]) -> Option<Spoken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::client_hello_for;
 
     #[test]
     fn first_bytes_say_what_is_spoken() {
@@ -62,7 +74,9 @@ mod tests {
             (b"GET http://a/ HTTP/1.0\r\n", Spoken::Http1),
             (b"CONNECT a:443 HTTP/1.1\r\n", Spoken::Http1),
             (HTTP2_PREFACE, Spoken::Http2),
-            (b"\x16\x03\x01\x02\x00", Spoken::Bytes),
+            (&client_hello_for("users"), Spoken::Tls),
+            (b"\x16\x03\x01\x00\x00", Spoken::Bytes),
+            (b"\x16\x16", Spoken::Bytes),
             (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", Spoken::Bytes),
             (b"PING\r\n", Spoken::Bytes),
             (b"*1\r\n$4\r\nPING\r\n", Spoken::Bytes),
@@ -79,7 +93,12 @@ mod tests {
 
     #[test]
     fn a_beginning_that_may_become_a_request_is_not_judged_yet() {
-        for request in [&b"GET / HTTP/1.1\r\n"[..], b"CONNECT a:443 HTTP/1.1\r\n", HTTP2_PREFACE] {
+        for request in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"CONNECT a:443 HTTP/1.1\r\n",
+            HTTP2_PREFACE,
+            &client_hello_for("users"),
+        ] {
             for length in 0..request.len() {
                 assert_ne!(recognise(&request[..length]), Some(Spoken::Bytes), "{length}");
             }

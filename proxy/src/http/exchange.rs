@@ -173,6 +173,7 @@ impl<'p> Exchange<'p> {
             upstream_host: log.upstream,
             upstream_cluster: &log.cluster,
             route_name: &log.route,
+            requested_server_name: "",
             authority: &log.authority,
             request_id: &log.request_id,
             user_agent: &log.user_agent,

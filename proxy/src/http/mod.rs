@@ -24,5 +24,5 @@ mod unanswered;
 
 pub use connection::{read_start, serve_connection, serve_recognised};
 pub use downstream::DownstreamConnection;
-pub use redirected::{Found, find_address, find_upgrade, is_for_the_mesh};
+pub use redirected::{Found, find_address, find_server_name, find_upgrade, is_for_the_mesh};
 pub use request_path::Proxy;

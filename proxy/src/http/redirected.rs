@@ -80,6 +80,23 @@ pub async fn find_address(proxy: &Proxy, address: IpAddr) -> Option<Arc<Host>> {
     }
 }
 
+/// The host of the mesh that a TLS client asks for by name, asked for on first use. `waits`: there is nowhere else to go. An
+/// address is no name.
+pub async fn find_server_name(proxy: &Proxy, name: &str, waits: bool) -> Option<Arc<Host>> {
+    if name.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let limit = if waits {
+        proxy.on_demand_timeout
+    } else {
+        patience(proxy)
+    };
+    match proxy.reader.with(|snapshot| snapshot.known(name)) {
+        Some(host) => Some(host),
+        None => found(Box::pin(seek_host(proxy, name, limit)).await),
+    }
+}
+
 /// Is the first request of a connection for a service of the mesh? What is no proper request, or not there, is not.
 pub async fn is_for_the_mesh(proxy: &Proxy, destination: SocketAddr, read: &[u8]) -> bool {
     let mut head = RequestHead::default();

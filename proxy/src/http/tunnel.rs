@@ -4,18 +4,24 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
 use tsunagi_proto::model::Protocol;
 
 use super::connection::{draining, serve_connection, serve_recognised};
 use super::downstream::DownstreamConnection;
 use super::local_reply::Cause;
 use super::request_path::Proxy;
-use crate::codec::{Detected, Spoken, Transport, detect, pass};
+use crate::codec::{
+    ClientHello, Detected, MaybeHello, Spoken, Transport, detect, parse_client_hello, pass, read_client_hello,
+};
 use crate::drain::LiveConnectionGuard;
-use crate::snapshot::{Host, Port};
-use crate::telemetry::{ActiveConnectionGuard, Flags};
+use crate::snapshot::{Cluster, ConnectionRoute, Host, Port, SeenConnection};
+use crate::telemetry::{ActiveConnectionGuard, Flags, TcpSeries};
 use crate::upstream::{PlainConnection, PlainError, open_plain};
+
+/// For the first bytes of a TLS client, which are most often its whole hello.
+const FIRST_READ_BYTES: usize = 1024;
 
 /// What is needed to run the tunnel once the `CONNECT` is answered. An error is the answer: a TCP port has its connection
 /// first.
@@ -28,10 +34,11 @@ pub async fn open(
     if downstream.tunnelled {
         return Err(Cause::BadRequest("a tunnel inside a tunnel is not served"));
     }
-    let endpoint = if port.protocol.is_http() {
+    let way = Way::of(host, port, downstream, None);
+    let endpoint = if port.protocol.is_http() || is_named_inside(port) {
         None
     } else {
-        Some(open_endpoint(port).await?)
+        Some(way.open_endpoint().await?)
     };
     Ok(Tunnel {
         downstream: DownstreamConnection {
@@ -43,6 +50,7 @@ pub async fn open(
         proxy: Arc::clone(proxy),
         host: Arc::clone(host),
         number: port.number,
+        way,
         endpoint,
         _guards: (
             proxy.telemetry.active_connection(downstream.direction),
@@ -57,7 +65,9 @@ pub struct Tunnel {
     proxy: Arc<Proxy>,
     host: Arc<Host>,
     number: u16,
-    /// `None`: requests come through it.
+    /// Of bytes.
+    way: Way,
+    /// `None`: requests come through it, or a TLS client that has yet to say whom it wants.
     endpoint: Option<PlainConnection>,
     _guards: (ActiveConnectionGuard, LiveConnectionGuard),
 }
@@ -69,7 +79,8 @@ impl Tunnel {
             let host = Arc::clone(&self.host);
             let Some(port) = host.port(self.number) else { return };
             match self.endpoint.take() {
-                Some(endpoint) => pass_on(endpoint, stream, Bytes::new(), port).await,
+                Some(endpoint) => pass_on(endpoint, stream, Bytes::new(), &self.way).await,
+                None if is_named_inside(port) => self.pass_by_name(stream, port).await,
                 None if port.protocol == Protocol::Detect => self.serve_or_pass(stream, port).await,
                 None => {
                     let drain = Some(self.proxy.drain_of(self.downstream.direction));
@@ -82,21 +93,27 @@ impl Tunnel {
     /// Where no protocol is declared, what is said first decides.
     async fn serve_or_pass(&self, mut stream: Box<dyn Transport>, port: &Port) {
         let leaving = draining(Some(self.proxy.drain_of(self.downstream.direction)));
-        match detect(&mut stream, open_endpoint(port), leaving).await {
+        match detect(&mut stream, self.way.open_endpoint(), leaving).await {
             Detected::Spoken {
-                spoken: Spoken::Bytes,
+                spoken: Spoken::Tls,
+                read,
+                ..
+            } if port.connections.by_server_name() => {
+                let hello = match parse_client_hello(&read) {
+                    MaybeHello::Whole(hello) => Some(hello),
+                    MaybeHello::Partial | MaybeHello::Not => None,
+                };
+                let way = Way::of(&self.host, port, &self.downstream, hello.as_ref());
+                open_and_pass_on(stream, read, &way).await;
+            }
+            Detected::Spoken {
+                spoken: Spoken::Bytes | Spoken::Tls,
                 read,
                 upstream,
-            } => {
-                let endpoint = match upstream {
-                    Some(endpoint) => Ok(endpoint),
-                    None => open_endpoint(port).await,
-                };
-                match endpoint {
-                    Ok(endpoint) => pass_on(endpoint, stream, read, port).await,
-                    Err(cause) => refuse(stream, port, cause),
-                }
-            }
+            } => match upstream {
+                Some(endpoint) => pass_on(endpoint, stream, read, &self.way).await,
+                None => open_and_pass_on(stream, read, &self.way).await,
+            },
             Detected::Spoken { spoken, read, upstream } => {
                 // Requests have connections of their own.
                 drop(upstream);
@@ -106,42 +123,102 @@ impl Tunnel {
                 );
                 serve_recognised(&self.proxy, self.downstream, stream, read, http2, drain).await;
             }
-            Detected::Failed(cause) => refuse(stream, port, cause),
+            Detected::Failed(cause) => refuse(stream, &self.way, cause),
             Detected::Aborted { upstream } => {
                 if let Some(endpoint) = upstream {
                     endpoint.stream.reset_when_dropped();
-                    port.tcp.record(Flags::DC);
+                    self.way.series.record(Flags::DC);
                 }
             }
             Detected::Left => {}
         }
     }
+
+    /// The name decides that the client asks for.
+    async fn pass_by_name(&self, mut stream: Box<dyn Transport>, port: &Port) {
+        let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
+        tokio::select! {
+            biased;
+            first = stream.read_buf(&mut read) => if !first.is_ok_and(|count| count > 0) { return },
+            () = draining(Some(self.proxy.drain_of(self.downstream.direction))) => return,
+        }
+        let hello = read_client_hello(&mut stream, &mut read).await;
+        let way = Way::of(&self.host, port, &self.downstream, hello.as_ref());
+        open_and_pass_on(stream, read.freeze(), &way).await;
+    }
+}
+
+/// Where bytes go.
+#[derive(Debug)]
+struct Way {
+    /// `None`: no such host or subset.
+    cluster: Option<Arc<Cluster>>,
+    series: Arc<TcpSeries>,
+    /// No rule is for it.
+    nowhere: bool,
+}
+
+impl Way {
+    fn of(host: &Host, port: &Port, downstream: &DownstreamConnection, hello: Option<&ClientHello>) -> Way {
+        let seen = SeenConnection {
+            destination: None,
+            source: downstream.remote,
+            hello,
+        };
+        let route = host.route_connection(port, &seen, rand::random());
+        let nowhere = matches!(route, ConnectionRoute::Nowhere);
+        match route {
+            ConnectionRoute::Rule(destination) => Way {
+                cluster: destination.cluster.clone(),
+                series: Arc::clone(&destination.series),
+                nowhere,
+            },
+            ConnectionRoute::Own | ConnectionRoute::Nowhere => Way {
+                cluster: port.plain.destinations.first().and_then(|own| own.cluster.clone()),
+                series: Arc::clone(&port.tcp),
+                nowhere,
+            },
+        }
+    }
+
+    async fn open_endpoint(&self) -> Result<PlainConnection, Cause> {
+        if self.nowhere {
+            return Err(Cause::NoRoute("no tls rule is for the name".into()));
+        }
+        let cluster = self.cluster.as_ref();
+        let cluster = cluster.ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
+        open_plain(&cluster.learned, &cluster.told, &cluster.members)
+            .await
+            .map_err(|error| match error {
+                PlainError::NoEndpoint => Cause::NoHealthyUpstream,
+                PlainError::Overflow => Cause::Overflow("connections"),
+                PlainError::Connect { source, .. } => Cause::ConnectFailure(source.to_string()),
+            })
+    }
+}
+
+/// Is it only what comes through the tunnel that says where that goes?
+fn is_named_inside(port: &Port) -> bool {
+    port.protocol == Protocol::Tls && port.connections.by_server_name()
+}
+
+async fn open_and_pass_on(stream: Box<dyn Transport>, read: Bytes, way: &Way) {
+    match way.open_endpoint().await {
+        Ok(endpoint) => pass_on(endpoint, stream, read, way).await,
+        Err(cause) => refuse(stream, way, cause),
+    }
 }
 
 /// Passes bytes until both sides are done.
-async fn pass_on(mut endpoint: PlainConnection, mut stream: Box<dyn Transport>, read: Bytes, port: &Port) {
+async fn pass_on(mut endpoint: PlainConnection, mut stream: Box<dyn Transport>, read: Bytes, way: &Way) {
     let idle = endpoint.idle_timeout();
-    pass(&mut stream, &mut endpoint.stream, read, idle, &port.tcp).await;
+    pass(&mut stream, &mut endpoint.stream, read, idle, &way.series).await;
 }
 
 /// It is answered already: that nobody is there can only be shown by its end.
-fn refuse(stream: Box<dyn Transport>, port: &Port, cause: Cause) {
+fn refuse(stream: Box<dyn Transport>, way: &Way, cause: Cause) {
     let reply = cause.reply();
     tracing::debug!(reason = %reply.body, "tunnel ended");
-    port.tcp.record(reply.flags);
+    way.series.record(reply.flags);
     stream.reset_when_dropped();
-}
-
-/// A connection to an endpoint of the port's own cluster.
-async fn open_endpoint(port: &Port) -> Result<PlainConnection, Cause> {
-    let cluster = port
-        .own_cluster()
-        .ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
-    open_plain(&cluster.learned, &cluster.told, &cluster.members)
-        .await
-        .map_err(|error| match error {
-            PlainError::NoEndpoint => Cause::NoHealthyUpstream,
-            PlainError::Overflow => Cause::Overflow("connections"),
-            PlainError::Connect { source, .. } => Cause::ConnectFailure(source.to_string()),
-        })
 }

@@ -1,6 +1,7 @@
 //! The data threads' doors: accept on the outbound and the inbound socket, find out where each connection was headed, serve
 //! it, stop at the end.
 
+mod direct;
 mod redirected;
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::codec::Transport;
 use crate::drain::DrainWatch;
-use crate::http::{DownstreamConnection, Proxy, serve_connection};
+use crate::http::{DownstreamConnection, Proxy};
 use crate::net::{canonical, original_destination};
 use crate::telemetry::{Direction, Telemetry};
 
@@ -104,7 +105,7 @@ fn serve(
     // Two tasks, because each is as large as what it may have to do.
     match downstream.original_destination {
         None => tokio::spawn(async move {
-            serve_connection(&proxy, downstream, stream, Some(drain)).await;
+            direct::serve(&proxy, downstream, stream, drain).await;
             drop(guards);
         }),
         Some(destination) => tokio::spawn(async move {

@@ -5,18 +5,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tsunagi_proto::model::{OutboundTrafficPolicy, Protocol};
 
-use crate::codec::{Detected, Spoken, Transport, Wanted, detect, read_first_request};
+use crate::codec::{
+    ClientHello, Detected, MaybeHello, Spoken, Transport, Wanted, detect, parse_client_hello, read_client_hello,
+    read_first_request,
+};
 use crate::drain::DrainWatch;
 use crate::http::{
-    DownstreamConnection, Found, Proxy, find_address, find_upgrade, is_for_the_mesh, read_start, serve_recognised,
+    DownstreamConnection, Found, Proxy, find_address, find_server_name, find_upgrade, is_for_the_mesh, read_start,
+    serve_recognised,
 };
 use crate::net::{is_outbound_listener, is_own_address};
-use crate::snapshot::Host;
+use crate::snapshot::{Host, SeenConnection};
 use crate::tcp::{Target, TcpConnection, Upstream};
 use crate::telemetry::Direction;
+
+/// For the first bytes of a TLS client, which are most often its whole hello.
+const FIRST_READ_BYTES: usize = 1024;
 
 /// A connection on its way, with all that serving it takes.
 struct Redirected<'p> {
@@ -89,7 +97,8 @@ impl Redirected<'_> {
 
     /// A port of a service, as it is declared.
     async fn reach_service(self, stream: TcpStream, host: &Arc<Host>, number: u16) {
-        let Some((port, target)) = host.port(number).zip(Target::service(host, number)) else {
+        let routed = Target::routed(host, number, &self.seen(None));
+        let Some((port, target)) = host.port(number).zip(routed) else {
             return;
         };
         match port.protocol {
@@ -105,10 +114,11 @@ impl Redirected<'_> {
                     None => {}
                 }
             }
+            Protocol::Tls if port.connections.by_server_name() => Box::pin(self.tls(stream, host, number)).await,
             Protocol::Tcp | Protocol::Tls => self.connection(target).serve(stream, Bytes::new(), None).await,
             Protocol::Detect => {
                 let connection = self.connection(target);
-                Box::pin(self.detected(stream, connection, true)).await;
+                Box::pin(self.detected(stream, connection, Some((host, number)), true)).await;
             }
         }
     }
@@ -129,11 +139,80 @@ impl Redirected<'_> {
         // There, every request is answered by itself.
         let all_requests = policy == OutboundTrafficPolicy::RegistryOnly;
         let connection = self.connection(target);
-        Box::pin(self.detected(stream, connection, all_requests)).await;
+        Box::pin(self.detected(stream, connection, None, all_requests)).await;
+    }
+
+    /// A port where the name decides that a client asks for.
+    async fn tls(self, mut stream: TcpStream, host: &Arc<Host>, number: u16) {
+        let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
+        let mut drain = self.drain.clone();
+        let silent = self.drain.silent();
+        tokio::select! {
+            biased;
+            first = stream.read_buf(&mut read) => if !first.is_ok_and(|count| count > 0) { return },
+            () = drain.last_moment() => return,
+        }
+        drop(silent);
+        let hello = read_client_hello(&mut stream, &mut read).await;
+        let Some(target) = Target::routed(host, number, &self.seen(hello.as_ref())) else {
+            return;
+        };
+        let connection = self.connection(target).saying(hello.as_ref());
+        connection.serve(stream, read.freeze(), None).await;
+    }
+
+    /// What turns out to be TLS goes where the name leads that the client asks for; else where it was going anyway. `host`
+    /// is the service that has the destination's address, with its port.
+    async fn detected_tls(
+        self,
+        stream: TcpStream,
+        read: Bytes,
+        connection: TcpConnection,
+        upstream: Option<Upstream>,
+        host: Option<(&Arc<Host>, u16)>,
+    ) {
+        let MaybeHello::Whole(hello) = parse_client_hello(&read) else {
+            return connection.serve(stream, read, upstream).await;
+        };
+        let target = match host {
+            Some((host, number)) => self.target_by_name(host, number, &hello),
+            None => self.target_of_name(&hello).await,
+        };
+        match target {
+            Some(target) => {
+                drop((upstream, connection));
+                let connection = self.connection(target).saying(Some(&hello));
+                connection.serve(stream, read, None).await;
+            }
+            None => connection.saying(Some(&hello)).serve(stream, read, upstream).await,
+        }
+    }
+
+    /// `None`: no rule asks for the name.
+    fn target_by_name(&self, host: &Arc<Host>, number: u16, hello: &ClientHello) -> Option<Target> {
+        host.port(number).filter(|port| port.connections.by_server_name())?;
+        Target::routed(host, number, &self.seen(Some(hello)))
+    }
+
+    /// Of a host of the mesh whose address nobody knew.
+    async fn target_of_name(&self, hello: &ClientHello) -> Option<Target> {
+        let host = find_server_name(self.proxy, hello.server_name.as_deref()?, false).await?;
+        let port = host.port(self.destination.port())?;
+        if matches!(port.protocol, Protocol::Http1 | Protocol::Http2) {
+            return None;
+        }
+        host.touch();
+        Target::routed(&host, port.number, &self.seen(Some(hello)))
     }
 
     /// Serves what it turns out to speak. `all_requests`: also those on an HTTP/1 connection whose first one names nobody.
-    async fn detected(self, mut stream: TcpStream, connection: TcpConnection, all_requests: bool) {
+    async fn detected(
+        self,
+        mut stream: TcpStream,
+        connection: TcpConnection,
+        host: Option<(&Arc<Host>, u16)>,
+        all_requests: bool,
+    ) {
         let mut drain = self.drain.clone();
         let silent = self.drain.silent();
         let detected = Box::pin(detect(&mut stream, connection.open(), drain.last_moment())).await;
@@ -145,7 +224,10 @@ impl Redirected<'_> {
             Detected::Left => return,
         };
         match spoken {
-            Spoken::Bytes => connection.serve(stream, read, upstream).await,
+            Spoken::Tls if self.downstream.direction == Direction::Outbound => {
+                Box::pin(self.detected_tls(stream, read, connection, upstream, host)).await;
+            }
+            Spoken::Bytes | Spoken::Tls => connection.serve(stream, read, upstream).await,
             Spoken::Http1 => Box::pin(self.http1(stream, read, connection, upstream, all_requests)).await,
             Spoken::Http2 => {
                 // Requests have connections of their own.
@@ -209,6 +291,15 @@ impl Redirected<'_> {
             drain,
         ))
         .await;
+    }
+
+    /// What rules see of it.
+    fn seen<'h>(&self, hello: Option<&'h ClientHello>) -> SeenConnection<'h> {
+        SeenConnection {
+            destination: Some(self.destination),
+            source: self.downstream.remote,
+            hello,
+        }
     }
 
     fn connection(&self, target: Target) -> TcpConnection {

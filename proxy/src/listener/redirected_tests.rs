@@ -10,8 +10,8 @@ fn bytes_of<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
 #[test]
 fn a_connection_that_is_passed_on_costs_little_memory_besides_its_sockets() {
     let task = bytes_of(|a: &'static Arc<Proxy>, b, c, d, e| serve(a, b, c, d, e));
-    let detected = bytes_of(|a: Redirected<'static>, b, c, d, ()| async move {
-        a.detected(b, c, d).await;
+    let detected = bytes_of(|a: Redirected<'static>, b, c, d, e| async move {
+        a.detected(b, c, d, e).await;
     });
     assert!(
         task < 2560 && detected < 2560,

@@ -10,6 +10,7 @@ use tsunagi_proto::model::{
 };
 
 use super::compile::{Cluster, Destination, Host, Port as CompiledPort, Rule};
+use super::connections::ConnectionRoutes;
 use crate::telemetry::{Direction, Telemetry};
 use crate::upstream::{self, Local, Members, Registry};
 
@@ -159,6 +160,7 @@ impl LocalCluster {
                 answered: None,
             },
             tcp: telemetry.tcp_series(Direction::Inbound, service, ""),
+            connections: ConnectionRoutes::default(),
         }];
         Arc::new(Host::new(Arc::new(host), ports, series, epoch))
     }

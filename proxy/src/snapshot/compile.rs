@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Protocol};
 
+use super::connections::{ConnectionDestination, ConnectionRoutes};
 use crate::telemetry::{Direction, RequestSeries, TcpSeries, Telemetry};
 use crate::upstream::{self, Members, Registry};
 
@@ -36,8 +37,10 @@ pub struct Port {
     pub rules: Vec<Rule>,
     /// The port's own cluster, for hosts without a VirtualService and for plain TCP.
     pub plain: Rule,
-    /// Of connections that are passed on as they are.
+    /// Of connections that are passed on as they are, to the port's own cluster.
     pub tcp: Arc<TcpSeries>,
+    /// The other places where such connections go.
+    pub connections: ConnectionRoutes,
 }
 
 impl Port {
@@ -90,6 +93,12 @@ impl Host {
     /// What a name without a port means: the first port that speaks HTTP.
     pub fn first_http_port(&self) -> Option<&Port> {
         self.ports.iter().find(|port| port.protocol.is_http())
+    }
+
+    /// What the name that a TLS client asks for means: the first port that speaks TLS, or may.
+    pub fn first_tls_port(&self) -> Option<&Port> {
+        let first = |protocol| self.ports.iter().find(|port| port.protocol == protocol);
+        first(Protocol::Tls).or_else(|| first(Protocol::Detect))
     }
 
     pub fn touch(&self) {
@@ -199,7 +208,20 @@ impl Resolve<'_> {
                 .compiler
                 .telemetry
                 .tcp_series(Direction::Outbound, &self.told.fqdn, ""),
+            connections: self.connections(port),
         }
+    }
+
+    fn connections(&self, port: &model::Port) -> ConnectionRoutes {
+        ConnectionRoutes::new(self.told.routes.as_ref(), port, &|label, wanted| {
+            let key = self.resolve(&wanted.host, wanted.port, &wanted.subset, port.number);
+            let telemetry = &self.compiler.telemetry;
+            ConnectionDestination {
+                route: label.into(),
+                cluster: key.and_then(|key| self.clusters.get(&key).cloned()),
+                series: telemetry.tcp_series(Direction::Outbound, &wanted.host, &wanted.subset),
+            }
+        })
     }
 
     fn rule(&self, rule: &model::HttpRule, port: u16) -> Rule {

@@ -5,6 +5,7 @@
 
 mod application;
 mod compile;
+mod connections;
 mod demand;
 mod inbound;
 mod passthrough;
@@ -13,6 +14,7 @@ mod reader;
 mod update;
 
 pub use compile::{Cluster, Destination, Host, Port, Rule};
+pub use connections::{ConnectionDestination, ConnectionRoute, ConnectionRoutes, SeenConnection};
 pub use demand::Demand;
 pub use inbound::{Inbound, InboundReader};
 pub use passthrough::Passthrough;

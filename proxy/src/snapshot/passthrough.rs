@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tsunagi_proto::model::{self, ClusterKey, ConnectionPool, Endpoint, Health, LoadBalancer, Protocol};
 
 use super::compile::{Cluster, Destination, Host, Port, Rule};
+use super::connections::ConnectionRoutes;
 use crate::telemetry::{Direction, RequestSeries, TcpSeries, Telemetry};
 use crate::upstream::Registry;
 
@@ -36,6 +37,8 @@ pub struct Passthrough {
     /// Of connections and requests that the policy does not let out.
     pub blocked_tcp: Arc<TcpSeries>,
     pub blocked: Arc<RequestSeries>,
+    /// Of connections for a name that nobody has.
+    pub unrouted_tcp: Arc<TcpSeries>,
     epoch: Instant,
 }
 
@@ -52,6 +55,7 @@ impl Passthrough {
             tcp: telemetry.tcp_series(Direction::Outbound, PASSTHROUGH, ""),
             blocked_tcp: telemetry.tcp_series(Direction::Outbound, BLACK_HOLE, ""),
             blocked: telemetry.request_series(Direction::Outbound, BLOCKED_ROUTE, BLACK_HOLE, ""),
+            unrouted_tcp: telemetry.tcp_series(Direction::Outbound, "", ""),
             epoch: Instant::now(),
         }
     }
@@ -123,6 +127,7 @@ impl Passthrough {
                 answered: None,
             },
             tcp: Arc::clone(&self.tcp),
+            connections: ConnectionRoutes::default(),
         };
         let host = model::Host {
             fqdn: PASSTHROUGH.to_owned(),

@@ -9,11 +9,15 @@ pub use target::{Failed, Target, Upstream};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::codec::{Passed, Transport, pass};
+use crate::codec::{ClientHello, Passed, Transport, may_be_client_hello, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
 use recorded::Recorded;
+
+/// A fatal alert of TLS (RFC 6066, 3).
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// A connection that is to be passed on.
 #[derive(Debug)]
@@ -32,6 +36,12 @@ impl TcpConnection {
         }
     }
 
+    /// What the client has said, if it speaks TLS.
+    pub fn saying(mut self, hello: Option<&ClientHello>) -> Self {
+        self.recorded.server_name = hello.and_then(|hello| hello.server_name.clone());
+        self
+    }
+
     /// A connection to where it goes. Dropping the future closes the half-open socket.
     pub async fn open(&self) -> Result<Upstream, Failed> {
         self.target.open().await
@@ -47,6 +57,9 @@ impl TcpConnection {
         };
         let mut upstream = match upstream {
             Ok(upstream) => upstream,
+            Err(failed) if failed.flags == Flags::NR && may_be_client_hello(&read) => {
+                return Box::pin(self.refuse_name(stream, failed)).await;
+            }
             Err(failed) => return self.refuse(stream, failed),
         };
         let idle = upstream.idle_timeout();
@@ -66,6 +79,18 @@ impl TcpConnection {
     /// Nobody is there: the client sees that the connection is reset, as it would without a proxy.
     pub fn refuse(&self, stream: TcpStream, failed: Failed) {
         stream.reset_when_dropped();
+        self.record(&failed);
+    }
+
+    /// Nobody has the name that a TLS client asks for, whose hello was read: it is told so.
+    async fn refuse_name(&self, mut stream: TcpStream, failed: Failed) {
+        self.record(&failed);
+        if let Err(error) = stream.write_all(UNRECOGNIZED_NAME).await {
+            tracing::debug!(%error, "the client left before it was refused");
+        }
+    }
+
+    fn record(&self, failed: &Failed) {
         self.target.series().record(failed.flags);
         self.log(
             failed.flags,

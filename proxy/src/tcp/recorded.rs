@@ -15,6 +15,8 @@ pub(super) struct Recorded {
     remote: Option<SocketAddr>,
     start_time: SystemTime,
     started: Instant,
+    /// That a TLS client asks for.
+    pub server_name: Option<Box<str>>,
 }
 
 /// How it ended.
@@ -33,6 +35,7 @@ impl Recorded {
             remote,
             start_time: SystemTime::now(),
             started: Instant::now(),
+            server_name: None,
         }
     }
 
@@ -55,7 +58,8 @@ impl Recorded {
             duration: self.started.elapsed(),
             upstream_host: end.upstream,
             upstream_cluster: target.cluster_name(),
-            route_name: "",
+            route_name: target.route(),
+            requested_server_name: self.server_name.as_deref().unwrap_or_default(),
             authority: b"",
             request_id: b"",
             user_agent: b"",

@@ -1,4 +1,4 @@
-//! Where a TCP connection goes: to a port of a service, to an address that nobody registered, or nowhere.
+//! Where a TCP connection goes: to a port of a service, where a rule says, to an address that nobody registered, or nowhere.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tsunagi_proto::model::ConnectionPool;
 
 use crate::net::connect;
-use crate::snapshot::{Host, Passthrough, Port};
+use crate::snapshot::{Cluster, ConnectionDestination, ConnectionRoute, Host, Passthrough, Port, SeenConnection};
 use crate::telemetry::{Flags, TcpSeries};
 use crate::upstream::{PlainConnection, PlainError, open_plain};
 
@@ -27,6 +27,10 @@ pub enum Target {
         address: SocketAddr,
         series: Arc<TcpSeries>,
     },
+    /// Where a rule says.
+    Rule(Arc<ConnectionDestination>),
+    /// No rule is for it, or nobody has the name.
+    Unrouted { series: Arc<TcpSeries> },
     /// The user's policy lets nothing out that is not registered.
     Nowhere { series: Arc<TcpSeries> },
 }
@@ -48,6 +52,18 @@ pub struct Failed {
     pub attempts: u32,
 }
 
+impl Failed {
+    /// Nobody was tried.
+    fn local(flags: Flags, details: String) -> Self {
+        Self {
+            flags,
+            details,
+            upstream: None,
+            attempts: 0,
+        }
+    }
+}
+
 impl Target {
     /// `None`: the host has no such port.
     pub fn service(host: &Arc<Host>, number: u16) -> Option<Target> {
@@ -58,9 +74,22 @@ impl Target {
         })
     }
 
+    /// Where the rules of the port send a connection. `None`: the host has no such port.
+    pub fn routed(host: &Arc<Host>, number: u16, seen: &SeenConnection<'_>) -> Option<Target> {
+        let port = host.port(number)?;
+        match host.route_connection(port, seen, rand::random()) {
+            ConnectionRoute::Rule(destination) => Some(Self::Rule(destination)),
+            ConnectionRoute::Own => Self::service(host, number),
+            ConnectionRoute::Nowhere => Some(Self::Unrouted {
+                series: Arc::clone(&port.tcp),
+            }),
+        }
+    }
+
     pub(super) async fn open(&self) -> Result<Upstream, Failed> {
         match self {
-            Self::Service { .. } => self.open_endpoint().await,
+            Self::Service { .. } | Self::Rule(_) => self.open_endpoint().await,
+            Self::Unrouted { .. } => Err(Failed::local(Flags::NR, "filter_chain_not_found".to_owned())),
             Self::Address { address, .. } => open_address(*address).await,
             Self::Nowhere { .. } => {
                 tokio::time::sleep(BLOCKED_TIME).await;
@@ -71,23 +100,14 @@ impl Target {
 
     /// As it ends when nothing registered is there.
     pub fn blocked(&self) -> Failed {
-        Failed {
-            flags: Flags::UH,
-            details: "the destination is not registered".to_owned(),
-            upstream: None,
-            attempts: 0,
-        }
+        Failed::local(Flags::UH, "the destination is not registered".to_owned())
     }
 
     async fn open_endpoint(&self) -> Result<Upstream, Failed> {
-        let failed = |flags, details: String| Failed {
-            flags,
-            details,
-            upstream: None,
-            attempts: 0,
-        };
-        let cluster = self.port().and_then(Port::own_cluster);
-        let cluster = cluster.ok_or_else(|| failed(Flags::NC, "cluster_not_found".to_owned()))?;
+        let failed = Failed::local;
+        let cluster = self
+            .cluster()
+            .ok_or_else(|| failed(Flags::NC, "cluster_not_found".to_owned()))?;
         open_plain(&cluster.learned, &cluster.told, &cluster.members)
             .await
             .map(Upstream::Endpoint)
@@ -106,24 +126,34 @@ impl Target {
             })
     }
 
-    fn port(&self) -> Option<&Port> {
+    fn cluster(&self) -> Option<&Cluster> {
         match self {
-            Self::Service { host, number, .. } => host.port(*number),
-            Self::Address { .. } | Self::Nowhere { .. } => None,
+            Self::Service { host, number, .. } => host.port(*number).and_then(Port::own_cluster),
+            Self::Rule(destination) => destination.cluster.as_deref(),
+            Self::Address { .. } | Self::Unrouted { .. } | Self::Nowhere { .. } => None,
+        }
+    }
+
+    /// Of the rule, if one decided.
+    pub(super) fn route(&self) -> &str {
+        match self {
+            Self::Rule(destination) => &destination.route,
+            _ => "",
         }
     }
 
     pub(super) fn series(&self) -> &Arc<TcpSeries> {
         match self {
-            Self::Service { series, .. } | Self::Address { series, .. } | Self::Nowhere { series } => series,
+            Self::Service { series, .. } | Self::Address { series, .. } => series,
+            Self::Unrouted { series } | Self::Nowhere { series } => series,
+            Self::Rule(destination) => &destination.series,
         }
     }
 
     pub(super) fn cluster_name(&self) -> &str {
         match self {
-            Self::Service { .. } => {
-                let cluster = self.port().and_then(Port::own_cluster);
-                cluster.map_or("", |cluster| &cluster.learned.name)
+            Self::Service { .. } | Self::Rule(_) | Self::Unrouted { .. } => {
+                self.cluster().map_or("", |cluster| &cluster.learned.name)
             }
             Self::Address { .. } => Passthrough::NAME,
             Self::Nowhere { .. } => Passthrough::BLACK_HOLE,

@@ -12,12 +12,13 @@ use super::flags::Flags;
 use super::series::Direction;
 
 /// How a connection can end. Flags that are not here are counted without any.
-const ENDINGS: [Flags; 8] = [
+const ENDINGS: [Flags; 9] = [
     Flags::NONE,
     Flags::UF,
     Flags::UH,
     Flags::UO,
     Flags::NC,
+    Flags::NR,
     Flags::DC,
     Flags::UC,
     Flags::SI,

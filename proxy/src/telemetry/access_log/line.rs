@@ -39,6 +39,8 @@ pub struct Entry<'a> {
     /// `outbound|80|v1|users.default.svc.cluster.local`
     pub upstream_cluster: &'a str,
     pub route_name: &'a str,
+    /// By a TLS client that is passed on.
+    pub requested_server_name: &'a str,
     pub authority: &'a [u8],
     pub request_id: &'a [u8],
     pub user_agent: &'a [u8],
@@ -84,6 +86,7 @@ impl Serialize for Entry<'_> {
         }
         text(&mut map, "upstream_cluster", self.upstream_cluster.as_bytes())?;
         text(&mut map, "route_name", self.route_name.as_bytes())?;
+        text(&mut map, "requested_server_name", self.requested_server_name.as_bytes())?;
         text(&mut map, "authority", self.authority)?;
         text(&mut map, "request_id", self.request_id)?;
         text(&mut map, "user_agent", self.user_agent)?;
@@ -151,6 +154,7 @@ impl Entry<'_> {
             upstream_host: Some(SocketAddr::from(([127, 0, 0, 1], 9080))),
             upstream_cluster: "outbound|80|v1|users.default.svc.cluster.local",
             route_name: "canary",
+            requested_server_name: "users",
             authority: b"users",
             request_id: b"id-1",
             user_agent: b"curl/8",
@@ -184,7 +188,7 @@ mod tests {
             "response_code_details": "via_upstream", "bytes_received": 0, "bytes_sent": 5, "duration": 1.234,
             "upstream_host": "127.0.0.1:9080",
             "upstream_cluster": "outbound|80|v1|users.default.svc.cluster.local", "route_name": "canary",
-            "authority": "users", "request_id": "id-1", "user_agent": "curl/8",
+            "requested_server_name": "users", "authority": "users", "request_id": "id-1", "user_agent": "curl/8",
             "downstream_remote_address": "127.0.0.1:40000", "attempt_count": 1,
         });
         assert_eq!(value, expected);
@@ -195,13 +199,19 @@ mod tests {
         let entry = Entry {
             upstream_host: None,
             upstream_cluster: "",
+            requested_server_name: "",
             user_agent: b"",
             response_flags: Flags::NR,
             ..Entry::example()
         };
         let (_, value) = written(entry);
         assert_eq!(value["response_flags"], "NR");
-        for name in ["upstream_host", "upstream_cluster", "user_agent"] {
+        for name in [
+            "requested_server_name",
+            "upstream_host",
+            "upstream_cluster",
+            "user_agent",
+        ] {
             assert!(value.get(name).is_none(), "{name}");
         }
     }
