@@ -12,6 +12,8 @@ pub struct RequestHead {
     pub version: Version,
     pub target: Target,
     pub headers: Headers,
+    /// What the connection or the stream is to go on in, if the endpoint agrees: of `Upgrade` or of `:protocol`.
+    pub upgrade: Option<Box<str>>,
 }
 
 /// What a request is for, as the client wrote it.

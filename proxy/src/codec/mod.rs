@@ -21,6 +21,7 @@ mod prefixed;
 mod spoken;
 mod transfer;
 mod transport;
+mod upgrade;
 
 pub use body::{BodyLength, Decoded, Decoder, Encoder};
 pub use detection::{Detected, detect};
@@ -33,8 +34,9 @@ pub use http1::{Http1Stream, NoHead};
 pub use http2::testing as http2_testing;
 pub use http2::{Http2Stream, Http2Tunnel};
 pub use message::{RequestHead, ResponseHead, Target};
-pub use passing::{Ending, Passed, pass};
+pub use passing::{Ending, Passed, pass, pass_upgraded};
 pub use prefixed::Prefixed;
 pub use spoken::{HTTP2_PREFACE, Spoken, recognise};
 pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};
 pub use transport::Transport;
+pub use upgrade::{WEBSOCKET, first_of};

@@ -31,6 +31,9 @@ pub trait Downstream: Source + Sink + Send {
     /// Answers the `CONNECT`: what follows are the tunnel's bytes.
     fn open_tunnel(&mut self) -> Result<(), BodyError>;
 
+    /// Answers the request for another protocol: what follows is this one's.
+    fn switch_protocols(&mut self, head: &mut ResponseHead, protocol: &str) -> Result<(), BodyError>;
+
     /// The connection serves no request after this one, because it cannot be told where this one ends.
     fn close_after(&mut self) {}
 

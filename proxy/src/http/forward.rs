@@ -34,6 +34,8 @@ pub enum Failure {
         remote: bool,
     },
     Protocol,
+    /// The endpoint speaks HTTP/2 and lets no stream become anything else.
+    NoUpgrade,
     TryTimeout,
     Timeout,
     BrokenRequestBody,
@@ -50,6 +52,7 @@ impl Failure {
             Self::Refused => Cause::UpstreamReset { remote: true },
             Self::Reset { remote } => Cause::UpstreamReset { remote },
             Self::Protocol => Cause::UpstreamProtocol,
+            Self::NoUpgrade => Cause::NoUpgrade,
             Self::TryTimeout | Self::Timeout => Cause::Timeout,
             Self::BrokenRequestBody => Cause::BrokenRequestBody,
             Self::ClientGone => Cause::ClientGone,
@@ -64,6 +67,7 @@ impl Failure {
             | Self::Connect(_)
             | Self::Stale
             | Self::ResetBeforeRequest
+            | Self::NoUpgrade
             | Self::Refused => true,
             Self::Reset { .. }
             | Self::Protocol
@@ -79,7 +83,12 @@ impl Failure {
             Self::Connect(error) => (!error.is_local()).then_some(Outcome::ConnectFailure),
             Self::ResetBeforeRequest | Self::Refused | Self::Reset { .. } | Self::Protocol => Some(Outcome::Reset),
             Self::TryTimeout | Self::Timeout => Some(Outcome::Timeout),
-            Self::NoEndpoint | Self::Overflow(_) | Self::Stale | Self::BrokenRequestBody | Self::ClientGone => None,
+            Self::NoEndpoint
+            | Self::Overflow(_)
+            | Self::Stale
+            | Self::NoUpgrade
+            | Self::BrokenRequestBody
+            | Self::ClientGone => None,
         }
     }
 }
@@ -241,6 +250,7 @@ async fn wait_for_connection<D: Downstream>(
             cluster.learned.series.overflow_pending_requests.increment(1);
             Failure::Overflow("pending_requests")
         }
+        AcquireError::Occupied => Failure::Overflow("connections"),
     })
 }
 
@@ -258,5 +268,6 @@ fn failure(error: UpstreamError, reused: bool) -> Failure {
         UpstreamError::Refused => Failure::Refused,
         UpstreamError::Reset { remote } => Failure::Reset { remote },
         UpstreamError::Protocol => Failure::Protocol,
+        UpstreamError::NoUpgrade => Failure::NoUpgrade,
     }
 }

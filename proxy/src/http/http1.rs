@@ -72,6 +72,10 @@ pub async fn serve_http1<S>(
         let served = serve(proxy, &downstream, &mut head, length, &mut client).await;
         head.clear();
         match served {
+            Served::Upgraded(upgraded) => {
+                let (stream, read) = client.stream.into_parts();
+                return upgraded.run(Box::new(Prefixed::new(read, stream))).await;
+            }
             Served::Done if client.may_continue() => {}
             Served::Done => return Box::pin(client.close()).await,
             Served::Tunnel(tunnel) => {
@@ -196,6 +200,12 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
         self.stream.send_head(BodyLength::None, |out| {
             out.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n")
         });
+        Ok(())
+    }
+
+    fn switch_protocols(&mut self, head: &mut ResponseHead, protocol: &str) -> Result<(), BodyError> {
+        self.stream
+            .send_head(BodyLength::None, |out| head.write_switching(out, protocol));
         Ok(())
     }
 

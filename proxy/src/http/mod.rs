@@ -17,8 +17,9 @@ mod retry;
 mod route;
 mod tunnel;
 mod unanswered;
+mod upgrade;
 
 pub use connection::{read_start, serve_connection, serve_recognised};
 pub use downstream::DownstreamConnection;
-pub use redirected::{Found, find_address, find_upgrade, is_for_the_mesh};
+pub use redirected::{Found, find_address, is_for_the_mesh};
 pub use request_path::Proxy;

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone};
@@ -26,6 +26,7 @@ use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
 use super::unanswered::Unanswered;
+use super::upgrade::{self, Switched, Upgraded};
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
@@ -69,28 +70,37 @@ impl Proxy {
 
 /// What became of a request.
 #[derive(Debug)]
-pub enum Served {
+pub enum Served<'p> {
     /// Answered, or broken off; the downstream knows which.
     Done,
     /// The `CONNECT` was answered: the connection's bytes are the tunnel's now.
     Tunnel(Box<Tunnel>),
+    /// The endpoint goes on in another protocol: the connection's bytes are this one's now.
+    Upgraded(Box<Upgraded<'p>>),
+}
+
+/// What a connection that has carried a request becomes.
+enum Onward {
+    Tunnel(Box<Tunnel>),
+    Upgraded(Box<Switched>),
 }
 
 /// Serves one request; `length` of its body, or why that is not certain. Dropping the future cancels what is in flight
 /// upstream.
-pub async fn serve<D: Downstream>(
-    proxy: &Arc<Proxy>,
+pub async fn serve<'p, D: Downstream>(
+    proxy: &'p Arc<Proxy>,
     downstream: &DownstreamConnection,
     head: &mut RequestHead,
     length: Result<BodyLength, &'static str>,
     client: &mut D,
-) -> Served {
+) -> Served<'p> {
     identify(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
     let grpc = is_grpc(&head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
         Ok(None) => Served::Done,
-        Ok(Some(tunnel)) => Served::Tunnel(tunnel),
+        Ok(Some(Onward::Tunnel(tunnel))) => Served::Tunnel(tunnel),
+        Ok(Some(Onward::Upgraded(switched))) => Served::Upgraded(Box::new(Upgraded { switched, exchange })),
         Err(cause) => {
             if cause == Cause::Blocked {
                 exchange.routed(
@@ -112,7 +122,7 @@ async fn answer<D: Downstream>(
     length: Result<BodyLength, &'static str>,
     client: &mut D,
     exchange: &mut Exchange<'_>,
-) -> Result<Option<Box<Tunnel>>, Cause> {
+) -> Result<Option<Onward>, Cause> {
     let length = length.map_err(Cause::BadRequest)?;
     let named = match (downstream.direction, downstream.original_destination) {
         (Direction::Outbound, None) => head::authority(head),
@@ -138,13 +148,14 @@ async fn answer<D: Downstream>(
         ));
     }
 
-    let route = find_route(&host, port, head, &authority, rand::random())
+    let mut route = find_route(&host, port, head, &authority, rand::random())
         .ok_or_else(|| Cause::NoRoute(format!("no rule for {} matches the request", host.told.fqdn).into()))?;
     let cluster = find_cluster(&route, exchange)?;
     if authority.text.is_empty() {
         name_destination(head, downstream, port);
     }
 
+    upgrade::recognise(head, length, speaks_http2(cluster, head));
     head.headers.remove_hop_by_hop();
     // By reading the body we say 100 ourselves.
     if head.headers.has(Known::Expect) {
@@ -154,16 +165,17 @@ async fn answer<D: Downstream>(
         operations.apply(&mut head.headers);
     }
 
+    if head.upgrade.is_some() {
+        upgrade::prepare(head, speaks_http2(cluster, head));
+        route.repeat_only_unprocessed();
+    }
+
     let deadline = route.timeout().map(|timeout| Instant::now() + timeout);
     let keep = Retries::keeps_body(route.retries(), &head.method, speaks_http2(cluster, head));
     let mut body = RequestBody::new(length, keep);
     let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
 
-    let upstream = response.lease.response_mut();
-    if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
-        // Nobody asked: an upgrade ends at this hop.
-        return Err(Cause::UpstreamProtocol);
-    }
+    let switches = upgrade::switches(head, &mut response.lease)?;
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
     let upstream = response.lease.response_mut();
     upstream.headers.remove_hop_by_hop();
@@ -174,6 +186,10 @@ async fn answer<D: Downstream>(
     }
     exchange.status = upstream.status.as_u16();
     show_flags(exchange, upstream);
+    if let Some(protocol) = switches {
+        let switched = Box::pin(upgrade::switch(response, &protocol, client)).await?;
+        return Ok(Some(Onward::Upgraded(switched)));
+    }
     let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
     exchange.received(|| body.bytes);
     response.finish(end, exchange, sent_bytes);
@@ -435,7 +451,7 @@ async fn open_tunnel<D: Downstream>(
     tunnel: Tunnel,
     client: &mut D,
     exchange: &mut Exchange<'_>,
-) -> Result<Option<Box<Tunnel>>, Cause> {
+) -> Result<Option<Onward>, Cause> {
     exchange.status = 200;
     exchange.details("connect");
     exchange.finish(0);
@@ -443,7 +459,7 @@ async fn open_tunnel<D: Downstream>(
     poll_fn(|cx| client.poll_flush(cx))
         .await
         .map_err(|_| Cause::ClientGone)?;
-    Ok(Some(Box::new(tunnel)))
+    Ok(Some(Onward::Tunnel(Box::new(tunnel))))
 }
 
 fn show_flags(exchange: &Exchange<'_>, head: &mut ResponseHead) {

@@ -76,6 +76,7 @@ impl<'a> Retries<'a> {
             | Failure::NoEndpoint
             | Failure::Timeout
             | Failure::Protocol
+            | Failure::NoUpgrade
             | Failure::BrokenRequestBody
             | Failure::ClientGone => false,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tsunagi_proto::decide::{RequestHead, choose_destination, decide};
-use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryPolicy, WeightedDestination};
+use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryOn, RetryPolicy, WeightedDestination};
 
 use super::head::Authority;
 use super::local_reply::Cause;
@@ -19,6 +19,8 @@ pub struct Route<'h> {
     pub destination: &'h Destination,
     /// `None`: no VirtualService.
     told: Option<(&'h HttpRule, &'h WeightedDestination)>,
+    /// In the place of the rule's.
+    retries: Option<Box<RetryPolicy>>,
 }
 
 static NO_OPERATIONS: LazyLock<HeaderOperations> = LazyLock::new(HeaderOperations::default);
@@ -39,12 +41,29 @@ impl<'h> Route<'h> {
         self.told.and_then(|(rule, _)| rule.timeout)
     }
 
-    pub fn retries(&self) -> &'h RetryPolicy {
+    pub fn retries(&self) -> &RetryPolicy {
+        if let Some(retries) = &self.retries {
+            return retries;
+        }
         match (self.told, self.destination.series.direction()) {
             (Some((rule, _)), _) => &rule.retries,
             (None, Direction::Outbound) => &DEFAULT_RETRIES,
             (None, Direction::Inbound) => &INBOUND_RETRIES,
         }
+    }
+
+    /// From now on only what provably was not processed is repeated.
+    pub fn repeat_only_unprocessed(&mut self) {
+        let mut policy = self.retries().clone();
+        let on = &policy.on;
+        let any_reset = on.reset || on.any_5xx || on.gateway_error;
+        policy.on = RetryOn {
+            connect_failure: on.connect_failure || (any_reset && on.explicit),
+            refused_stream: on.refused_stream || any_reset,
+            reset_before_request: on.reset_before_request || any_reset,
+            ..RetryOn::default()
+        };
+        self.retries = Some(Box::new(policy));
     }
 
     /// Of the route, then of the destination.
@@ -158,6 +177,7 @@ pub fn find_route<'h>(
         return Some(Route {
             destination: port.plain.destinations.first()?,
             told: None,
+            retries: None,
         });
     };
     let head = RequestHead {
@@ -175,5 +195,6 @@ pub fn find_route<'h>(
     Some(Route {
         destination,
         told: Some((rule, rule.route.get(drawn)?)),
+        retries: None,
     })
 }
