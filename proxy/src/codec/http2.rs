@@ -47,6 +47,11 @@ impl Http2Stream {
         self.begun = false;
     }
 
+    /// All that was to be sent was handed over, its end included.
+    fn is_finished(&self) -> bool {
+        self.send.is_none()
+    }
+
     /// Ready when the stream was reset, or its connection has ended, with something left to send. Says why, where that is
     /// known.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
@@ -191,7 +196,7 @@ fn reset_of(send: &mut SendStream<Bytes>, error: h2::Error) -> BodyError {
 #[derive(Debug)]
 pub struct Http2Tunnel {
     stream: Http2Stream,
-    /// A side that cancels the stream has aborted it (RFC 8441, 5).
+    /// Who cancels the stream in the middle has aborted it (RFC 8441, 5).
     strict: bool,
     /// The other side must not take its end for one.
     resets: Cell<bool>,
@@ -218,8 +223,8 @@ impl Http2Tunnel {
         match reason {
             // It has said all that it had to say.
             Some(Reason::NO_ERROR) => true,
-            // It has lost interest, which is how many end a tunnel.
-            Some(Reason::CANCEL) => !self.strict,
+            // It has lost interest, which is how many end a tunnel, and others once they have heard the end.
+            Some(Reason::CANCEL) => !self.strict || self.stream.is_finished(),
             _ => false,
         }
     }
