@@ -61,7 +61,7 @@ impl RequestHead {
 
     /// What an HTTP/1 client asks for, in its order. To be asked before what ends at a hop is removed.
     pub fn asks_for(&self) -> Option<Box<str>> {
-        if !self.headers.has(Known::Upgrade) || self.version != Version::HTTP_11 {
+        if self.version != Version::HTTP_11 || !self.headers.has(Known::Upgrade) {
             return None;
         }
         let mut connection = self.headers.all(Known::Connection);

@@ -22,6 +22,8 @@ pub struct DownstreamConnection {
     pub called_at: Option<SocketAddr>,
     /// Inside a `CONNECT`: only the worker's own connection may open one.
     pub tunnelled: bool,
+    /// Its HTTP/2 began as HTTP/1.1.
+    pub by_upgrade: bool,
 }
 
 pub trait Downstream: Source + Sink + Send {

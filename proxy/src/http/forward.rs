@@ -132,7 +132,7 @@ impl Progress {
 pub fn speaks_http2(cluster: &Cluster, head: &RequestHead) -> bool {
     match cluster.told.protocol {
         Protocol::Http2 => true,
-        Protocol::Detect => head.version == http::Version::HTTP_2,
+        Protocol::Detect => head.version == http::Version::HTTP_2 && !head.by_upgrade,
         _ => false,
     }
 }

@@ -12,11 +12,12 @@ use tokio::time::timeout;
 
 use super::connection::draining;
 use super::downstream::{Downstream, DownstreamConnection};
+use super::h2c::serve_h2c;
 use super::local_reply::Cause;
 use super::request_path::{Proxy, Served, serve};
 use crate::codec::{
-    BodyError, BodyLength, HeadError, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Sink, Source, Step,
-    Transfer, Transport, Whole,
+    BodyError, BodyLength, HeadError, Http1Stream, Known, NoHead, Prefixed, RequestHead, ResponseHead, Sink, Source,
+    Step, Transfer, Transport, Whole,
 };
 use crate::drain::DrainWatch;
 use crate::telemetry::Flags;
@@ -69,6 +70,14 @@ pub async fn serve_http1<S>(
             Next::Refused(error) => return Box::pin(client.refuse(proxy, error)).await,
         }
         let length = client.begin(&head);
+        if head.headers.has(Known::Http2Settings)
+            && client.stream.is_read()
+            && let Some(asked) = head.asks_for_h2c()
+        {
+            let (stream, read) = client.stream.into_parts();
+            let served = serve_h2c(proxy, downstream, asked, stream, read, client.drain);
+            return Box::pin(served).await;
+        }
         let served = serve(proxy, &downstream, &mut head, length, &mut client).await;
         head.clear();
         match served {

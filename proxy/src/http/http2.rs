@@ -111,6 +111,7 @@ fn serve_request(
 ) -> impl Future<Output = ()> {
     let (parts, body) = request.into_parts();
     let mut head = RequestHead::from_http2(parts);
+    head.by_upgrade = downstream.by_upgrade;
     let mut client = Http2Downstream::new(body, respond);
     let length = client.begin(&head);
     async move {

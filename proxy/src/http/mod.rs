@@ -4,6 +4,7 @@ mod connection;
 mod downstream;
 mod exchange;
 mod forward;
+mod h2c;
 mod head;
 mod http1;
 mod http2;

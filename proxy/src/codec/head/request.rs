@@ -23,6 +23,7 @@ impl Default for RequestHead {
             target: Target::Text(TargetText::default()),
             headers: Headers::default(),
             upgrade: None,
+            by_upgrade: false,
         }
     }
 }
@@ -36,6 +37,7 @@ impl RequestHead {
             target: Target::Uri(parts.uri),
             headers: Headers::Map(parts.headers),
             upgrade: None,
+            by_upgrade: false,
         };
         if let Some(protocol) = parts.extensions.get::<Protocol>() {
             head.become_upgrade(protocol.as_str());
@@ -52,6 +54,7 @@ impl RequestHead {
         }
         self.headers.clear();
         self.upgrade = None;
+        self.by_upgrade = false;
     }
 
     pub fn is_http2(&self) -> bool {
