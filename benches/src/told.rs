@@ -52,6 +52,7 @@ pub fn split(host: &str) -> mesh::RouteTable {
         namespace: "default".to_owned(),
         name: "user-service".to_owned(),
         http: vec![to_v2, split],
+        ..mesh::RouteTable::default()
     }
 }
 
@@ -84,6 +85,7 @@ pub fn many_rules(host: &str, rules: usize, by_tenant: bool) -> mesh::RouteTable
         namespace: "default".to_owned(),
         name: "user-service".to_owned(),
         http: (0..rules).map(rule).collect(),
+        ..mesh::RouteTable::default()
     }
 }
 

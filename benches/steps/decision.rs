@@ -15,6 +15,7 @@ fn table() -> RouteTable {
 fn head<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestHead<'a, HeaderMap> {
     RequestHead {
         method: "GET",
+        scheme: "http",
         path,
         query: None,
         authority: "user-service",
@@ -110,7 +111,8 @@ fn decide_by_path_rule_by_rule(bencher: Bencher<'_, '_>, case: (usize, Hit)) {
 #[divan::bench]
 fn draw_a_weighted_destination(bencher: Bencher<'_, '_>) {
     let (table, mut random) = (table(), sequence());
-    bencher.bench_local(|| choose_destination(black_box(&table.rules[1]), random()));
+    let route = table.rules[1].route().expect("a rule with destinations");
+    bencher.bench_local(|| choose_destination(black_box(&route.destinations), route.total_weight, random()));
 }
 
 /// The random number that the draw and the choice of an endpoint are made of.

@@ -3,18 +3,23 @@
 //!
 //! Semantics are Envoy's as Istio configures it: rules in order, the first that matches decides, nothing falls through.
 
+mod connection;
 mod fields;
 mod scan;
 mod search;
 
 pub use fields::Fields;
 
-use crate::model::{HttpRule, RouteTable, WeightedDestination};
+use std::net::IpAddr;
+
+use crate::model::{ConnectionRule, HttpMatch, HttpRule, RouteTable, WeightedDestination};
 
 /// What a rule can see of a request.
 #[derive(Debug)]
 pub struct RequestHead<'a, F: Fields> {
     pub method: &'a str,
+    /// In lower case.
+    pub scheme: &'a str,
     /// Without the query.
     pub path: &'a str,
     pub query: Option<&'a str>,
@@ -47,20 +52,46 @@ pub fn decide_by_scan<F: Fields>(table: &RouteTable, head: &RequestHead<'_, F>) 
     scan::first_match(&table.rules, head)
 }
 
+/// The first match of the rule that holds for a request that it matches; `None` for a rule that matches every request.
+pub fn matched_item<'r, F: Fields>(rule: &'r HttpRule, head: &RequestHead<'_, F>) -> Option<&'r HttpMatch> {
+    match rule.matches.as_slice() {
+        [] => None,
+        [only] => Some(only),
+        several => several.iter().find(|item| scan::match_holds(item, head)),
+    }
+}
+
+/// What a rule can see of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionHead<'a> {
+    /// The service port that the client asked for.
+    pub port: u16,
+    /// Where the client wanted to go, if that is known.
+    pub destination: Option<IpAddr>,
+    pub source: Option<IpAddr>,
+    /// The name that a TLS client asks for, in lower case.
+    pub sni: Option<&'a str>,
+}
+
+/// The index of the first of `tcp` or `tls` rules that matches; `None`: the connection goes to its service.
+pub fn decide_connection(rules: &[ConnectionRule], head: &ConnectionHead<'_>) -> Option<usize> {
+    rules.iter().position(|rule| connection::rule_matches(rule, head))
+}
+
 /// Draws a destination by weight; `random` is uniform over all of `u64`. Returns its index.
-pub fn choose_destination(rule: &HttpRule, random: u64) -> usize {
-    if rule.route.len() == 1 {
+pub fn choose_destination(destinations: &[WeightedDestination], total_weight: u64, random: u64) -> usize {
+    if destinations.len() == 1 {
         return 0;
     }
     // Multiply and shift: uniform to within total / 2^64.
-    let mut point = ((u128::from(random) * u128::from(rule.total_weight)) >> 64) as u64;
-    for (index, WeightedDestination { weight, .. }) in rule.route.iter().enumerate() {
+    let mut point = ((u128::from(random) * u128::from(total_weight)) >> 64) as u64;
+    for (index, WeightedDestination { weight, .. }) in destinations.iter().enumerate() {
         match point.checked_sub(u64::from(*weight)) {
             Some(rest) => point = rest,
             None => return index,
         }
     }
-    rule.route.len() - 1
+    destinations.len() - 1
 }
 
 #[cfg(test)]

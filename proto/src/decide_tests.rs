@@ -66,6 +66,7 @@ fn holds_for(item: mesh::HttpMatch, path: &str, headers: &[(&str, &str)]) -> boo
         .map_or((path, None), |(path, query)| (path, Some(query)));
     let head = RequestHead {
         method: "GET",
+        scheme: "http",
         path,
         query,
         authority: "user:80",
@@ -109,6 +110,7 @@ fn the_first_rule_that_matches_decides_and_nothing_falls_through() {
     let headers = HeaderMap::new();
     let at = |path| RequestHead {
         method: "GET",
+        scheme: "http",
         path,
         query: None,
         authority: "",
@@ -136,6 +138,7 @@ fn items_of_a_match_are_alternatives_and_their_fields_must_all_hold() {
     let headers = HeaderMap::new();
     let head = RequestHead {
         method: "GET",
+        scheme: "http",
         path: "/a",
         query: None,
         authority: "",
@@ -288,6 +291,7 @@ fn rule(weights: &[u32]) -> Result<RouteTable, crate::model::Invalid> {
         http,
         name: "vs".into(),
         namespace: "ns".into(),
+        ..Default::default()
     }
     .try_into()
 }
@@ -295,7 +299,8 @@ fn rule(weights: &[u32]) -> Result<RouteTable, crate::model::Invalid> {
 #[test]
 fn the_draw_follows_the_weights_whatever_their_sum() {
     let table = rule(&[1, 2]).unwrap();
-    let draw = |random| choose_destination(&table.rules[0], random);
+    let route = table.rules[0].route().unwrap();
+    let draw = |random| choose_destination(&route.destinations, route.total_weight, random);
     assert_eq!(
         (draw(0), draw(u64::MAX / 3 - 1), draw(u64::MAX / 3 + 2), draw(u64::MAX)),
         (0, 0, 1, 1)
@@ -305,8 +310,9 @@ fn the_draw_follows_the_weights_whatever_their_sum() {
 #[test]
 fn a_single_destination_gets_everything_and_weight_0_of_several_nothing() {
     let only = rule(&[0]).unwrap();
-    assert_eq!(choose_destination(&only.rules[0], 5), 0);
-    assert_eq!(rule(&[0, 7]).unwrap().rules[0].route.len(), 1);
+    let route = only.rules[0].route().unwrap();
+    assert_eq!(choose_destination(&route.destinations, route.total_weight, 5), 0);
+    assert_eq!(rule(&[0, 7]).unwrap().rules[0].route().unwrap().destinations.len(), 1);
     assert_eq!(
         rule(&[0, 0]).unwrap_err().to_string(),
         "http[0].route: total destination weight = 0"

@@ -63,6 +63,7 @@ fn read(item: &Field<'_>) -> Option<HttpMatch> {
             .map(|field| query_params(&field))
             .unwrap_or_default(),
         port: item.get("port").and_then(|field| field.port()),
+        ..HttpMatch::default()
     })
 }
 

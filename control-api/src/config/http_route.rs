@@ -116,6 +116,7 @@ fn destination(item: &Field<'_>, namespace: &str) -> Option<WeightedDestination>
         weight: weight?,
         weight_is_given: item.get("weight").is_some(),
         headers,
+        authority: String::new(),
     })
 }
 
@@ -220,6 +221,7 @@ pub(super) fn read_retries(field: &Field<'_>) -> Retries {
         retry_on: Vec::new(),
         backoff: None,
         ignore_previous_hosts: None,
+        retry_remote_localities: false,
     };
     if !field.is_message(&RETRIES) {
         return retries;

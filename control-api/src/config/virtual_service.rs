@@ -1,6 +1,6 @@
 //! VirtualService: the rules by which requests to a host find their destination.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::read::{Field, Fields};
@@ -10,18 +10,40 @@ use super::{http_match, http_route, limits, names};
 pub struct VirtualService {
     /// FQDNs, never empty, no duplicates.
     pub hosts: Vec<String>,
+    /// The proxies that it is for, as written; empty: sidecars (`mesh`).
+    pub gateways: Vec<String>,
+    /// The namespaces of the clients that it is for.
+    pub export_to: ExportTo,
     /// In the order written.
     pub http: Vec<HttpRule>,
+    pub tls: Vec<ConnectionRule>,
+    pub tcp: Vec<ConnectionRule>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ExportTo {
+    #[default]
+    Everyone,
+    /// Sorted; `.` is the document's own already by its name. Empty (`~`): nobody.
+    Namespaces(Vec<String>),
+}
+
+/// Exactly one of `route`, `redirect`, `direct_response` and `delegate` is set.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpRule {
     /// Empty: unnamed.
     pub name: String,
     /// Any one suffices; none: every request.
     pub matches: Vec<HttpMatch>,
-    /// Never empty, weights never all zero.
+    /// Weights are never all zero.
     pub route: Vec<WeightedDestination>,
+    pub redirect: Option<Redirect>,
+    pub direct_response: Option<DirectResponse>,
+    pub delegate: Option<Delegate>,
+    pub rewrite: Option<Rewrite>,
+    pub fault: Option<Fault>,
+    pub mirrors: Vec<Mirror>,
+    pub cors: Option<CorsPolicy>,
     /// `None`: no limit.
     pub timeout: Option<Duration>,
     /// `None`: the mesh's default.
@@ -43,6 +65,125 @@ pub struct HttpMatch {
     /// Sorted by name.
     pub query_params: Vec<(String, Option<StringMatch>)>,
     pub port: Option<u16>,
+    pub scheme: Option<StringMatch>,
+    pub source: SourceMatch,
+    /// Empty: none.
+    pub stat_prefix: String,
+}
+
+/// What a match asks of the client.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceMatch {
+    pub labels: BTreeMap<String, String>,
+    /// `None`: any.
+    pub namespace: Option<String>,
+    /// As written; empty: those of the VirtualService. Where it is not, labels and namespace are not looked at.
+    pub gateways: Vec<String>,
+}
+
+/// A rule of `tls` or `tcp`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionRule {
+    /// Any one suffices; none: every connection (only in `tcp`).
+    pub matches: Vec<ConnectionMatch>,
+    /// Without header operations.
+    pub route: Vec<WeightedDestination>,
+}
+
+/// All that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionMatch {
+    /// In lower case; only in `tls`, never empty there.
+    pub sni_hosts: Vec<String>,
+    /// CIDRs or addresses. Sorted.
+    pub destination_subnets: Vec<String>,
+    pub source_subnet: Option<String>,
+    pub port: Option<u16>,
+    pub source: SourceMatch,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Redirect {
+    pub uri: Option<String>,
+    pub prefix_rewrite: Option<String>,
+    /// Empty: the request's.
+    pub authority: String,
+    pub scheme: String,
+    pub port: Option<RedirectPort>,
+    /// `None`: 301.
+    pub code: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RedirectPort {
+    Number(u16),
+    FromProtocolDefault,
+    FromRequestPort,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirectResponse {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+/// Another VirtualService, without hosts, whose rules are taken in place of this one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delegate {
+    pub name: String,
+    pub namespace: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rewrite {
+    pub uri: Option<String>,
+    /// Pattern (RE2 syntax) and substitution.
+    pub uri_regex: Option<(String, String)>,
+    /// Empty: kept.
+    pub authority: String,
+}
+
+/// Shares are of a million requests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fault {
+    pub delay: Option<(u32, Delay)>,
+    pub abort: Option<(u32, Abort)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Delay {
+    Fixed(Duration),
+    /// The mean.
+    Exponential(Duration),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Abort {
+    HttpStatus(u16),
+    GrpcStatus(u8),
+    Http2Error(u32),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    /// FQDN.
+    pub host: String,
+    pub port: Option<u16>,
+    pub subset: String,
+    /// Of a million requests.
+    pub per_million: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CorsPolicy {
+    pub allow_origins: Vec<StringMatch>,
+    pub allow_methods: Vec<String>,
+    pub allow_headers: Vec<String>,
+    pub expose_headers: Vec<String>,
+    pub max_age: Option<Duration>,
+    pub allow_credentials: bool,
+    /// False: a preflight request from an origin that is not allowed is answered by the proxy.
+    pub forward_unmatched_preflights: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +206,8 @@ pub struct WeightedDestination {
     /// False: it is 0 because nothing was written.
     pub weight_is_given: bool,
     pub headers: Headers,
+    /// In place of the request's (a `Host` that is set). Empty: kept.
+    pub authority: String,
 }
 
 /// Operations on the request and on the response.
@@ -93,6 +236,7 @@ pub struct Retries {
     pub backoff: Option<Duration>,
     /// `None`: true.
     pub ignore_previous_hosts: Option<bool>,
+    pub retry_remote_localities: bool,
 }
 
 const SPEC: Fields = Fields {
@@ -131,7 +275,11 @@ pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<VirtualService> 
         .unwrap_or_default();
     Some(VirtualService {
         hosts,
+        gateways: Vec::new(),
+        export_to: ExportTo::default(),
         http: rules(spec, namespace),
+        tls: Vec::new(),
+        tcp: Vec::new(),
     })
 }
 
@@ -205,5 +353,6 @@ fn rule(item: &Field<'_>, namespace: &str) -> Option<HttpRule> {
             .get("headers")
             .map(|field| http_route::read_headers(&field))
             .unwrap_or_default(),
+        ..HttpRule::default()
     })
 }

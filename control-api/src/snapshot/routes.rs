@@ -16,6 +16,7 @@ pub(super) fn table(key: &Key, rule: &VirtualService) -> mesh::RouteTable {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
         http: rule.http.iter().map(http_rule).collect(),
+        ..mesh::RouteTable::default()
     }
 }
 
@@ -73,6 +74,7 @@ fn http_rule(rule: &HttpRule) -> mesh::HttpRule {
         retries: rule.retries.as_ref().map(retries),
         request_headers: operations(&rule.headers.request),
         response_headers: operations(&rule.headers.response),
+        ..mesh::HttpRule::default()
     }
 }
 
@@ -84,6 +86,7 @@ fn destination(to: &WeightedDestination, alone: bool) -> mesh::WeightedDestinati
         weight: if alone { WHOLE } else { to.weight },
         request_headers: operations(&to.headers.request),
         response_headers: operations(&to.headers.response),
+        ..mesh::WeightedDestination::default()
     }
 }
 
@@ -99,6 +102,7 @@ fn http_match(item: &HttpMatch) -> mesh::HttpMatch {
         without_headers: named(&item.without_headers),
         query_params: named(&item.query_params),
         port: item.port.map(u32::from).unwrap_or_default(),
+        ..mesh::HttpMatch::default()
     }
 }
 
@@ -146,5 +150,6 @@ fn retries(retries: &Retries) -> mesh::RetryPolicy {
         retry_on: retries.retry_on.clone(),
         backoff: duration(retries.backoff),
         ignore_previous_hosts: retries.ignore_previous_hosts,
+        ..mesh::RetryPolicy::default()
     }
 }

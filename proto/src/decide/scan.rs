@@ -23,6 +23,7 @@ pub(super) fn match_holds<F: Fields>(item: &HttpMatch, head: &RequestHead<'_, F>
         && uri_holds(item, head.path)
         && holds(&item.method, head.method)
         && holds(&item.authority, head.authority)
+        && holds(&item.scheme, head.scheme)
         && item.headers.iter().all(|wanted| header_holds(wanted, head.headers))
         && item
             .without_headers

@@ -247,6 +247,7 @@ fn the_index_answers_what_the_scan_answers() {
             let request = request(&mut random, &table);
             let head = RequestHead {
                 method: &request.method,
+                scheme: "http",
                 path: &request.path,
                 query: request.query.as_deref(),
                 authority: &request.authority,
@@ -264,6 +265,7 @@ fn the_index_answers_what_the_scan_answers() {
                 let fields = spelled(&request.headers);
                 let head = RequestHead {
                     method: head.method,
+                    scheme: head.scheme,
                     path: head.path,
                     query: head.query,
                     authority: head.authority,
@@ -330,6 +332,7 @@ fn of_ten_thousand_tenants_only_the_requests_own_is_looked_at() {
     let headers = Counted("t-9876", Cell::new(0));
     let head = RequestHead {
         method: "GET",
+        scheme: "http",
         path: "/",
         query: None,
         authority: "",

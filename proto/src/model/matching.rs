@@ -3,7 +3,7 @@
 use http::HeaderName;
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::Invalid;
+use super::{Invalid, SourceMatch};
 use crate::wire::mesh;
 
 /// Compiled size of one regex, so that no pattern can take the memory of a sidecar.
@@ -36,6 +36,11 @@ pub struct HttpMatch {
     pub without_headers: Vec<NamedMatch<HeaderName>>,
     pub query_params: Vec<NamedMatch<String>>,
     pub port: Option<u16>,
+    pub scheme: Option<StringMatch>,
+    /// Of the client: not looked at for a request, see `RouteTable::for_source`.
+    pub source: SourceMatch,
+    /// Requests that meet this are counted under this name, too.
+    pub stat_prefix: Option<String>,
 }
 
 /// `\d`, `\w`, `\s` and `\b` mean ASCII in RE2 and all of Unicode in our engine: written out, they mean the same in both.
@@ -68,23 +73,29 @@ fn ascii_classes(pattern: &str) -> String {
     out
 }
 
+fn build(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern)
+        .size_limit(REGEX_SIZE_LIMIT_BYTES)
+        .dfa_size_limit(REGEX_SIZE_LIMIT_BYTES)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
 /// Compiles `pattern` so that it matches only whole values.
 pub fn full_match(pattern: &str) -> Result<Regex, String> {
     let pattern = &ascii_classes(pattern);
-    let build = |pattern: &str| {
-        RegexBuilder::new(pattern)
-            .size_limit(REGEX_SIZE_LIMIT_BYTES)
-            .dfa_size_limit(REGEX_SIZE_LIMIT_BYTES)
-            .build()
-            .map_err(|error| error.to_string())
-    };
     // On its own first: `a)|(?:b` must not close the group that anchors it.
     build(pattern)?;
     build(&format!(r"\A(?:{pattern})\z"))
 }
 
+/// Compiles `pattern` so that it matches parts of values, too.
+pub fn search(pattern: &str) -> Result<Regex, String> {
+    build(&ascii_classes(pattern))
+}
+
 impl StringMatch {
-    fn checked(field: &str, wire: mesh::StringMatch, ignore_case: bool) -> Result<Self, Invalid> {
+    pub(super) fn checked(field: &str, wire: mesh::StringMatch, ignore_case: bool) -> Result<Self, Invalid> {
         use mesh::string_match::Kind;
         let fold = |text: String| if ignore_case { text.to_ascii_lowercase() } else { text };
         match wire.kind {
@@ -160,6 +171,9 @@ impl TryFrom<mesh::HttpMatch> for HttpMatch {
             without_headers: header_matches("without_headers", wire.without_headers)?,
             query_params: query_params.collect::<Result<_, Invalid>>()?,
             port: super::host::optional_port("port", wire.port)?,
+            scheme: optional("scheme", wire.scheme)?,
+            source: SourceMatch::new(wire.source_labels, wire.source_namespace),
+            stat_prefix: (!wire.stat_prefix.is_empty()).then_some(wire.stat_prefix),
             name: wire.name,
         })
     }

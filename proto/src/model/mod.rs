@@ -1,23 +1,40 @@
 //! Checked configuration: what comes out of these `TryFrom`s cannot be invalid. The control plane admits with the very
 //! code that the proxy refuses with.
 
+mod action;
 mod cluster;
+mod connection_rule;
+mod cors;
 mod endpoints;
+mod fault;
 mod header_operations;
+mod header_template;
 mod host;
 mod matching;
 mod retry;
+mod route_table;
 mod rule_index;
 mod sorted_texts;
+mod source;
 mod workload;
 
+pub use action::{
+    ALWAYS, DirectResponse, Mirror, PathRewrite, Redirect, RedirectPath, RedirectPort, Rewrite, Substitution,
+    SubstitutionPart, draws,
+};
 pub use cluster::{Cluster, ClusterKey, ConnectionPool, LoadBalancer, OutlierDetection, UNLIMITED};
+pub use connection_rule::{ConnectionMatch, ConnectionRule, SniMatch};
+pub use cors::CorsPolicy;
 pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
+pub use fault::{Abort, AbortKind, Delay, DelayKind, Fault};
 pub use header_operations::{EditFields, HeaderOperations};
-pub use host::{Host, HttpRule, Port, Protocol, RouteTable, WeightedDestination};
+pub use header_template::{HeaderTemplate, TemplatePart};
+pub use host::{Host, Port, Protocol};
 pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
 pub use retry::{RetryOn, RetryPolicy};
+pub use route_table::{Action, HttpRule, Origin, RouteAction, RouteTable, WeightedDestination};
 pub(crate) use rule_index::{Bucket, Node, Place, RuleIndex};
+pub use source::{Source, SourceMatch};
 pub use workload::{InboundPort, OutboundTrafficPolicy, Workload};
 
 use std::time::Duration;

@@ -141,6 +141,9 @@ fn always_holds(item: &HttpMatch) -> bool {
         without_headers,
         query_params,
         port: None,
+        scheme: None,
+        source: _,
+        stat_prefix: _,
     } = item
     else {
         return false;

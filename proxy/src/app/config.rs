@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
+use tsunagi_proto::model::Source;
 
 use super::Parts;
 use crate::admin::Readiness;
@@ -47,7 +48,13 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
 /// Where updates go.
 pub(super) fn sink(parts: &Parts) -> impl Sink + use<> {
     let (registry, shared) = (Arc::clone(&parts.registry), Arc::clone(&parts.shared));
-    let publisher = Publisher::new(registry, parts.telemetry.clone(), shared).with_inbound(Arc::clone(&parts.inbound));
+    let source = Source {
+        namespace: parts.options.namespace.clone(),
+        labels: parts.options.labels.0.iter().cloned().collect(),
+    };
+    let publisher = Publisher::new(registry, parts.telemetry.clone(), shared)
+        .with_inbound(Arc::clone(&parts.inbound))
+        .for_source(source);
     Announced {
         publisher,
         readiness: parts.readiness.clone(),

@@ -72,12 +72,13 @@ fn rule(rule: &model::HttpRule) -> Value {
             "weight": destination.weight,
         })
     };
+    let route = rule.route();
     json!({
         "route": rule.label,
         "matches": rule.matches.iter().map(|item| format!("{item:?}")).collect::<Value>(),
-        "destinations": rule.route.iter().map(destination).collect::<Value>(),
-        "timeout": rule.timeout.map(|timeout| format!("{timeout:?}")),
-        "retries": format!("{:?}", rule.retries),
+        "destinations": route.map(|route| route.destinations.iter().map(destination).collect::<Value>()),
+        "timeout": route.and_then(|route| route.timeout).map(|timeout| format!("{timeout:?}")),
+        "retries": route.map(|route| format!("{:?}", route.retries)),
     })
 }
 

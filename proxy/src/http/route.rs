@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tsunagi_proto::decide::{RequestHead, choose_destination, decide};
-use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryOn, RetryPolicy, WeightedDestination};
+use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryOn, RetryPolicy, RouteAction, WeightedDestination};
 
 use super::head::Authority;
 use super::local_reply::Cause;
@@ -18,9 +18,17 @@ use crate::telemetry::Direction;
 pub struct Route<'h> {
     pub destination: &'h Destination,
     /// `None`: no VirtualService.
-    told: Option<(&'h HttpRule, &'h WeightedDestination)>,
+    told: Option<Told<'h>>,
     /// In the place of the rule's.
     retries: Option<Box<RetryPolicy>>,
+}
+
+/// What the rules say.
+#[derive(Clone, Copy)]
+struct Told<'h> {
+    rule: &'h HttpRule,
+    action: &'h RouteAction,
+    to: &'h WeightedDestination,
 }
 
 static NO_OPERATIONS: LazyLock<HeaderOperations> = LazyLock::new(HeaderOperations::default);
@@ -38,7 +46,7 @@ impl<'h> Route<'h> {
     }
 
     pub fn timeout(&self) -> Option<Duration> {
-        self.told.and_then(|(rule, _)| rule.timeout)
+        self.told.and_then(|told| told.action.timeout)
     }
 
     pub fn retries(&self) -> &RetryPolicy {
@@ -46,7 +54,7 @@ impl<'h> Route<'h> {
             return retries;
         }
         match (self.told, self.destination.series.direction()) {
-            (Some((rule, _)), _) => &rule.retries,
+            (Some(told), _) => &told.action.retries,
             (None, Direction::Outbound) => &DEFAULT_RETRIES,
             (None, Direction::Inbound) => &INBOUND_RETRIES,
         }
@@ -68,14 +76,14 @@ impl<'h> Route<'h> {
 
     /// Of the route, then of the destination.
     pub fn request_headers(&self) -> [&'h HeaderOperations; 2] {
-        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| {
-            [&rule.request_headers, &to.request_headers]
+        self.told.map_or([&NO_OPERATIONS; 2], |told| {
+            [&told.rule.request_headers, &told.to.request_headers]
         })
     }
 
     pub fn response_headers(&self) -> [&'h HeaderOperations; 2] {
-        self.told.map_or([&NO_OPERATIONS; 2], |(rule, to)| {
-            [&rule.response_headers, &to.response_headers]
+        self.told.map_or([&NO_OPERATIONS; 2], |told| {
+            [&told.rule.response_headers, &told.to.response_headers]
         })
     }
 }
@@ -182,6 +190,7 @@ pub fn find_route<'h>(
     };
     let head = RequestHead {
         method: head.method.as_str(),
+        scheme: head.scheme(),
         path: head.path(),
         query: head.query(),
         authority: authority.text,
@@ -190,11 +199,13 @@ pub fn find_route<'h>(
     };
     let index = decide(routes, &head)?;
     let rule = routes.rules.get(index)?;
-    let drawn = choose_destination(rule, random);
+    let action = rule.route()?;
+    let drawn = choose_destination(&action.destinations, action.total_weight, random);
     let destination = port.rules.get(index)?.destinations.get(drawn)?;
+    let to = action.destinations.get(drawn)?;
     Some(Route {
         destination,
-        told: Some((rule, rule.route.get(drawn)?)),
+        told: Some(Told { rule, action, to }),
         retries: None,
     })
 }

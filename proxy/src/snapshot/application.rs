@@ -155,6 +155,8 @@ impl LocalCluster {
                     cluster: Some(cluster),
                     series: Arc::clone(&series),
                 }],
+                mirrors: Vec::new(),
+                answered: None,
             },
             tcp: telemetry.tcp_series(Direction::Inbound, service, ""),
         }];

@@ -49,8 +49,12 @@ impl Port {
 
 #[derive(Debug)]
 pub struct Rule {
-    /// Parallel to the rule's `route`.
+    /// Parallel to the rule's destinations; empty for a rule that the proxy answers by itself.
     pub destinations: Vec<Destination>,
+    /// Parallel to the rule's mirrors. `None`: no such host or subset.
+    pub mirrors: Vec<Option<Arc<Cluster>>>,
+    /// Of requests that the proxy answers by itself, by a rule without destinations.
+    pub answered: Option<Arc<RequestSeries>>,
 }
 
 #[derive(Debug)]
@@ -180,6 +184,8 @@ impl Resolve<'_> {
             rules: rules.iter().map(|rule| self.rule(rule, port.number)).collect(),
             plain: Rule {
                 destinations: vec![self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))],
+                mirrors: Vec::new(),
+                answered: None,
             },
             tcp: self
                 .compiler
@@ -190,28 +196,39 @@ impl Resolve<'_> {
 
     fn rule(&self, rule: &model::HttpRule, port: u16) -> Rule {
         let destination = |wanted: &model::WeightedDestination| {
-            let key = self.resolve(wanted, port);
+            let key = self.resolve(&wanted.host, wanted.port, &wanted.subset, port);
             self.destination(&rule.label, &wanted.host, &wanted.subset, key)
         };
+        let mirror = |wanted: &model::Mirror| {
+            let key = self.resolve(&wanted.host, wanted.port, &wanted.subset, port)?;
+            self.clusters.get(&key).cloned()
+        };
+        let series = || {
+            let telemetry = &self.compiler.telemetry;
+            telemetry.request_series(Direction::Outbound, &rule.label, &self.told.fqdn, "")
+        };
+        let route = rule.route();
         Rule {
-            destinations: rule.route.iter().map(destination).collect(),
+            destinations: route.map_or_else(Vec::new, |route| route.destinations.iter().map(destination).collect()),
+            mirrors: route.map_or_else(Vec::new, |route| route.mirrors.iter().map(mirror).collect()),
+            answered: route.is_none().then(series),
         }
     }
 
     /// A destination without a port means the host's sole port, else the port that the client asked for.
-    fn resolve(&self, wanted: &model::WeightedDestination, asked: u16) -> Option<ClusterKey> {
+    fn resolve(&self, host: &str, port: Option<u16>, subset: &str, asked: u16) -> Option<ClusterKey> {
         let key = |port| ClusterKey {
-            host: wanted.host.clone(),
+            host: host.to_owned(),
             port,
-            subset: wanted.subset.clone(),
+            subset: subset.to_owned(),
         };
-        if let Some(port) = wanted.port {
+        if let Some(port) = port {
             return Some(key(port));
         }
         let mut ports = self
             .clusters
             .keys()
-            .filter(|k| k.host == wanted.host && k.subset == wanted.subset)
+            .filter(|k| k.host == host && k.subset == subset)
             .map(|k| k.port);
         let first = ports.next()?;
         Some(key(if ports.next().is_none() { first } else { asked }))

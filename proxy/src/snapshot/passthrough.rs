@@ -119,6 +119,8 @@ impl Passthrough {
                     cluster: Some(Arc::new(Cluster { told, members, learned })),
                     series: Arc::clone(&series),
                 }],
+                mirrors: Vec::new(),
+                answered: None,
             },
             tcp: Arc::clone(&self.tcp),
         };

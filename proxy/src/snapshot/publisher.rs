@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tsunagi_proto::model::{self, ClusterKey, EndpointSet};
+use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Source};
 
 use super::compile::{Cluster, Compiler, Host};
 use super::reader::{Shared, Snapshot};
@@ -22,6 +22,8 @@ pub struct Publisher {
     clusters: HashMap<ClusterKey, Arc<Cluster>>,
     workload: Option<Arc<model::Workload>>,
     inbound: Option<Arc<Inbound>>,
+    /// Whom the rules are compiled for.
+    source: Source,
 }
 
 impl Publisher {
@@ -39,7 +41,14 @@ impl Publisher {
             clusters: HashMap::new(),
             workload: None,
             inbound: None,
+            source: Source::default(),
         }
+    }
+
+    /// Rules are compiled for this workload: what is only for others is left out.
+    pub fn for_source(mut self, source: Source) -> Self {
+        self.source = source;
+        self
     }
 
     /// What a workload is told of its own ports goes there.
@@ -61,7 +70,7 @@ impl Publisher {
         for (fqdn, host) in update.hosts {
             match host {
                 Some(host) => {
-                    self.told.insert(fqdn, host);
+                    self.told.insert(fqdn, for_source(host, &self.source));
                 }
                 None => {
                     self.told.remove(&fqdn);
@@ -162,6 +171,16 @@ impl Publisher {
             version,
         ));
     }
+}
+
+/// The host as it is for one client.
+fn for_source(host: Arc<model::Host>, source: &Source) -> Arc<model::Host> {
+    if !host.routes.as_ref().is_some_and(model::RouteTable::depends_on_source) {
+        return host;
+    }
+    let mut host = Arc::unwrap_or_clone(host);
+    host.routes = host.routes.map(|routes| routes.for_source(source));
+    Arc::new(host)
 }
 
 fn reaches(host: &model::Host, moved: &HashSet<String>) -> bool {

@@ -61,6 +61,18 @@ impl RequestHead {
         self.version == Version::HTTP_2
     }
 
+    /// `http` unless the target says another.
+    pub fn scheme(&self) -> &str {
+        let said = match &self.target {
+            Target::Text(target) if target.authority.start > 0 => {
+                target.text.split_once("://").map(|(scheme, _)| scheme)
+            }
+            Target::Text(_) => None,
+            Target::Uri(uri) => uri.scheme_str(),
+        };
+        said.unwrap_or("http")
+    }
+
     /// Empty for CONNECT.
     pub fn path_and_query(&self) -> &str {
         match &self.target {
