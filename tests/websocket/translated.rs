@@ -82,7 +82,7 @@ async fn echoing() -> (SocketAddr, Arc<Mutex<Vec<Request<()>>>>) {
     let shown = Arc::clone(&seen);
     let address = endpoint(true, move |request, mut respond| {
         let (head, receive) = request.into_parts();
-        shown.lock().unwrap().push(Request::from_parts(head, ()));
+        shown.lock().expect("no poison").push(Request::from_parts(head, ()));
         async move {
             let send = respond.send_response(Response::new(()), false).expect("an open stream");
             let bytes = StreamBytes::new(send, receive);
@@ -139,7 +139,7 @@ async fn a_client_over_http_2_speaks_with_an_endpoint_over_http_2() {
         let (answer, bytes) = ask(&mesh, "websocket").await.expect("an answer");
         assert_eq!(answer.status(), 200);
         converse(bytes).await;
-        let seen = seen.lock().unwrap();
+        let seen = seen.lock().expect("no poison");
         let request = seen.first().expect("it was asked");
         let protocol = request.extensions().get::<Protocol>().map(Protocol::as_str);
         assert_eq!((request.method(), protocol), (&Method::CONNECT, Some("websocket")));
@@ -158,7 +158,7 @@ async fn a_client_over_http_1_speaks_with_an_endpoint_over_http_2() {
     closes(socket).await;
     let labels = [("status_code", "101"), ("response_flags", "")];
     mesh.counted(&mesh.sidecar, &labels, 1.0).await;
-    assert_eq!(seen.lock().unwrap().len(), 1);
+    assert_eq!(seen.lock().expect("no poison").len(), 1);
 
     let mut client = mesh.connect().await;
     client.write(HANDSHAKE).await;
@@ -259,7 +259,7 @@ async fn an_endpoint_over_http_2_may_abort_or_say_no() {
     let address = endpoint(true, |request, mut respond| async move {
         match request.headers().get("x-want").map(|want| want.as_bytes()) {
             Some(b"no") => {
-                let no = Response::builder().status(403).body(()).unwrap();
+                let no = Response::builder().status(403).body(()).expect("a valid response");
                 let mut send = respond.send_response(no, false).expect("an open stream");
                 send.send_data(Bytes::from_static(b"no!"), true)
                     .expect("an open stream");
