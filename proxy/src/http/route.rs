@@ -64,11 +64,11 @@ impl<'h> Route<'h> {
     pub fn repeat_only_unprocessed(&mut self) {
         let mut policy = self.retries().clone();
         let on = &policy.on;
-        let any_reset = on.reset || on.any_5xx || on.gateway_error;
+        let unsent = on.reset_before_request || on.any_reset();
         policy.on = RetryOn {
-            connect_failure: on.connect_failure || (any_reset && on.explicit),
-            refused_stream: on.refused_stream || any_reset,
-            reset_before_request: on.reset_before_request || any_reset,
+            connect_failure: on.connect_failure || (on.explicit && unsent),
+            refused_stream: on.refused_stream || on.any_reset(),
+            reset_before_request: unsent,
             ..RetryOn::default()
         };
         self.retries = Some(Box::new(policy));

@@ -36,7 +36,7 @@ impl Unanswered {
             | Failure::Overflow(_)
             | Failure::Protocol
             | Failure::NoUpgrade
-            | Failure::TryTimeout
+            | Failure::TryTimeout { .. }
             | Failure::Timeout
             | Failure::BrokenRequestBody
             | Failure::ClientGone => None,

@@ -15,7 +15,7 @@ mod queue;
 mod registry;
 mod retry_budget;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod upgraded;
 
 pub use balance::choose;
