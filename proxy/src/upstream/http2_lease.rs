@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, SendStream};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::Endpoint;
 use super::connection::UpstreamError;
 use super::http2::Http2;
 use super::upgraded::UpgradedConnection;
 use crate::codec::{
-    BodyError, BodyLength, Headers, Http2Stream, Http2Tunnel, RequestHead, ResponseHead, Sink, Source, Step,
+    BodyError, BodyLength, Headers, Http2Stream, Http2Tunnel, Known, RequestHead, ResponseHead, Sink, Source, Step,
 };
 
 /// Dropping it resets the stream if it is not over.
@@ -36,6 +36,10 @@ struct Messages {
     /// Where the bytes go of what the stream is to become; until then none do.
     upgrade: Option<SendStream<Bytes>>,
     response: ResponseHead,
+    /// The client waits for the endpoint's word before it sends the body.
+    expects_continue: bool,
+    /// That word has come.
+    continues: bool,
 }
 
 /// One of the streams that a connection may have.
@@ -87,6 +91,7 @@ impl Http2Lease {
             return Err(UpstreamError::Unsent);
         };
         self.messages.answer = Some(answer);
+        self.messages.expects_continue = head.headers.has(Known::Expect);
         if upgrade {
             self.messages.upgrade = Some(send);
         } else if !end {
@@ -95,12 +100,21 @@ impl Http2Lease {
         Ok(())
     }
 
-    /// Interim responses are passed over.
+    pub(super) fn take_continue(&mut self) -> bool {
+        std::mem::take(&mut self.messages.continues)
+    }
+
+    /// Interim responses are passed over, but for one that says to send the body.
     pub(super) fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
         let messages = &mut *self.messages;
         let Some(answer) = &mut messages.answer else {
             return Poll::Ready(Ok(()));
         };
+        while messages.expects_continue
+            && let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx)
+        {
+            messages.continues |= interim.status() == StatusCode::CONTINUE;
+        }
         let response = match ready!(Pin::new(answer).poll(cx)) {
             Ok(response) => response,
             Err(error) => return Poll::Ready(Err(meaning(&error))),
