@@ -46,6 +46,7 @@ impl Path {
                     original_destination: None,
                     called_at: None,
                     tunnelled: false,
+                    by_upgrade: false,
                 };
                 serve_connection(&proxy, downstream, stream, Some(watch)).await;
             });

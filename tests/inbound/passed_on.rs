@@ -1,5 +1,5 @@
-//! What a redirected inbound connection may be besides requests: a tunnel through the application or another protocol than
-//! HTTP, which are the application's own; and calls to the sidecar's own ports, which are nobody's.
+//! What a redirected inbound connection may be besides plain requests: a tunnel through the application, which is the
+//! application's own; a request that goes on in another protocol; and calls to the sidecar's own ports, which are nobody's.
 
 use std::net::SocketAddr;
 
@@ -81,18 +81,24 @@ impl Callee {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tunnel_or_an_upgrade_is_the_applications_own() {
+async fn a_tunnel_is_the_applications_own_and_an_upgrade_a_request_to_it() {
     let Some(callee) = Callee::start().await else { return };
     for (sent, answer) in [
         (CONNECT, "HTTP/1.1 200 Connection established\r\n\r\n"),
         (
             UPGRADE,
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         ),
     ] {
         let mut client = callee.call(8080, sent).await;
         let mut server = callee.accept().await;
-        assert_eq!(within("the head", LIMIT, server.read_head()).await, sent);
+        let head = within("the head", LIMIT, server.read_head()).await;
+        if sent == CONNECT {
+            assert_eq!(head, sent);
+        } else {
+            assert!(head.starts_with("GET /chat HTTP/1.1\r\n"), "{head}");
+            assert!(head.contains("\r\nUpgrade: websocket\r\n"), "{head}");
+        }
         server.write(answer).await;
         assert_eq!(within("the answer", LIMIT, client.read_head()).await, answer);
         for frame in [&[0x81, 0x00][..], &[0x16, 3, 1, 0]] {
@@ -109,12 +115,17 @@ async fn a_tunnel_or_an_upgrade_is_the_applications_own() {
         }
     }
     let labels = [("direction", "inbound")];
-    let metrics = eventually("they are counted as TCP", LIMIT, async || {
+    let switched = [labels[0], ("status_code", "101")];
+    eventually("one is counted as TCP, one as a request", LIMIT, async || {
         let metrics = callee.sidecar.metrics().await;
-        (metrics.sum("tsunagi_tcp_connections_total", &labels) == 2.0).then_some(metrics)
+        let counted = (
+            metrics.sum("tsunagi_tcp_connections_total", &labels),
+            metrics.sum("http_requests_total", &labels),
+            metrics.sum("http_requests_total", &switched),
+        );
+        (counted == (1.0, 1.0, 1.0)).then_some(())
     })
     .await;
-    assert_eq!(metrics.sum("http_requests_total", &labels), 0.0, "{}", metrics.text);
     assert!(callee.other_is_alone().await);
 }
 

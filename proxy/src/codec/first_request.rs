@@ -1,5 +1,5 @@
-//! What a connection's first HTTP/1 request wants of the connection itself: some clients ask for another protocol on it
-//! (RFC 9110, 7.8) or for a tunnel (9.3.6), and everything behind such a request is no HTTP.
+//! What a connection's first HTTP/1 request wants of the connection itself: some clients ask for a tunnel (RFC 9110,
+//! 9.3.6), and everything behind such a request is no HTTP.
 //!
 //! Called by `listener` for redirected connections, before anybody serves them. Nothing is refused here: what is no
 //! request is left to whoever serves requests.
@@ -21,7 +21,6 @@ pub enum Wanted {
     /// An answer, as far as can be known.
     Answers,
     Tunnel,
-    Upgrade,
 }
 
 /// Reads the head to its end behind what is in `read`. Dropping the future loses nothing.
@@ -75,30 +74,6 @@ mod tests {
             assert_eq!(read_first_request(&mut all, &mut BytesMut::new()).await, wanted);
         }
         unreachable!("the last split returns")
-    }
-
-    #[tokio::test]
-    async fn only_an_upgrade_that_is_asked_for_in_earnest_is_one() {
-        for (fields, expected) in [
-            ("Connection: Upgrade\r\nUpgrade: websocket\r\n", Wanted::Upgrade),
-            (
-                "upgrade: SPDY/3.1\r\nconnection: keep-alive, upgrade\r\n",
-                Wanted::Upgrade,
-            ),
-            ("Connection: Upgrade\r\nUpgrade: h2c, foo\r\n", Wanted::Upgrade),
-            (
-                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n",
-                Wanted::Answers,
-            ),
-            ("Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n", Wanted::Answers),
-            ("Upgrade: websocket\r\n", Wanted::Answers),
-            ("X: Upgrade: websocket\r\n", Wanted::Answers),
-        ] {
-            let request = format!("GET /chat HTTP/1.1\r\nHost: a\r\n{fields}\r\nbehind");
-            assert_eq!(wanted(&request).await, expected, "{fields}");
-        }
-        let old = "GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(wanted(old).await, Wanted::Answers, "HTTP/1.0 knows no upgrade");
     }
 
     #[tokio::test]

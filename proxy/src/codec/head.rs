@@ -14,6 +14,7 @@ use http::{Method, StatusCode, Version};
 
 use super::first_request::Wanted;
 use super::message::{RequestHead, ResponseHead};
+pub(super) use framing::write_field;
 
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_FIELDS: usize = 100;
@@ -59,24 +60,7 @@ pub fn look_at_request(input: &[u8]) -> Result<Option<Wanted>, HeadError> {
     if found.method == Some("CONNECT") {
         return Ok(Some(Wanted::Tunnel));
     }
-    let values = |name: &'static str| {
-        let named = found
-            .headers
-            .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name));
-        named.flat_map(|field| field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
-    };
-    // What asks for nothing but another way to say the same may be answered as if it had not asked.
-    let changes = |protocol: &[u8]| {
-        let tls = protocol
-            .get(..4)
-            .is_some_and(|start| start.eq_ignore_ascii_case(b"TLS/"));
-        !protocol.is_empty() && !tls && !protocol.eq_ignore_ascii_case(b"h2c")
-    };
-    let upgrade = found.version == Some(1)
-        && values("upgrade").any(changes)
-        && values("connection").any(|token| token.eq_ignore_ascii_case(b"upgrade"));
-    Ok(Some(if upgrade { Wanted::Upgrade } else { Wanted::Answers }))
+    Ok(Some(Wanted::Answers))
 }
 
 /// Has an empty line arrived behind the first `examined` bytes?

@@ -47,10 +47,19 @@ impl Http2Stream {
         self.begun = false;
     }
 
-    /// Ready when the stream was reset, or its connection has ended, with something left to send.
-    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// All that was to be sent was handed over, its end included.
+    fn is_finished(&self) -> bool {
+        self.send.is_none()
+    }
+
+    /// Ready when the stream was reset, or its connection has ended, with something left to send. Says why, where that is
+    /// known.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
         match &mut self.send {
-            Some(send) => send.poll_reset(cx).map(drop),
+            Some(send) => send.poll_reset(cx).map(|reset| match reset {
+                Ok(reason) => Some(reason),
+                Err(error) => error.reason(),
+            }),
             None => Poll::Pending,
         }
     }
@@ -187,6 +196,8 @@ fn reset_of(send: &mut SendStream<Bytes>, error: h2::Error) -> BodyError {
 #[derive(Debug)]
 pub struct Http2Tunnel {
     stream: Http2Stream,
+    /// Who cancels the stream in the middle has aborted it (RFC 8441, 5).
+    strict: bool,
     /// The other side must not take its end for one.
     resets: Cell<bool>,
 }
@@ -195,12 +206,38 @@ impl Http2Tunnel {
     pub fn new(stream: Http2Stream) -> Self {
         Self {
             stream,
+            strict: false,
             resets: Cell::new(false),
+        }
+    }
+
+    /// Of an extended CONNECT.
+    pub fn upgraded(stream: Http2Stream) -> Self {
+        let mut tunnel = Self::new(stream);
+        tunnel.strict = true;
+        tunnel
+    }
+
+    /// Does the other side mean an end when it resets the stream for this reason?
+    fn ends(&self, reason: Option<Reason>) -> bool {
+        match reason {
+            // It has said all that it had to say.
+            Some(Reason::NO_ERROR) => true,
+            // It has lost interest, which is how many end a tunnel, and others once they have heard the end.
+            Some(Reason::CANCEL) => !self.strict || self.stream.is_finished(),
+            _ => false,
         }
     }
 }
 
 impl Transport for Http2Tunnel {
+    fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.stream.poll_reset(cx) {
+            Poll::Ready(reason) => !self.ends(reason),
+            Poll::Pending => false,
+        }
+    }
+
     fn reset_when_dropped(&self) {
         self.resets.set(true);
     }
@@ -217,8 +254,7 @@ impl AsyncRead for Http2Tunnel {
                 Ok(())
             }
             Ok(Step::End) => Ok(()),
-            // It has lost interest, which is how many end a tunnel.
-            Err(BodyError::Http2(error)) if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) => Ok(()),
+            Err(BodyError::Http2(error)) if self.ends(error.reason()) => Ok(()),
             Err(error) => Err(io_error(error)),
         })
     }
@@ -237,7 +273,11 @@ impl AsyncWrite for Http2Tunnel {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.stream.finish(None).map_err(io_error))
+        Poll::Ready(match self.stream.finish(None) {
+            // Who has ended the stream wants to hear nothing any more, an end included.
+            Err(BodyError::Http2(error)) if error.reason() == Some(Reason::NO_ERROR) => Ok(()),
+            ended => ended.map_err(io_error),
+        })
     }
 }
 

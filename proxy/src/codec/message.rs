@@ -12,6 +12,10 @@ pub struct RequestHead {
     pub version: Version,
     pub target: Target,
     pub headers: Headers,
+    /// What the connection or the stream is to go on in, if the endpoint agrees: of `Upgrade` or of `:protocol`.
+    pub upgrade: Option<Box<str>>,
+    /// Over HTTP/2 on a connection that began as HTTP/1.1: all that is known of the server is that it speaks this.
+    pub by_upgrade: bool,
 }
 
 /// What a request is for, as the client wrote it.

@@ -11,6 +11,7 @@ mod detection;
 mod differential_tests;
 mod first_request;
 mod gathered;
+mod h2c;
 mod head;
 mod head_budget;
 mod headers;
@@ -22,6 +23,7 @@ mod prefixed;
 mod spoken;
 mod transfer;
 mod transport;
+mod upgrade;
 
 pub use body::{BodyLength, Decoded, Decoder, Encoder};
 #[cfg(test)]
@@ -30,6 +32,7 @@ pub use client_hello::{ClientHello, MaybeHello, may_be_client_hello, parse_clien
 pub use detection::{Detected, detect, read_client_hello};
 pub use first_request::{Wanted, read_first_request};
 pub use gathered::Gathered;
+pub use h2c::{FRAME_HEAD_BYTES, H2cUpgrade};
 pub use head::{HeadError, parse_request, parse_response};
 pub use headers::{Headers, Known, RawHeaders};
 pub use http1::{Http1Stream, NoHead};
@@ -37,8 +40,9 @@ pub use http1::{Http1Stream, NoHead};
 pub use http2::testing as http2_testing;
 pub use http2::{Http2Stream, Http2Tunnel};
 pub use message::{RequestHead, ResponseHead, Target};
-pub use passing::{Ending, Passed, pass};
+pub use passing::{Ending, Passed, pass, pass_upgraded};
 pub use prefixed::Prefixed;
 pub use spoken::{HTTP2_PREFACE, Spoken, recognise};
 pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};
 pub use transport::Transport;
+pub use upgrade::{WEBSOCKET, first_of};

@@ -1,6 +1,6 @@
 //! Passing bytes between two connections that nobody understands, until both sides are done.
 //!
-//! Called for TCP connections and for tunnels. A side's end is passed on as its end, and the other direction goes on; an
+//! Called for TCP connections, for tunnels and behind requests that were upgraded. A side's end is passed on as its end, and the other direction goes on; an
 //! abort of one side is an abort of the other, never an end. Each direction has one buffer, lent while there is something
 //! in it: an idle connection holds none.
 
@@ -20,6 +20,9 @@ use crate::telemetry::{Flags, TcpSeries};
 
 /// How often a side is asked whether it has aborted while it is not read from: it has ended, or the other is slower.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Longer than any process lives.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +82,26 @@ pub async fn pass<D: Transport, U: Transport>(
     idle: Duration,
     series: &TcpSeries,
 ) -> (Passed, Ending) {
-    let mut up = Flow::new(&read, &series.received);
-    let mut down = Flow::new(&[], &series.sent);
+    let (passed, ending) = pass_counted(downstream, upstream, read, idle, [&series.received, &series.sent]).await;
+    series.record(ending.flags());
+    (passed, ending)
+}
+
+/// The same behind a request that was upgraded: what is counted is the request, and silence is no reason to end it.
+pub async fn pass_upgraded<D: Transport, U: Transport>(downstream: &mut D, upstream: &mut U) -> (Passed, Ending) {
+    let uncounted = Counter::noop();
+    pass_counted(downstream, upstream, Bytes::new(), NEVER, [&uncounted; 2]).await
+}
+
+async fn pass_counted<D: Transport, U: Transport>(
+    downstream: &mut D,
+    upstream: &mut U,
+    read: Bytes,
+    idle: Duration,
+    [received, sent]: [&Counter; 2],
+) -> (Passed, Ending) {
+    let mut up = Flow::new(&read, received);
+    let mut down = Flow::new(&[], sent);
     // Connections last for long.
     drop(read);
     let mut timer = pin!(sleep(idle));
@@ -108,10 +129,10 @@ pub async fn pass<D: Transport, U: Transport>(
                 if timer.as_mut().poll(cx).is_pending() {
                     break;
                 }
-                if up.is_unread() && downstream.is_reset() {
+                if up.is_unread() && downstream.is_reset(cx) {
                     return Poll::Ready(Ending::DownstreamReset);
                 }
-                if down.is_unread() && upstream.is_reset() {
+                if down.is_unread() && upstream.is_reset(cx) {
                     return Poll::Ready(Ending::UpstreamReset);
                 }
                 timer.as_mut().reset(Instant::now() + LOOK_INTERVAL);
@@ -136,7 +157,6 @@ pub async fn pass<D: Transport, U: Transport>(
         received: up.bytes,
         sent: down.bytes,
     };
-    series.record(ending.flags());
     (passed, ending)
 }
 

@@ -21,6 +21,10 @@ impl<S> Prefixed<S> {
     pub fn get_ref(&self) -> &S {
         &self.stream
     }
+
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {

@@ -14,8 +14,9 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
         false
     }
 
-    /// Has the other side aborted the connection? No, where that cannot be known without reading or writing.
-    fn is_reset(&self) -> bool {
+    /// Has the other side aborted the connection? No, where that cannot be known without reading or writing. May wake
+    /// the task when it does.
+    fn is_reset(&mut self, _: &mut Context<'_>) -> bool {
         false
     }
 
@@ -30,7 +31,7 @@ impl Transport for TcpStream {
         closed.poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    fn is_reset(&self) -> bool {
+    fn is_reset(&mut self, _: &mut Context<'_>) -> bool {
         !matches!(self.take_error(), Ok(None))
     }
 
@@ -48,8 +49,8 @@ impl<T: Transport> Transport for Prefixed<T> {
         self.get_ref().is_closed_by_peer()
     }
 
-    fn is_reset(&self) -> bool {
-        self.get_ref().is_reset()
+    fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        self.get_mut().is_reset(cx)
     }
 
     fn reset_when_dropped(&self) {
@@ -62,8 +63,8 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
         (**self).is_closed_by_peer()
     }
 
-    fn is_reset(&self) -> bool {
-        (**self).is_reset()
+    fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        (**self).is_reset(cx)
     }
 
     fn reset_when_dropped(&self) {

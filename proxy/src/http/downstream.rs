@@ -22,6 +22,8 @@ pub struct DownstreamConnection {
     pub called_at: Option<SocketAddr>,
     /// Inside a `CONNECT`: only the worker's own connection may open one.
     pub tunnelled: bool,
+    /// Its HTTP/2 began as HTTP/1.1.
+    pub by_upgrade: bool,
 }
 
 pub trait Downstream: Source + Sink + Send {
@@ -33,6 +35,9 @@ pub trait Downstream: Source + Sink + Send {
 
     /// Answers the `CONNECT`: what follows are the tunnel's bytes.
     fn open_tunnel(&mut self) -> Result<(), BodyError>;
+
+    /// Answers the request for another protocol: what follows is this one's.
+    fn switch_protocols(&mut self, head: &mut ResponseHead, protocol: &str) -> Result<(), BodyError>;
 
     /// The connection serves no request after this one, because it cannot be told where this one ends.
     fn close_after(&mut self) {}

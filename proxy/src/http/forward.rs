@@ -37,6 +37,8 @@ pub enum Failure {
         remote: bool,
     },
     Protocol,
+    /// The endpoint speaks HTTP/2 and lets no stream become anything else.
+    NoUpgrade,
     /// `sent`: the endpoint may have it.
     TryTimeout {
         sent: bool,
@@ -56,6 +58,7 @@ impl Failure {
             Self::Refused => Cause::UpstreamReset { remote: true },
             Self::Reset { remote } => Cause::UpstreamReset { remote },
             Self::Protocol => Cause::UpstreamProtocol,
+            Self::NoUpgrade => Cause::NoUpgrade,
             Self::TryTimeout { .. } => Cause::TryTimeout,
             Self::Timeout => Cause::Timeout,
             Self::BrokenRequestBody => Cause::BrokenRequestBody,
@@ -71,6 +74,7 @@ impl Failure {
             | Self::Connect(_)
             | Self::Stale
             | Self::ResetBeforeRequest
+            | Self::NoUpgrade
             | Self::TryTimeout { sent: false }
             | Self::Refused => true,
             Self::Reset { .. }
@@ -94,7 +98,12 @@ impl Failure {
             Self::Connect(error) => (!error.is_local()).then_some(Outcome::ConnectFailure),
             Self::ResetBeforeRequest | Self::Refused | Self::Reset { .. } | Self::Protocol => Some(Outcome::Reset),
             Self::TryTimeout { .. } | Self::Timeout => Some(Outcome::Timeout),
-            Self::NoEndpoint | Self::Overflow(_) | Self::Stale | Self::BrokenRequestBody | Self::ClientGone => None,
+            Self::NoEndpoint
+            | Self::Overflow(_)
+            | Self::Stale
+            | Self::NoUpgrade
+            | Self::BrokenRequestBody
+            | Self::ClientGone => None,
         }
     }
 }
@@ -138,7 +147,7 @@ impl Progress {
 pub fn speaks_http2(cluster: &Cluster, head: &RequestHead) -> bool {
     match cluster.told.protocol {
         Protocol::Http2 => true,
-        Protocol::Detect => head.version == http::Version::HTTP_2,
+        Protocol::Detect => head.version == http::Version::HTTP_2 && !head.by_upgrade,
         _ => false,
     }
 }
@@ -285,6 +294,7 @@ async fn wait_for_connection<D: Downstream>(
             cluster.learned.series.overflow_pending_requests.increment(1);
             Failure::Overflow("pending_requests")
         }
+        AcquireError::Occupied => Failure::Overflow("connections"),
     })
 }
 
@@ -302,5 +312,6 @@ fn failure(error: UpstreamError, reused: bool) -> Failure {
         UpstreamError::Refused => Failure::Refused,
         UpstreamError::Reset { remote } => Failure::Reset { remote },
         UpstreamError::Protocol => Failure::Protocol,
+        UpstreamError::NoUpgrade => Failure::NoUpgrade,
     }
 }

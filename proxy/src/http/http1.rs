@@ -13,11 +13,12 @@ use tokio::time::timeout;
 use super::connection::draining;
 use super::downstream::{Downstream, DownstreamConnection};
 use super::expectation::Expectation;
+use super::h2c::serve_h2c;
 use super::local_reply::Cause;
 use super::request_path::{Proxy, Served, serve};
 use crate::codec::{
-    BodyError, BodyLength, HeadError, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Sink, Source, Step,
-    Transfer, Transport, Whole,
+    BodyError, BodyLength, HeadError, Http1Stream, Known, NoHead, Prefixed, RequestHead, ResponseHead, Sink, Source,
+    Step, Transfer, Transport, Whole,
 };
 use crate::drain::DrainWatch;
 use crate::telemetry::Flags;
@@ -71,9 +72,21 @@ pub async fn serve_http1<S>(
             Next::Refused(error) => return Box::pin(client.refuse(proxy, error)).await,
         }
         let length = client.begin(&head);
+        if head.headers.has(Known::Http2Settings)
+            && client.stream.is_read()
+            && let Some(asked) = head.asks_for_h2c()
+        {
+            let (stream, read) = client.stream.into_parts();
+            let served = serve_h2c(proxy, downstream, asked, stream, read, client.drain);
+            return Box::pin(served).await;
+        }
         let served = serve(proxy, &downstream, &mut head, length, &mut client).await;
         head.clear();
         match served {
+            Served::Upgraded(upgraded) => {
+                let (stream, read) = client.stream.into_parts();
+                return upgraded.run(Box::new(Prefixed::new(read, stream))).await;
+            }
             Served::Done if client.may_continue() => {}
             Served::Done => return Box::pin(client.close()).await,
             Served::Tunnel(tunnel) => {
@@ -211,6 +224,12 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
         self.stream.send_head(BodyLength::None, |out| {
             out.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n")
         });
+        Ok(())
+    }
+
+    fn switch_protocols(&mut self, head: &mut ResponseHead, protocol: &str) -> Result<(), BodyError> {
+        self.stream
+            .send_head(BodyLength::None, |out| head.write_switching(out, protocol));
         Ok(())
     }
 

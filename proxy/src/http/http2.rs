@@ -67,6 +67,7 @@ where
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .max_pending_accept_reset_streams(MAX_UNSERVED_RESETS)
         .max_local_error_reset_streams(Some(MAX_MALFORMED))
+        .enable_connect_protocol()
         .handshake::<_, Bytes>(socket.clone())
         .await?;
     // A late client is told to go once its first request is here: told before, it could not send that any more.
@@ -111,11 +112,14 @@ fn serve_request(
 ) -> impl Future<Output = ()> {
     let (parts, body) = request.into_parts();
     let mut head = RequestHead::from_http2(parts);
+    head.by_upgrade = downstream.by_upgrade;
     let mut client = Http2Downstream::new(body, respond);
     let length = client.begin(&head);
     async move {
-        if let Served::Tunnel(tunnel) = serve(&proxy, &downstream, &mut head, length, &mut client).await {
-            tunnel.run(Box::new(Http2Tunnel::new(client.stream))).await;
+        match serve(&proxy, &downstream, &mut head, length, &mut client).await {
+            Served::Done => {}
+            Served::Tunnel(tunnel) => tunnel.run(Box::new(Http2Tunnel::new(client.stream))).await,
+            Served::Upgraded(upgraded) => upgraded.run(Box::new(Http2Tunnel::upgraded(client.stream))).await,
         }
     }
 }
@@ -142,8 +146,15 @@ impl Http2Downstream {
 
     /// The length of the body, or why it is not certain.
     fn begin(&mut self, head: &RequestHead) -> Result<BodyLength, &'static str> {
-        self.expectation.begin(head.expects_continue() && !self.stream.is_end());
+        let expects = head.expects_continue() && head.upgrade.is_none();
+        self.expectation.begin(expects && !self.stream.is_end());
+        if head.is_bad_extended_connect() {
+            return Err("the stream cannot become what its :protocol names");
+        }
         match head.body_length() {
+            Ok(BodyLength::Exact(1..)) if head.upgrade.is_some() => Err("a CONNECT has no body"),
+            // What follows is the other protocol's.
+            Ok(_) if head.upgrade.is_some() => Ok(BodyLength::None),
             // What follows are the tunnel's bytes.
             Ok(BodyLength::Exact(1..)) if head.method == Method::CONNECT => Err("a CONNECT has no body"),
             Ok(BodyLength::UntilClose) if self.stream.is_end() => Ok(BodyLength::None),
@@ -196,9 +207,17 @@ impl Downstream for Http2Downstream {
         self.send(response, false)
     }
 
+    /// Success takes the place of 101, and what is gone on in was said by the request.
+    fn switch_protocols(&mut self, head: &mut ResponseHead, _: &str) -> Result<(), BodyError> {
+        let mut response = head.to_http2();
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        self.send(response, false)
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.responded {
-            self.stream.poll_reset(cx)
+            self.stream.poll_reset(cx).map(drop)
         } else {
             self.respond.poll_reset(cx).map(drop)
         }

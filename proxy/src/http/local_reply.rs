@@ -24,6 +24,7 @@ pub enum Cause {
         remote: bool,
     },
     UpstreamProtocol,
+    NoUpgrade,
     Timeout,
     /// Of one attempt, and there is no other.
     TryTimeout,
@@ -103,6 +104,12 @@ impl Cause {
                 Flags::UPE,
                 "upstream_reset_before_response_started{protocol_error}",
                 "upstream connect error or disconnect/reset before headers. reset reason: protocol error".into(),
+            ),
+            Self::NoUpgrade => reply(
+                StatusCode::BAD_GATEWAY,
+                Flags::UPE,
+                "upgrade_failed",
+                "the endpoint speaks HTTP/2 and does not allow extended CONNECT (RFC 8441), which the upgrade needs".into(),
             ),
             Self::Timeout => {
                 reply(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "response_timeout", "upstream request timeout".into())

@@ -8,6 +8,7 @@ mod downstream;
 mod exchange;
 mod expectation;
 mod forward;
+mod h2c;
 mod head;
 mod http1;
 mod http2;
@@ -21,8 +22,9 @@ mod retry;
 mod route;
 mod tunnel;
 mod unanswered;
+mod upgrade;
 
 pub use connection::{read_start, serve_connection, serve_recognised};
 pub use downstream::DownstreamConnection;
-pub use redirected::{Found, find_address, find_server_name, find_upgrade, is_for_the_mesh};
+pub use redirected::{find_address, find_server_name, is_for_the_mesh};
 pub use request_path::Proxy;

@@ -109,19 +109,6 @@ pub async fn is_for_the_mesh(proxy: &Proxy, destination: SocketAddr, read: &[u8]
     }
 }
 
-/// The service of the mesh with which a connection's first request, in `read`, wants to go on in another protocol.
-pub async fn find_upgrade(proxy: &Proxy, destination: SocketAddr, read: &[u8]) -> Option<Found> {
-    let mut head = RequestHead::default();
-    parse_request(read, &mut head).ok()??;
-    let authority = head::authority(&head).ok()?;
-    if let Some(found) = find_by_name(proxy, destination, &authority).await {
-        return Some(found);
-    }
-    let port = destination.port();
-    let host = find_address(proxy, destination.ip()).await?;
-    is_http(host.port(port)).then_some(Found { host, port })
-}
-
 async fn find_by_name(proxy: &Proxy, destination: SocketAddr, authority: &Authority<'_>) -> Option<Found> {
     if authority.host.is_empty() {
         return None;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
 use super::attempts::dispatch;
 use super::control_headers::remove_controls;
@@ -26,6 +26,7 @@ use super::response::{End, relay};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
+use super::upgrade::{self, Switched, Upgraded};
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
@@ -68,28 +69,37 @@ impl Proxy {
 
 /// What became of a request.
 #[derive(Debug)]
-pub enum Served {
+pub enum Served<'p> {
     /// Answered, or broken off; the downstream knows which.
     Done,
     /// The `CONNECT` was answered: the connection's bytes are the tunnel's now.
     Tunnel(Box<Tunnel>),
+    /// The endpoint goes on in another protocol: the connection's bytes are this one's now.
+    Upgraded(Box<Upgraded<'p>>),
+}
+
+/// What a connection that has carried a request becomes.
+enum Onward {
+    Tunnel(Box<Tunnel>),
+    Upgraded(Box<Switched>),
 }
 
 /// Serves one request; `length` of its body, or why that is not certain. Dropping the future cancels what is in flight
 /// upstream.
-pub async fn serve<D: Downstream>(
-    proxy: &Arc<Proxy>,
+pub async fn serve<'p, D: Downstream>(
+    proxy: &'p Arc<Proxy>,
     downstream: &DownstreamConnection,
     head: &mut RequestHead,
     length: Result<BodyLength, &'static str>,
     client: &mut D,
-) -> Served {
+) -> Served<'p> {
     identify(&mut head.headers);
     remove_controls(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
         Ok(None) => Served::Done,
-        Ok(Some(tunnel)) => Served::Tunnel(tunnel),
+        Ok(Some(Onward::Tunnel(tunnel))) => Served::Tunnel(tunnel),
+        Ok(Some(Onward::Upgraded(switched))) => Served::Upgraded(Box::new(Upgraded { switched, exchange })),
         Err(cause) => {
             if cause == Cause::Blocked {
                 exchange.routed(
@@ -111,7 +121,7 @@ async fn answer<D: Downstream>(
     length: Result<BodyLength, &'static str>,
     client: &mut D,
     exchange: &mut Exchange<'_>,
-) -> Result<Option<Box<Tunnel>>, Cause> {
+) -> Result<Option<Onward>, Cause> {
     let length = length.map_err(Cause::BadRequest)?;
     let named = match (downstream.direction, downstream.original_destination) {
         (Direction::Outbound, None) => head::authority(head),
@@ -137,16 +147,22 @@ async fn answer<D: Downstream>(
         ));
     }
 
-    let route = find_route(&host, port, head, &authority, rand::random())
+    let mut route = find_route(&host, port, head, &authority, rand::random())
         .ok_or_else(|| Cause::NoRoute(format!("no rule for {} matches the request", host.told.fqdn).into()))?;
     let cluster = find_cluster(&route, exchange)?;
     if authority.text.is_empty() {
         name_destination(head, downstream, port);
     }
 
+    upgrade::recognise(head, length, speaks_http2(cluster, head));
     head.headers.remove_hop_by_hop();
     for operations in route.request_headers() {
         operations.apply(&mut head.headers);
+    }
+
+    if head.upgrade.is_some() {
+        upgrade::prepare(head, speaks_http2(cluster, head));
+        route.repeat_only_unprocessed();
     }
 
     let deadline = Deadline::new(route.timeout(), &head.headers, exchange.grpc, exchange.started());
@@ -154,11 +170,7 @@ async fn answer<D: Downstream>(
     let mut body = RequestBody::new(length, keep);
     let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
 
-    let upstream = response.lease.response_mut();
-    if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
-        // Nobody asked: an upgrade ends at this hop.
-        return Err(Cause::UpstreamProtocol);
-    }
+    let switches = upgrade::switches(head, &mut response.lease)?;
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
     let upstream = response.lease.response_mut();
     upstream.headers.remove_hop_by_hop();
@@ -169,6 +181,10 @@ async fn answer<D: Downstream>(
     }
     exchange.answered(upstream);
     show_flags(exchange, upstream);
+    if let Some(protocol) = switches {
+        let switched = Box::pin(upgrade::switch(response, &protocol, client)).await?;
+        return Ok(Some(Onward::Upgraded(switched)));
+    }
     let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
     exchange.received(|| body.bytes);
     response.finish(end, exchange, sent_bytes);
@@ -293,7 +309,7 @@ async fn open_tunnel<D: Downstream>(
     tunnel: Tunnel,
     client: &mut D,
     exchange: &mut Exchange<'_>,
-) -> Result<Option<Box<Tunnel>>, Cause> {
+) -> Result<Option<Onward>, Cause> {
     exchange.status = 200;
     exchange.details("connect");
     exchange.finish(0);
@@ -301,7 +317,7 @@ async fn open_tunnel<D: Downstream>(
     poll_fn(|cx| client.poll_flush(cx))
         .await
         .map_err(|_| Cause::ClientGone)?;
-    Ok(Some(Box::new(tunnel)))
+    Ok(Some(Onward::Tunnel(Box::new(tunnel))))
 }
 
 fn show_flags(exchange: &Exchange<'_>, head: &mut ResponseHead) {

@@ -80,6 +80,7 @@ impl<'a> Retries<'a> {
             | Failure::Overflow(_)
             | Failure::NoEndpoint
             | Failure::Timeout
+            | Failure::NoUpgrade
             | Failure::BrokenRequestBody
             | Failure::ClientGone => false,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tsunagi_proto::decide::{RequestHead, choose_destination, decide};
-use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryPolicy, RouteAction, WeightedDestination};
+use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryOn, RetryPolicy, RouteAction, WeightedDestination};
 
 use super::head::Authority;
 use super::local_reply::Cause;
@@ -19,6 +19,8 @@ pub struct Route<'h> {
     pub destination: &'h Destination,
     /// `None`: no VirtualService.
     told: Option<Told<'h>>,
+    /// In the place of the rule's.
+    retries: Option<Box<RetryPolicy>>,
 }
 
 /// What the rules say.
@@ -47,12 +49,29 @@ impl<'h> Route<'h> {
         self.told.and_then(|told| told.action.timeout)
     }
 
-    pub fn retries(&self) -> &'h RetryPolicy {
+    pub fn retries(&self) -> &RetryPolicy {
+        if let Some(retries) = &self.retries {
+            return retries;
+        }
         match (self.told, self.destination.series.direction()) {
             (Some(told), _) => &told.action.retries,
             (None, Direction::Outbound) => &DEFAULT_RETRIES,
             (None, Direction::Inbound) => &INBOUND_RETRIES,
         }
+    }
+
+    /// From now on only what provably was not processed is repeated.
+    pub fn repeat_only_unprocessed(&mut self) {
+        let mut policy = self.retries().clone();
+        let on = &policy.on;
+        let unsent = on.reset_before_request || on.any_reset();
+        policy.on = RetryOn {
+            connect_failure: on.connect_failure || (on.explicit && unsent),
+            refused_stream: on.refused_stream || on.any_reset(),
+            reset_before_request: unsent,
+            ..RetryOn::default()
+        };
+        self.retries = Some(Box::new(policy));
     }
 
     /// Of the route, then of the destination.
@@ -166,6 +185,7 @@ pub fn find_route<'h>(
         return Some(Route {
             destination: port.plain.destinations.first()?,
             told: None,
+            retries: None,
         });
     };
     let head = RequestHead {
@@ -186,5 +206,6 @@ pub fn find_route<'h>(
     Some(Route {
         destination,
         told: Some(Told { rule, action, to }),
+        retries: None,
     })
 }

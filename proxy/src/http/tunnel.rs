@@ -43,6 +43,7 @@ pub async fn open(
     Ok(Tunnel {
         downstream: DownstreamConnection {
             tunnelled: true,
+            by_upgrade: false,
             // Whom it was for, the `CONNECT` has said.
             original_destination: None,
             ..*downstream

@@ -35,6 +35,7 @@ impl Unanswered {
             Failure::NoEndpoint
             | Failure::Overflow(_)
             | Failure::Protocol
+            | Failure::NoUpgrade
             | Failure::TryTimeout { .. }
             | Failure::Timeout
             | Failure::BrokenRequestBody

@@ -85,6 +85,7 @@ fn serve(
         original_destination,
         called_at,
         tunnelled: false,
+        by_upgrade: false,
     };
     if downstream.original_destination.is_some() {
         proxy.drain.set_in_pod();

@@ -15,8 +15,7 @@ use crate::codec::{
 };
 use crate::drain::DrainWatch;
 use crate::http::{
-    DownstreamConnection, Found, Proxy, find_address, find_server_name, find_upgrade, is_for_the_mesh, read_start,
-    serve_recognised,
+    DownstreamConnection, Proxy, find_address, find_server_name, is_for_the_mesh, read_start, serve_recognised,
 };
 use crate::net::{is_outbound_listener, is_own_address};
 use crate::snapshot::{Host, SeenConnection};
@@ -237,8 +236,8 @@ impl Redirected<'_> {
         }
     }
 
-    /// Serves a connection that starts with an HTTP/1 request, unless that makes something else of it: then its bytes are
-    /// passed on, the request's first.
+    /// Serves a connection that starts with an HTTP/1 request, unless that is for nobody of the mesh or opens a tunnel
+    /// through the application: then its bytes are passed on, the request's first.
     async fn http1(
         self,
         mut stream: TcpStream,
@@ -247,21 +246,16 @@ impl Redirected<'_> {
         upstream: Option<Upstream>,
         all_requests: bool,
     ) {
+        if self.downstream.direction == Direction::Outbound && all_requests {
+            drop((upstream, connection));
+            return self.http(stream, read, false).await;
+        }
         let mut read = BytesMut::from(read);
         let wanted = read_first_request(&mut stream, &mut read).await;
         let read = read.freeze();
-        match (self.downstream.direction, wanted) {
+        if self.downstream.direction == Direction::Inbound && wanted == Wanted::Tunnel {
             // It is the application that may be a proxy, not this one.
-            (Direction::Inbound, Wanted::Tunnel | Wanted::Upgrade) => {
-                return connection.serve(stream, read, upstream).await;
-            }
-            (Direction::Outbound, Wanted::Upgrade) => {
-                if let Some(target) = self.upgrade_target(&read).await {
-                    drop((upstream, connection));
-                    return self.connection(target).serve(stream, read, None).await;
-                }
-            }
-            _ => {}
+            return connection.serve(stream, read, upstream).await;
         }
         if all_requests || is_for_the_mesh(self.proxy, self.destination, &read).await {
             // Requests have connections of their own.
@@ -270,14 +264,6 @@ impl Redirected<'_> {
         } else {
             connection.serve(stream, read, upstream).await;
         }
-    }
-
-    /// A service of the mesh, if none of its rules could say anything about the request.
-    async fn upgrade_target(&self, read: &[u8]) -> Option<Target> {
-        let Found { host, port } = Box::pin(find_upgrade(self.proxy, self.destination, read)).await?;
-        host.port(port).filter(|port| !port.routed)?;
-        host.touch();
-        Target::service(&host, port)
     }
 
     async fn http(self, stream: TcpStream, read: Bytes, http2: bool) {

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method};
 use super::http1::Http1Lease;
 use super::http2_lease::Http2Lease;
 use super::queue::ConnectionPermit;
+use super::upgraded::UpgradedConnection;
 use super::{Cluster, Endpoint};
 use crate::codec::{BodyError, BodyLength, HeadError, RequestHead, ResponseHead, Sink, Source, Step};
 
@@ -78,6 +79,8 @@ pub enum UpstreamError {
     Reset { remote: bool },
     /// What came is no response.
     Protocol,
+    /// The endpoint lets no stream become anything else (RFC 8441, 3); nothing was sent.
+    NoUpgrade,
 }
 
 /// The right to send one request. Dropping it without `give_back` closes an HTTP/1 connection and frees an HTTP/2 stream.
@@ -151,6 +154,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.response_mut(),
             Self::Http2(lease) => lease.response_mut(),
+        }
+    }
+
+    /// The endpoint goes on in another protocol: its bytes.
+    pub fn into_upgraded(self) -> UpgradedConnection {
+        match self {
+            Self::Http1(lease) => lease.into_upgraded(),
+            Self::Http2(lease) => lease.into_upgraded(),
         }
     }
 

@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use tsunagi_proto::model;
 
 use super::connection::{Connection, OpenConnection, UpstreamError};
-use super::queue::{ConnectionPermit, ConnectionQueue};
+use super::queue::{ConnectionPermit, ConnectionQueue, Occupied};
+use super::upgraded::UpgradedConnection;
 use super::{Cluster, Endpoint, Lease};
-use crate::codec::{BodyLength, Http1Stream, NoHead, RequestHead, ResponseHead};
+use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead};
 use crate::net::{ConnectError, LINGER_TIME, connect};
 
 /// A connection with all that belongs to it; boxed, because it moves between the pool and requests.
@@ -188,6 +189,18 @@ impl Http1Lease {
             Err(NoHead::Closed | NoHead::Io(_)) => UpstreamError::Reset { remote: false },
         };
         Poll::Ready(Err(error))
+    }
+
+    pub(super) fn into_upgraded(mut self) -> UpgradedConnection {
+        let Http1 {
+            stream,
+            connection,
+            open,
+            ..
+        } = *self.http1.take().expect(Self::HELD);
+        let (stream, read) = stream.into_parts();
+        let occupied = Occupied::new(&connection.cluster);
+        UpgradedConnection::http1(Prefixed::new(read, stream), open, occupied)
     }
 
     /// Puts the connection where the next request finds it: with one that waits, else with its worker's idle ones.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::client::ResponseFuture;
+use h2::{Reason, SendStream};
 use http::{HeaderMap, StatusCode};
 
 use super::Endpoint;
 use super::connection::UpstreamError;
 use super::http2::Http2;
-use crate::codec::{BodyError, BodyLength, Headers, Http2Stream, Known, RequestHead, ResponseHead, Sink, Source, Step};
+use super::upgraded::UpgradedConnection;
+use crate::codec::{
+    BodyError, BodyLength, Headers, Http2Stream, Http2Tunnel, Known, RequestHead, ResponseHead, Sink, Source, Step,
+};
 
 /// Dropping it resets the stream if it is not over.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ struct Messages {
     stream: Http2Stream,
     /// Until the response's head is there.
     answer: Option<ResponseFuture>,
+    /// Where the bytes go of what the stream is to become; until then none do.
+    upgrade: Option<SendStream<Bytes>>,
     response: ResponseHead,
     /// The client waits for the endpoint's word before it sends the body.
     expects_continue: bool,
@@ -71,8 +76,12 @@ impl Http2Lease {
 
     pub(super) fn send_head(&mut self, head: &RequestHead, length: BodyLength) -> Result<(), UpstreamError> {
         let request = head.to_http2();
-        let end = matches!(length, BodyLength::None | BodyLength::Exact(0));
+        let upgrade = head.upgrade.is_some();
+        let end = !upgrade && matches!(length, BodyLength::None | BodyLength::Exact(0));
         let http2 = &self.place.http2;
+        if upgrade && !http2.sender().is_extended_connect_protocol_enabled() {
+            return Err(UpstreamError::NoUpgrade);
+        }
         let Ok((answer, send)) = http2.sender().send_request(request, end) else {
             if http2.takes_requests() {
                 // It is the request that cannot be sent.
@@ -83,7 +92,9 @@ impl Http2Lease {
         };
         self.messages.answer = Some(answer);
         self.messages.expects_continue = head.headers.has(Known::Expect);
-        if !end {
+        if upgrade {
+            self.messages.upgrade = Some(send);
+        } else if !end {
             self.messages.stream.send_to(send);
         }
         Ok(())
@@ -114,7 +125,21 @@ impl Http2Lease {
         messages.response.status = parts.status;
         messages.response.version = parts.version;
         messages.response.headers = Headers::Map(parts.headers);
+        if let Some(mut send) = messages.upgrade.take_if(|_| !parts.status.is_success()) {
+            // It stays a request, without a body. That fails where the endpoint wants to hear nothing any more.
+            let _ = send.send_data(Bytes::new(), true);
+        }
         Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn into_upgraded(self) -> UpgradedConnection {
+        let Messages {
+            mut stream, upgrade, ..
+        } = *self.messages;
+        if let Some(send) = upgrade {
+            stream.send_to(send);
+        }
+        UpgradedConnection::http2(Http2Tunnel::upgraded(stream), self.place)
     }
 
     pub(super) fn response(&self) -> &ResponseHead {

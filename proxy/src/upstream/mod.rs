@@ -16,6 +16,7 @@ mod registry;
 mod retry_budget;
 #[cfg(test)]
 pub(crate) mod testing;
+mod upgraded;
 
 pub use balance::choose;
 pub use cluster::{Cluster, Local, Member, Members};
@@ -27,3 +28,4 @@ pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
+pub use upgraded::UpgradedConnection;

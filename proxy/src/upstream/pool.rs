@@ -16,6 +16,8 @@ use crate::net::ConnectError;
 pub enum AcquireError {
     #[error("the connection pool's queue is full")]
     PendingOverflow,
+    #[error("every connection that may be open was upgraded, and none will be free soon")]
+    Occupied,
     #[error("{0}")]
     Connect(Arc<ConnectError>),
 }
@@ -125,12 +127,15 @@ impl Pool<'_> {
             return Ok(Grant::Reuse(lease));
         }
         self.cluster.series.overflow_connections.increment(1);
+        if self.cluster.connections.is_occupied() {
+            return Err(AcquireError::Occupied);
+        }
         let Some(waiting) = ConnectionQueue::enter(self.cluster) else {
             return Err(AcquireError::PendingOverflow);
         };
         self.make_room();
-        // The sender lives in the queue as long as this place does, so an answer always comes.
-        waiting.await.ok_or(AcquireError::PendingOverflow)
+        // The sender lives in the queue as long as this place does, unless there is nothing to wait for any more.
+        waiting.await.ok_or(AcquireError::Occupied)
     }
 
     /// At the limit: a free connection of another worker, or of another endpoint once this one has some of its own.

@@ -19,6 +19,8 @@ use crate::limits::{Limit, Permit};
 pub(super) struct ConnectionQueue {
     open: AtomicU32,
     maximum: AtomicU32,
+    /// Of the open ones, those that were upgraded: nobody knows when they end.
+    occupied: AtomicU32,
     pending: Arc<Limit>,
     waiting: AtomicUsize,
     next_id: AtomicU64,
@@ -63,6 +65,7 @@ impl ConnectionQueue {
         Self {
             open: AtomicU32::new(0),
             maximum: AtomicU32::new(max_connections),
+            occupied: AtomicU32::new(0),
             pending: Limit::new(max_pending),
             waiting: AtomicUsize::new(0),
             next_id: AtomicU64::new(0),
@@ -90,6 +93,11 @@ impl ConnectionQueue {
 
     pub fn is_exceeded(&self) -> bool {
         self.excess() > 0
+    }
+
+    /// All that may be open were upgraded: there is nothing to wait for.
+    pub fn is_occupied(&self) -> bool {
+        self.occupied.load(SeqCst) >= self.maximum.load(SeqCst)
     }
 
     pub fn has_waiters(&self) -> bool {
@@ -175,6 +183,30 @@ impl ConnectionQueue {
             }
         }
         Err(grant)
+    }
+}
+
+/// A connection that was upgraded, for as long as it is open.
+#[derive(Debug)]
+pub(super) struct Occupied {
+    cluster: Arc<Cluster>,
+}
+
+impl Occupied {
+    /// Whoever waits for a connection when the last one goes is told so.
+    pub fn new(cluster: &Arc<Cluster>) -> Self {
+        let queue = &cluster.connections;
+        queue.occupied.fetch_add(1, SeqCst);
+        while queue.is_occupied() && queue.next_waiter().is_some() {}
+        Self {
+            cluster: Arc::clone(cluster),
+        }
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.cluster.connections.occupied.fetch_sub(1, SeqCst);
     }
 }
 

@@ -115,7 +115,7 @@ impl Framing {
     }
 }
 
-pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(in crate::codec) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -1,5 +1,6 @@
 //! A request's head: what it says, and how it leaves over either protocol.
 
+use h2::ext::Protocol;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version, header, request, uri};
 
@@ -11,6 +12,7 @@ use super::framing::{
 use crate::codec::body::BodyLength;
 use crate::codec::headers::{Headers, Known, KnownSet};
 use crate::codec::message::{RequestHead, Target, TargetText};
+use crate::codec::upgrade::{first_of, write_upgrade};
 
 impl Default for RequestHead {
     /// Empty, to be read into.
@@ -20,18 +22,27 @@ impl Default for RequestHead {
             version: Version::HTTP_11,
             target: Target::Text(TargetText::default()),
             headers: Headers::default(),
+            upgrade: None,
+            by_upgrade: false,
         }
     }
 }
 
 impl RequestHead {
+    /// An extended CONNECT (RFC 8441) becomes what it would be over HTTP/1, so that rules need not know the difference.
     pub fn from_http2(parts: request::Parts) -> Self {
-        Self {
+        let mut head = Self {
             method: parts.method,
             version: Version::HTTP_2,
             target: Target::Uri(parts.uri),
             headers: Headers::Map(parts.headers),
+            upgrade: None,
+            by_upgrade: false,
+        };
+        if let Some(protocol) = parts.extensions.get::<Protocol>() {
+            head.become_upgrade(protocol.as_str());
         }
+        head
     }
 
     /// Forgets the request; keeps what the next one can use.
@@ -42,6 +53,8 @@ impl RequestHead {
             Target::Uri(_) => self.target = Target::Text(TargetText::default()),
         }
         self.headers.clear();
+        self.upgrade = None;
+        self.by_upgrade = false;
     }
 
     pub fn is_http2(&self) -> bool {
@@ -157,7 +170,14 @@ impl RequestHead {
                 Framing::Chunked
             }
         };
+        if self.upgrade.is_some() {
+            except.insert(Known::Connection);
+            except.insert(Known::Upgrade);
+        }
         self.headers.write_except(out, except);
+        if let Some(protocol) = &self.upgrade {
+            write_upgrade(out, protocol);
+        }
         framing.write(out);
         out.extend_from_slice(b"\r\n");
     }
@@ -172,6 +192,11 @@ impl RequestHead {
         *request.headers_mut() = self.headers.to_map_except(ended);
         if let Some(length) = settled_length(&self.headers) {
             request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        }
+        if let Some(protocol) = &self.upgrade {
+            *request.method_mut() = Method::CONNECT;
+            request.headers_mut().remove(header::CONTENT_LENGTH);
+            request.extensions_mut().insert(Protocol::from(first_of(protocol)));
         }
         request
     }
