@@ -150,7 +150,7 @@ async fn answer<D: Downstream>(
         head.headers.remove(&header::EXPECT);
     }
     for operations in route.request_headers() {
-        operations.apply(&mut head.headers);
+        operations.apply(&mut head.headers, |_, _, _| {});
     }
 
     let deadline = Deadline::new(route.timeout(), &head.headers, exchange.grpc, exchange.started());
@@ -169,7 +169,7 @@ async fn answer<D: Downstream>(
     // Only sidecars say it, and only to each other: nothing of it goes on, whoever sent it.
     upstream.headers.remove_known(Known::XTsunagiUnprocessed);
     for operations in route.response_headers() {
-        operations.apply(&mut upstream.headers);
+        operations.apply(&mut upstream.headers, |_, _, _| {});
     }
     exchange.answered(upstream);
     show_flags(exchange, upstream);
