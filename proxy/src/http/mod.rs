@@ -1,22 +1,29 @@
 //! Serving one request: `request_path` is the way, every other file one step of it.
 
+mod actions;
 mod attempts;
 mod connection;
 mod control_headers;
 mod deadline;
 mod downstream;
 mod exchange;
+mod fault;
+mod formatted;
 mod forward;
 mod head;
 mod http1;
 mod http2;
 mod local_reply;
+mod mirror;
+mod mirror_body;
+mod own_answer;
 mod redirected;
 mod request_body;
 mod request_id;
 mod request_path;
 mod response;
 mod retry;
+mod rewritten;
 mod route;
 mod tunnel;
 mod unanswered;

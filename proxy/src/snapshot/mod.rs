@@ -12,7 +12,7 @@ mod publisher;
 mod reader;
 mod update;
 
-pub use compile::{Cluster, Destination, Host, Port, Rule};
+pub use compile::{Cluster, Destination, Host, MirrorTarget, Port, Rule};
 pub use demand::Demand;
 pub use inbound::{Inbound, InboundReader};
 pub use passthrough::Passthrough;
