@@ -105,9 +105,9 @@ fn read_abort(field: &Field<'_>) -> Option<(u32, Abort)> {
     );
     let abort = match kinds {
         (Some(status), None, None) => Abort::HttpStatus(http_action::status(&status)?),
-        (None, Some(status), None) => Abort::GrpcStatus(numbered(&status, &GRPC_STATUSES, "gRPC status")?),
+        (None, Some(status), None) => Abort::GrpcStatus(numbered(&status, &GRPC_STATUSES, "a gRPC status")?),
         (None, None, Some(error)) => {
-            Abort::Http2Error(u32::from(numbered(&error, &HTTP2_ERRORS, "error code of HTTP/2")?))
+            Abort::Http2Error(u32::from(numbered(&error, &HTTP2_ERRORS, "an error code of HTTP/2")?))
         }
         (None, None, None) => {
             field.refuse("needs one of `httpStatus`, `grpcStatus` and `http2Error`");
@@ -128,7 +128,7 @@ fn numbered(field: &Field<'_>, known: &'static [&'static str], what: &str) -> Op
     let found = known.iter().position(|name| *name == text).or_else(by_number);
     if found.is_none() {
         let hint = names::did_you_mean(text, known.iter().copied());
-        field.refuse(format!("{} is not a {what}{hint}", shown(text)));
+        field.refuse(format!("{} is not {what}{hint}", shown(text)));
     }
     found.and_then(|number| u8::try_from(number).ok())
 }

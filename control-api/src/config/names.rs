@@ -96,7 +96,8 @@ pub(super) fn host_or_wildcard(field: &Field<'_>) -> Option<String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_string());
     }
-    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let host = text.strip_suffix('.').filter(|host| *host != "*").unwrap_or(text);
+    let host = host.to_ascii_lowercase();
     match host.strip_prefix('*') {
         None if is_host_name(&host) => return Some(host),
         Some("") => return Some(host),

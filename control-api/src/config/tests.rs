@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use super::*;
 
+mod actions;
 mod endpoints;
 mod kinds;
 mod policies;
 mod robustness;
 mod rules;
+mod samples;
+mod scopes;
 mod sidecars;
 
 /// The configuration of the project's owner, verbatim.

@@ -10,11 +10,14 @@ use super::{ExportTo, names};
 /// As written, in lower case.
 pub(super) fn hosts(list: &Field<'_>, concerns_sidecars: bool) -> Vec<String> {
     let mut hosts: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     for item in list.items() {
         let Some(host) = names::host_or_wildcard(&item) else {
             continue;
         };
-        if host == "*" && concerns_sidecars {
+        if !seen.insert(item.text()) {
+            item.refuse("this host is there twice");
+        } else if host == "*" && concerns_sidecars {
             item.refuse("the host `*` is for gateways only: name the hosts");
         } else {
             hosts.push(host);
@@ -27,16 +30,13 @@ pub(super) fn hosts(list: &Field<'_>, concerns_sidecars: bool) -> Vec<String> {
 /// Istio refuses a host that another one of the document means already.
 fn refuse_overlaps(list: &Field<'_>, hosts: &[String]) {
     let wildcards: HashSet<&str> = hosts.iter().filter_map(|host| host.strip_prefix('*')).collect();
-    let mut seen = HashSet::with_capacity(hosts.len());
     for host in hosts {
         let name = host.strip_prefix('*').unwrap_or(host);
         let is_wildcard = name.len() < host.len();
         // Every ending that a wildcard could have, its own excepted.
         let endings = name.match_indices('.').filter_map(|(dot, _)| name.get(dot..));
         let mut endings = endings.chain([""]).filter(|ending| !is_wildcard || *ending != name);
-        if !seen.insert(host) {
-            list.refuse(format!("{} is there twice", shown(host)));
-        } else if let Some(ending) = endings.find(|ending| wildcards.contains(ending)) {
+        if let Some(ending) = endings.find(|ending| wildcards.contains(ending)) {
             let wildcard = format!("*{ending}");
             list.refuse(format!("{} is covered by {} already", shown(host), shown(&wildcard)));
         }

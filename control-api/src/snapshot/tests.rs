@@ -13,7 +13,9 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
+mod accepted;
 mod departures;
+mod encoding;
 mod endpoints;
 mod policies;
 mod routing;

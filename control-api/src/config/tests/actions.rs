@@ -1,0 +1,576 @@
+//! What a rule of a VirtualService does besides routing: every field of every action, and what Istio refuses.
+
+use super::*;
+
+/// The only rule: `http` is its YAML in flow style, on line 8.
+fn document(http: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: user, namespace: shop}}\nspec:\n  hosts: [user]\n  http:\n\n  - {{{http}}}\n"
+    )
+}
+
+const ROUTE: &str = "route: [{destination: {host: user}}]";
+
+fn read(http: &str) -> HttpRule {
+    let Spec::VirtualService(mut rule) = one(&document(http)).spec else {
+        panic!()
+    };
+    rule.http.remove(0)
+}
+
+fn routed(field: &str) -> HttpRule {
+    read(&format!("{ROUTE}, {field}"))
+}
+
+#[track_caller]
+fn assert_no(http: &str, field: &str, reason: &str) {
+    let at = match field {
+        "" => "spec.http[0]".to_owned(),
+        field => format!("spec.http[0].{field}"),
+    };
+    assert_refused(&document(http), 8, &at, reason);
+}
+
+#[track_caller]
+fn assert_no_routed(rest: &str, field: &str, reason: &str) {
+    assert_no(&format!("{ROUTE}, {rest}"), field, reason);
+}
+
+#[test]
+fn a_redirect_has_every_part_of_istios() {
+    let redirect = |text: &str| read(&format!("redirect: {text}")).redirect.unwrap();
+    assert_eq!(
+        redirect("{uri: '/a?b=c', authority: 'x.com:8080', scheme: https, port: 8443, redirectCode: 308}"),
+        Redirect {
+            uri: Some("/a?b=c".into()),
+            prefix_rewrite: None,
+            authority: "x.com:8080".into(),
+            scheme: "https".into(),
+            port: Some(RedirectPort::Number(8443)),
+            code: Some(308),
+        }
+    );
+    assert_eq!(
+        redirect("{prefix_rewrite: /b, redirect_code: 0}").prefix_rewrite,
+        Some("/b".into())
+    );
+    assert_eq!(redirect("{prefixRewrite: /b, uri: ''}").uri, None);
+    let port = |text: &str| redirect(&format!("{{derivePort: {text}}}")).port;
+    assert_eq!(port("FROM_REQUEST_PORT"), Some(RedirectPort::FromRequestPort));
+    assert_eq!(port("FROM_PROTOCOL_DEFAULT"), Some(RedirectPort::FromProtocolDefault));
+    for (redirect, field, reason) in [
+        ("{}", "redirect", "needs one of"),
+        ("{redirectCode: 302}", "redirect", "needs one of"),
+        ("{uri: /a, prefixRewrite: /b}", "redirect.prefixRewrite", "only one of"),
+        (
+            "{port: 80, derivePort: FROM_REQUEST_PORT}",
+            "redirect.derivePort",
+            "only one of",
+        ),
+        ("{derivePort: REQUEST}", "redirect.derivePort", "is none of"),
+        ("{scheme: ftp}", "redirect.scheme", "is none of http, https"),
+        ("{uri: /, redirectCode: 200}", "redirect.redirectCode", "is none of 301"),
+        ("{uri: /, redirectCode: 304}", "redirect.redirectCode", "is none of 301"),
+        ("{uri: 'a b'}", "redirect.uri", "a character that a path cannot have"),
+        ("{authority: 'a/b'}", "redirect.authority", "not a host"),
+        ("{port: 70000}", "redirect.port", "out of range"),
+        ("{url: /, port: 80}", "redirect.url", "did you mean `uri`?"),
+    ] {
+        assert_no(&format!("redirect: {redirect}"), field, reason);
+    }
+    let matched = |uri: &str| format!("match: [{{uri: {uri}}}, {{port: 80}}], redirect: {{prefixRewrite: /b}}");
+    read(&matched("{prefix: /a}"));
+    assert_no(
+        &matched("{exact: /a}"),
+        "redirect.prefixRewrite",
+        "whose `uri` is a `prefix`",
+    );
+}
+
+#[test]
+fn a_direct_response_has_a_body_of_text_or_bytes() {
+    let body = |text: &str| {
+        read(&format!("directResponse: {{status: 503, body: {text}}}"))
+            .direct_response
+            .unwrap()
+            .body
+    };
+    assert_eq!(body("{string: 'é'}"), "é".as_bytes());
+    for base64 in ["/+8=", "/+8", "_-8=", "_-8"] {
+        assert_eq!(body(&format!("{{bytes: '{base64}'}}")), [0xff, 0xef], "{base64}");
+    }
+    assert_eq!(
+        read("direct_response: {status: 200}").direct_response.unwrap(),
+        DirectResponse {
+            status: 200,
+            body: vec![]
+        }
+    );
+    for (response, field, reason) in [
+        ("{}", "directResponse.status", "is required"),
+        ("{status: 199}", "directResponse.status", "out of range"),
+        ("{status: 600}", "directResponse.status", "out of range"),
+        (
+            "{status: 200, body: {string: a, bytes: YQ}}",
+            "directResponse.body",
+            "only one of",
+        ),
+        (
+            "{status: 200, body: {bytes: 'a?'}}",
+            "directResponse.body.bytes",
+            "not base64",
+        ),
+        ("{status: 200, body: a}", "directResponse.body", "must be a mapping"),
+    ] {
+        assert_no(&format!("directResponse: {response}"), field, reason);
+    }
+    let size = |bytes: usize| {
+        format!(
+            "directResponse: {{status: 200, body: {{string: {}}}}}",
+            "x".repeat(bytes)
+        )
+    };
+    read(&size(1 << 20));
+    assert_no(&size((1 << 20) + 1), "directResponse.body", "are more than 1048576");
+}
+
+#[test]
+fn a_rewrite_replaces_the_path_by_text_or_regex_and_the_authority() {
+    let rewrite = |text: &str| routed(&format!("rewrite: {text}")).rewrite.unwrap();
+    assert_eq!(
+        rewrite("{uri: /b, authority: 'b.com'}"),
+        Rewrite {
+            uri: Some("/b".into()),
+            uri_regex: None,
+            authority: "b.com".into()
+        }
+    );
+    let regex = r"{uriRegexRewrite: {match: '^/(\w+)/(.*)$', rewrite: '/\2/\1'}}";
+    assert_eq!(
+        rewrite(regex).uri_regex,
+        Some((r"^/(\w+)/(.*)$".into(), r"/\2/\1".into()))
+    );
+    for (rewrite, field, reason) in [
+        ("{}", "rewrite", "needs one of"),
+        ("{uri: ''}", "rewrite", "needs one of"),
+        (
+            "{uri: /, uriRegexRewrite: {match: a, rewrite: b}}",
+            "rewrite.uriRegexRewrite",
+            "only one of",
+        ),
+        (
+            "{uriRegexRewrite: {match: a}}",
+            "rewrite.uriRegexRewrite.rewrite",
+            "is required",
+        ),
+        (
+            "{uriRegexRewrite: {match: '', rewrite: b}}",
+            "rewrite.uriRegexRewrite.match",
+            "must not be empty",
+        ),
+        (
+            "{uriRegexRewrite: {match: '(', rewrite: b}}",
+            "rewrite.uriRegexRewrite.match",
+            "unclosed group",
+        ),
+        (
+            r"{uriRegexRewrite: {match: '(a)', rewrite: '\2'}}",
+            "rewrite.uriRegexRewrite.rewrite",
+            "the groups that the regex has",
+        ),
+        ("{uri: \"/a\\nb\"}", "rewrite.uri", "a character"),
+        ("{authority: a b}", "rewrite.authority", "not a host"),
+    ] {
+        assert_no_routed(&format!("rewrite: {rewrite}"), field, reason);
+    }
+}
+
+#[test]
+fn a_host_that_is_set_is_the_authority() {
+    let rule = routed("headers: {request: {set: {HOST: 'b.com:80', x: y}}}");
+    assert_eq!(
+        (rule.authority.as_str(), rule.headers.request.set.len()),
+        ("b.com:80", 1)
+    );
+    assert_eq!(routed("headers: {request: {add: {':authority': c}}}").authority, "c");
+    let rule = read("route: [{destination: {host: user}, headers: {request: {set: {host: d}}}}]");
+    assert_eq!((rule.authority.as_str(), rule.route[0].authority.as_str()), ("", "d"));
+    assert_no_routed(
+        "rewrite: {authority: a}, headers: {request: {set: {host: b}}}",
+        "headers",
+        "`rewrite` does already",
+    );
+}
+
+#[test]
+fn faults_are_shares_of_a_million_and_kinds() {
+    let fault = |text: &str| routed(&format!("fault: {text}")).fault.unwrap();
+    let share = |percent: &str| {
+        fault(&format!(
+            "{{abort: {{httpStatus: 500, percentage: {{value: {percent}}}}}}}"
+        ))
+        .abort
+        .unwrap()
+        .0
+    };
+    for (percent, per_million) in [
+        ("0", 0),
+        ("0.0001", 1),
+        ("0.0003", 3),
+        ("0.1", 1_000),
+        ("33.3333", 333_333),
+        ("99.9999", 999_999),
+        ("100", 1_000_000),
+        ("100.0", 1_000_000),
+    ] {
+        assert_eq!(share(percent), per_million, "{percent}");
+    }
+    let second = Duration::from_secs(1);
+    for (delay, read) in [
+        ("{percent: 10, fixedDelay: 1s}", (100_000, Delay::Fixed(second))),
+        (
+            "{percent: 10, percentage: {value: 5}, fixedDelay: 1s}",
+            (50_000, Delay::Fixed(second)),
+        ),
+        ("{percentage: {}, fixedDelay: 1s}", (0, Delay::Fixed(second))),
+        ("{fixed_delay: 1s}", (0, Delay::Fixed(second))),
+        (
+            "{percent: 100, exponentialDelay: 1s}",
+            (1_000_000, Delay::Exponential(second)),
+        ),
+    ] {
+        assert_eq!(fault(&format!("{{delay: {delay}}}")).delay, Some(read), "{delay}");
+    }
+    for (abort, read) in [
+        ("httpStatus: 418", Abort::HttpStatus(418)),
+        ("grpcStatus: UNAVAILABLE", Abort::GrpcStatus(14)),
+        ("grpcStatus: OK", Abort::GrpcStatus(0)),
+        ("grpcStatus: '16'", Abort::GrpcStatus(16)),
+        ("http2Error: REFUSED_STREAM", Abort::Http2Error(7)),
+        ("http2_error: '13'", Abort::Http2Error(13)),
+    ] {
+        assert_eq!(
+            fault(&format!("{{abort: {{{abort}, percentage: {{value: 1}}}}}}")).abort,
+            Some((10_000, read)),
+            "{abort}"
+        );
+    }
+    for (fault, field, reason) in [
+        ("{}", "fault", "needs `delay` or `abort`"),
+        ("{delay: {percent: 10}}", "fault.delay", "needs `fixedDelay`"),
+        (
+            "{delay: {fixedDelay: 1s, exponentialDelay: 1s}}",
+            "fault.delay",
+            "only one of",
+        ),
+        ("{delay: {fixedDelay: 0s}}", "fault.delay.fixedDelay", "at least 1ms"),
+        (
+            "{delay: {fixedDelay: 1s, percent: 101}}",
+            "fault.delay.percent",
+            "out of range",
+        ),
+        ("{abort: {percentage: {value: 1}}}", "fault.abort", "needs one of"),
+        (
+            "{abort: {httpStatus: 500, grpcStatus: OK}}",
+            "fault.abort",
+            "only one of",
+        ),
+        ("{abort: {httpStatus: 600}}", "fault.abort.httpStatus", "out of range"),
+        (
+            "{abort: {grpcStatus: UNAVAILABL}}",
+            "fault.abort.grpcStatus",
+            "did you mean `UNAVAILABLE`?",
+        ),
+        (
+            "{abort: {grpcStatus: '17'}}",
+            "fault.abort.grpcStatus",
+            "not a gRPC status",
+        ),
+        ("{abort: {grpcStatus: 14}}", "fault.abort.grpcStatus", "in quotes"),
+        (
+            "{abort: {http2Error: '14'}}",
+            "fault.abort.http2Error",
+            "not an error code",
+        ),
+        (
+            "{abort: {httpStatus: 500, percentage: {value: 100.1}}}",
+            "fault.abort.percentage.value",
+            "out of range",
+        ),
+        (
+            "{abort: {httpStatus: 500, percentage: {value: -1}}}",
+            "fault.abort.percentage.value",
+            "out of range",
+        ),
+        (
+            "{abort: {httpStatus: 500, percentage: {value: 0.00001}}}",
+            "fault.abort.percentage.value",
+            "neither 0 nor",
+        ),
+        (
+            "{abort: {httpStatus: 500, percentage: 5}}",
+            "fault.abort.percentage",
+            "must be a mapping",
+        ),
+        (
+            "{abort: {httpStatus: 500, percentage: {value: '5'}}}",
+            "fault.abort.percentage.value",
+            "must be a number",
+        ),
+    ] {
+        assert_no_routed(&format!("fault: {fault}"), field, reason);
+    }
+}
+
+#[test]
+fn mirrors_get_all_requests_or_a_share() {
+    let shares = |text: &str| {
+        routed(text)
+            .mirrors
+            .iter()
+            .map(|mirror| mirror.per_million)
+            .collect::<Vec<_>>()
+    };
+    let mirror = routed("mirror: {host: shadow, subset: v2, port: {number: 81}}")
+        .mirrors
+        .remove(0);
+    let read = Mirror {
+        host: "shadow.shop.svc.cluster.local".into(),
+        port: Some(81),
+        subset: "v2".into(),
+        per_million: 1_000_000,
+    };
+    assert_eq!(mirror, read);
+    for (text, read) in [
+        ("mirror: {host: a}, mirrorPercentage: {value: 0.5}", vec![5_000]),
+        ("mirror: {host: a}, mirrorPercent: 5", vec![50_000]),
+        ("mirror: {host: a}, mirror_percent: 5", vec![50_000]),
+        (
+            "mirror: {host: a}, mirrorPercent: 5, mirrorPercentage: {value: 0}",
+            vec![0],
+        ),
+        ("mirror: {host: a}, mirrorPercentage: {value: 0.00001}", vec![0]),
+        (
+            "mirrors: [{destination: {host: a}}, {destination: {host: b}, percentage: {value: 1}}]",
+            vec![1_000_000, 10_000],
+        ),
+        ("mirrors: [], mirrorPercentage: {value: 1}", vec![]),
+        ("mirror: null", vec![]),
+    ] {
+        assert_eq!(shares(text), read, "{text}");
+    }
+    for (text, field, reason) in [
+        (
+            "mirror: {host: a}, mirrors: [{destination: {host: a}}]",
+            "mirrors",
+            "only one of",
+        ),
+        ("mirror: {}", "mirror.host", "is required"),
+        ("mirror: {host: '*'}", "mirror.host", "one host"),
+        (
+            "mirrors: [{percentage: {value: 1}}]",
+            "mirrors[0].destination",
+            "is required",
+        ),
+        (
+            "mirrors: [{host: a, destination: {host: a}}]",
+            "mirrors[0].host",
+            "belongs under `destination`",
+        ),
+        ("mirror: {host: a}, mirrorPercent: 101", "mirrorPercent", "out of range"),
+        (
+            "mirror: {host: a}, mirrorPercentage: {value: 101}",
+            "mirrorPercentage.value",
+            "out of range",
+        ),
+        (
+            "mirrors: [{destination: {host: a}, percentage: {value: -1}}]",
+            "mirrors[0].percentage.value",
+            "out of range",
+        ),
+    ] {
+        assert_no_routed(text, field, reason);
+    }
+}
+
+#[test]
+fn a_cors_policy_has_every_field_of_istios() {
+    let cors = |text: &str| routed(&format!("corsPolicy: {text}")).cors.unwrap();
+    let all = "{allowOrigins: [{exact: 'https://a.com'}, {prefix: 'https://b'}, {regex: '.*'}], allowMethods: [GET, '*'], allowHeaders: [X-A, '*'], exposeHeaders: [x_b], maxAge: 24h, allowCredentials: true, unmatchedPreflights: IGNORE}";
+    assert_eq!(
+        cors(all),
+        CorsPolicy {
+            allow_origins: vec![
+                StringMatch::Exact("https://a.com".into()),
+                StringMatch::Prefix("https://b".into()),
+                StringMatch::Regex(".*".into()),
+            ],
+            allow_methods: vec!["GET".into(), "*".into()],
+            allow_headers: vec!["X-A".into(), "*".into()],
+            expose_headers: vec!["x_b".into()],
+            max_age: Some(Duration::from_secs(24 * 3600)),
+            allow_credentials: true,
+            forward_unmatched_preflights: false,
+        }
+    );
+    assert!(
+        cors("{}").forward_unmatched_preflights
+            && cors("{unmatchedPreflights: UNSPECIFIED}").forward_unmatched_preflights
+    );
+    assert_eq!(
+        (cors("{}").max_age, cors("{maxAge: 0s}").max_age),
+        (None, Some(Duration::ZERO))
+    );
+    assert_eq!(
+        cors("{allowOrigin: ['*']}").allow_origins,
+        [StringMatch::Exact("*".into())]
+    );
+    assert_eq!(
+        cors("{allow_origin: [a], allow_origins: [{exact: b}]}").allow_origins,
+        [StringMatch::Exact("b".into())]
+    );
+    for (cors, field, reason) in [
+        (
+            "{allowOrigins: ['*']}",
+            "corsPolicy.allowOrigins[0]",
+            "must be a mapping",
+        ),
+        (
+            "{allowOrigins: [{exact: ''}]}",
+            "corsPolicy.allowOrigins[0].exact",
+            "must not be empty",
+        ),
+        ("{allowOrigins: [{}]}", "corsPolicy.allowOrigins[0]", "one of exact"),
+        (
+            "{allowOrigins: [{regex: '('}]}",
+            "corsPolicy.allowOrigins[0].regex",
+            "unclosed",
+        ),
+        (
+            "{allowMethods: [FETCH]}",
+            "corsPolicy.allowMethods[0]",
+            "is none of GET",
+        ),
+        (
+            "{allowHeaders: ['a b']}",
+            "corsPolicy.allowHeaders[0]",
+            "neither a header name",
+        ),
+        (
+            "{exposeHeaders: ['']}",
+            "corsPolicy.exposeHeaders[0]",
+            "must not be empty",
+        ),
+        ("{maxAge: 1500ms}", "corsPolicy.maxAge", "whole seconds"),
+        (
+            "{allowCredentials: 'yes'}",
+            "corsPolicy.allowCredentials",
+            "true or false",
+        ),
+        (
+            "{unmatchedPreflights: DENY}",
+            "corsPolicy.unmatchedPreflights",
+            "is none of",
+        ),
+        (
+            "{allowedOrigins: []}",
+            "corsPolicy.allowedOrigins",
+            "did you mean `allowOrigins`?",
+        ),
+    ] {
+        assert_no_routed(&format!("corsPolicy: {cors}"), field, reason);
+    }
+}
+
+#[test]
+fn a_rule_does_one_thing() {
+    for (rule, field, reason) in [
+        (
+            format!("{ROUTE}, redirect: {{uri: /}}"),
+            "redirect",
+            "both this and `route`",
+        ),
+        (
+            format!("{ROUTE}, directResponse: {{status: 200}}"),
+            "directResponse",
+            "both this and `route`",
+        ),
+        (
+            "redirect: {uri: /}, directResponse: {status: 200}".into(),
+            "directResponse",
+            "both this and `redirect`",
+        ),
+        (
+            "redirect: {uri: /}, rewrite: {uri: /}".into(),
+            "rewrite",
+            "no place beside `redirect`",
+        ),
+        (
+            "redirect: {uri: /}, fault: {abort: {httpStatus: 500}}".into(),
+            "fault",
+            "no place beside `redirect`",
+        ),
+        (
+            "directResponse: {status: 200}, rewrite: {uri: /}".into(),
+            "rewrite",
+            "no place beside `directResponse`",
+        ),
+        ("mirror: {host: a}".into(), "route", "is required, or `redirect`"),
+        ("timeout: 1s, route: []".into(), "route", "must not be empty"),
+        (
+            format!("{ROUTE}, delegate: {{name: a}}"),
+            "route",
+            "leaves this to the rules",
+        ),
+        (
+            "delegate: {name: a}, redirect: {uri: /}".into(),
+            "redirect",
+            "leaves this to the rules",
+        ),
+        ("delegate: {}".into(), "delegate.name", "is required"),
+        (
+            "delegate: {name: A_b}".into(),
+            "delegate.name",
+            "not the name of a VirtualService",
+        ),
+        (
+            "delegate: {name: a, namespace: B}".into(),
+            "delegate.namespace",
+            "not a namespace name",
+        ),
+    ] {
+        assert_no(&rule, field, reason);
+    }
+    // An empty list of destinations is none, and CORS and headers go with any action.
+    let rule = read("redirect: {uri: /}, route: [], corsPolicy: {}, headers: {response: {set: {a: b}}}");
+    assert!(rule.redirect.is_some() && rule.cors.is_some());
+}
+
+#[test]
+fn a_delegate_is_named_with_its_namespace_or_is_in_the_rules_own() {
+    let delegate = |text: &str| read(&format!("delegate: {text}, timeout: 1s")).delegate.unwrap();
+    for (text, namespace) in [
+        ("{name: a.b}", "shop"),
+        ("{name: a.b, namespace: ''}", "shop"),
+        ("{name: a.b, namespace: other}", "other"),
+    ] {
+        assert_eq!(
+            delegate(text),
+            Delegate {
+                name: "a.b".into(),
+                namespace: namespace.into()
+            }
+        );
+    }
+}
+
+#[test]
+fn a_regex_anywhere_in_a_rule_counts_against_the_limits() {
+    let origins = vec!["{regex: '[a-z]{0,900}'}"; 200].join(", ");
+    let text = document(&format!("{ROUTE}, corsPolicy: {{allowOrigins: [{origins}]}}"));
+    assert_refused(&text, 6, "spec.http", "more than 4 MiB in every proxy");
+    let rewrite = format!("{{{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '[a-z]{{0,900}}', rewrite: a}}}}}}");
+    let rules = vec![rewrite; 200].join(", ");
+    let text = document("").replace("  http:\n\n  - {}\n", &format!("  http: [{rules}]\n"));
+    assert_refused(&text, 6, "spec.http", "more than 4 MiB in every proxy");
+}
