@@ -114,6 +114,9 @@ impl Sink for Recorder {
     fn idle(&mut self) -> Vec<String> {
         Vec::new()
     }
+    fn surplus(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Proxy {

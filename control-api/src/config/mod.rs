@@ -44,6 +44,7 @@ pub use kind::{Key, Kind, check_namespace};
 pub use problem::Problem;
 pub use protocol::Protocol;
 pub use raw::{Raw, parse_raw};
+pub use regex_size::bytes as regex_bytes;
 pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};

@@ -33,7 +33,7 @@ impl Group {
 }
 
 /// Of a pattern that is RE2 syntax; anything for what is none.
-pub(super) fn bytes(pattern: &str) -> u64 {
+pub fn bytes(pattern: &str) -> u64 {
     let folded = folds(pattern);
     let mut open = Vec::new();
     let mut group = Group::default();

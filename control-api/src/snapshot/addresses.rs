@@ -46,15 +46,20 @@ pub(super) fn build(catalog: &Catalog, address: &str) -> Option<AddressEntry> {
             )
         })
         .collect();
-    let host = mesh::Host {
-        fqdn: address.to_owned(),
-        alias_of: fqdn,
-        ..mesh::Host::default()
-    };
     Some(AddressEntry {
-        alias: Arc::new(Encoded::whole(names::host(address), Kind::Host(host))),
+        alias: Arc::new(alias(address, fqdn)),
         warnings,
     })
+}
+
+/// What is told of a name that stands for a host.
+pub(super) fn alias(name: &str, of: String) -> Encoded {
+    let host = mesh::Host {
+        fqdn: name.to_owned(),
+        alias_of: of,
+        ..mesh::Host::default()
+    };
+    Encoded::whole(names::host(name), Kind::Host(host))
 }
 
 fn field(document: &Document) -> &'static str {

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::departures::Place;
-use super::shards::Shards;
+use super::documents::{Act, Documents, by_age, put, take};
+use super::rule_index::RuleIndex;
+use super::wildcards::{self, Wildcards};
 use super::{Node, addresses};
 use crate::config::{Document, Key, Kind, ServiceEndpoints, Spec};
-
-/// Documents by a name, in no particular order.
-type Documents = Shards<Arc<Vec<Arc<Document>>>>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Catalog {
@@ -20,10 +19,9 @@ pub(super) struct Catalog {
     root_namespace: Arc<str>,
     /// FQDN -> Services and ServiceEntries of that name.
     services: Documents,
-    /// FQDN -> VirtualServices for that host.
-    rules: Documents,
-    /// FQDN -> VirtualServices with a destination there.
-    reached_by: Documents,
+    rules: RuleIndex,
+    /// Of VirtualServices and ServiceEntries.
+    wildcards: Wildcards,
     /// FQDN -> DestinationRules for that host.
     destination_rules: Documents,
     /// Namespace and one label -> WorkloadEntries that have it.
@@ -46,6 +44,10 @@ pub(super) struct Catalog {
 pub(super) struct Touched {
     pub hosts: BTreeSet<String>,
     pub endpoints: BTreeSet<String>,
+    /// Wildcards whose rules are others now for the services that they cover.
+    wildcards: BTreeSet<String>,
+    /// VirtualServices of which there may be something else to say.
+    pub rules: BTreeSet<Key>,
     /// WorkloadEntries that may be selected now, or not any more.
     pub workloads: BTreeSet<Key>,
     /// Virtual addresses.
@@ -56,25 +58,13 @@ pub(super) struct Touched {
     pub sidecars: BTreeSet<String>,
 }
 
-fn put(documents: &mut Documents, name: &str, document: &Arc<Document>) {
-    if let Some(list) = documents.entry(name) {
-        Arc::make_mut(list).push(Arc::clone(document));
+impl Touched {
+    fn add_host(&mut self, host: &str) {
+        self.hosts.insert(host.to_owned());
+        if wildcards::ending(host).is_some() {
+            self.wildcards.insert(host.to_owned());
+        }
     }
-}
-
-fn take(documents: &mut Documents, name: &str, document: &Arc<Document>) {
-    let Some(list) = documents.entry(name) else { return };
-    let list = Arc::make_mut(list);
-    list.retain(|other| other.key != document.key);
-    if list.is_empty() {
-        documents.remove(name);
-    }
-}
-
-fn of(documents: &Documents, name: &str) -> Vec<Arc<Document>> {
-    let mut found = documents.get(name).map(|list| list.to_vec()).unwrap_or_default();
-    found.sort_by(|one, other| one.by_age(other));
-    found
 }
 
 fn labelled(namespace: &str, (key, value): (&String, &String)) -> String {
@@ -117,17 +107,6 @@ pub fn fqdns(document: &Document) -> Vec<String> {
 
 fn service_fqdn(name: &str, namespace: &str) -> String {
     format!("{name}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}")
-}
-
-fn destinations(document: &Document) -> BTreeSet<&str> {
-    let Spec::VirtualService(rule) = &document.spec else {
-        return BTreeSet::new();
-    };
-    rule.http
-        .iter()
-        .flat_map(|http| &http.route)
-        .map(|to| to.host.as_str())
-        .collect()
 }
 
 fn named(namespace: &str, name: &str) -> String {
@@ -174,8 +153,8 @@ impl Catalog {
         Self {
             root_namespace: root_namespace.into(),
             services: Documents::default(),
-            rules: Documents::default(),
-            reached_by: Documents::default(),
+            rules: RuleIndex::default(),
+            wildcards: Wildcards::default(),
             destination_rules: Documents::default(),
             workloads: Documents::default(),
             selectors: Documents::default(),
@@ -192,13 +171,17 @@ impl Catalog {
 
     pub(super) fn add(&mut self, document: &Arc<Document>) {
         self.each_place(document, put);
+        let names = self.names(document);
+        names.iter().for_each(|name| self.wildcards.add(name));
     }
 
     pub(super) fn remove(&mut self, document: &Arc<Document>) {
         self.each_place(document, take);
+        let names = self.names(document);
+        names.iter().for_each(|name| self.wildcards.remove(name));
     }
 
-    fn each_place(&mut self, document: &Arc<Document>, act: fn(&mut Documents, &str, &Arc<Document>)) {
+    fn each_place(&mut self, document: &Arc<Document>, act: Act) {
         let namespace = &document.key.namespace;
         for place in places(document) {
             act(&mut self.endpoints, &place, document);
@@ -215,14 +198,7 @@ impl Catalog {
                     act(&mut self.selectors, &labelled(namespace, first), document);
                 }
             }
-            Spec::VirtualService(rule) => {
-                for host in &rule.hosts {
-                    act(&mut self.rules, host, document);
-                }
-                for host in destinations(document) {
-                    act(&mut self.reached_by, host, document);
-                }
-            }
+            Spec::VirtualService(_) => self.rules.each_place(document, act),
             Spec::DestinationRule(rule) => act(&mut self.destination_rules, &rule.host, document),
             Spec::Sidecar(_) => act(&mut self.sidecars, namespace, document),
             Spec::WorkloadEntry(entry) => {
@@ -266,10 +242,7 @@ impl Catalog {
                 touched.sidecars.insert(document.key.namespace.clone());
                 touched.namespaces.insert(document.key.namespace.clone());
             }
-            Spec::VirtualService(rule) => {
-                touched.hosts.extend(rule.hosts.iter().cloned());
-                touched.endpoints.extend(rule.hosts.iter().cloned());
-            }
+            Spec::VirtualService(_) => self.touch_rule(document, touched),
             Spec::WorkloadEntry(entry) => {
                 touched.workloads.insert(document.key.clone());
                 touched.namespaces.insert(document.key.namespace.clone());
@@ -291,13 +264,45 @@ impl Catalog {
         touched.namespaces.insert(document.key.namespace.clone());
     }
 
+    /// A VirtualService, with those that it delegates to and those that delegate to it.
+    fn touch_rule(&self, document: &Document, touched: &mut Touched) {
+        for host in self.rules.hosts(document) {
+            touched.add_host(host);
+            touched.endpoints.insert(host.to_owned());
+        }
+        touched.rules.insert(document.key.clone());
+        touched
+            .rules
+            .extend(self.rules.related(document).map(|other| other.key.clone()));
+    }
+
     /// The host, and every host whose rules lead there.
     fn touch_host(&self, fqdn: &str, touched: &mut Touched) {
-        touched.hosts.insert(fqdn.to_owned());
-        for document in self.reached_by.get(fqdn).map(|list| list.iter()).into_iter().flatten() {
-            if let Spec::VirtualService(rule) = &document.spec {
-                touched.hosts.extend(rule.hosts.iter().cloned());
-            }
+        touched.add_host(fqdn);
+        for host in self.rules.hosts_leading_to(fqdn) {
+            touched.add_host(host);
+        }
+    }
+
+    /// Adds the services that touched wildcards cover: one pass over all names, however many wildcards there are.
+    pub(super) fn spread(&self, touched: &mut Touched) {
+        let wildcards = std::mem::take(&mut touched.wildcards);
+        if wildcards.is_empty() {
+            return;
+        }
+        // Not those of the catalog: some may be there no more.
+        let mut lengths = Wildcards::default();
+        wildcards.iter().for_each(|wildcard| lengths.add(wildcard));
+        let names = self.services.iter().map(|(name, _)| name);
+        let covered = names.filter(|name| lengths.over(name).any(|wildcard| wildcards.contains(&wildcard)));
+        touched.hosts.extend(covered.map(|name| name.to_string()));
+    }
+
+    /// Hosts that the document names, wildcards among them.
+    fn names(&self, document: &Document) -> Vec<String> {
+        match &document.spec {
+            Spec::VirtualService(rule) if rule.concerns_sidecars() => rule.hosts.clone(),
+            _ => fqdns(document),
         }
     }
 
@@ -310,7 +315,7 @@ impl Catalog {
     /// name that only ServiceEntries have is of the namespace that had it first. Otherwise anyone could put endpoints of
     /// theirs behind a service of somebody else's.
     pub(super) fn claims(&self, fqdn: &str) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
-        let mut services = of(&self.services, fqdn);
+        let mut services = by_age(&self.services, fqdn);
         services.sort_by_key(|document| document.key.kind);
         let owner = services.first().map(|first| first.key.namespace.clone());
         services
@@ -318,14 +323,33 @@ impl Catalog {
             .partition(|document| Some(&document.key.namespace) == owner.as_ref())
     }
 
-    /// The oldest first, which is the one in force.
-    pub(super) fn rules(&self, fqdn: &str) -> Vec<Arc<Document>> {
-        of(&self.rules, fqdn)
+    /// VirtualServices for sidecars that name this host, or this wildcard, the oldest first.
+    pub(super) fn rules(&self, host: &str) -> Vec<Arc<Document>> {
+        self.rules.of_host(host)
+    }
+
+    pub(super) fn has_rules(&self, host: &str) -> bool {
+        self.rules.has_host(host)
+    }
+
+    /// A VirtualService without hosts, by `namespace/name`.
+    pub(super) fn delegate(&self, name: &str) -> Option<&Arc<Document>> {
+        self.rules.delegate(name)
+    }
+
+    /// VirtualServices that delegate to this one.
+    pub(super) fn roots(&self, key: &Key) -> &[Arc<Document>] {
+        self.rules.roots(key)
+    }
+
+    /// Wildcards that may cover the name, the longest first.
+    pub(super) fn wildcards_over(&self, name: &str) -> impl Iterator<Item = String> {
+        self.wildcards.over(name)
     }
 
     /// Of all namespaces, the oldest first.
     pub(super) fn destination_rules(&self, fqdn: &str) -> Vec<Arc<Document>> {
-        of(&self.destination_rules, fqdn)
+        by_age(&self.destination_rules, fqdn)
     }
 
     /// WorkloadEntries of the namespace that have all these labels, by key.
@@ -358,6 +382,7 @@ impl Catalog {
     pub(super) fn concerns(&self, document: &Document) -> BTreeSet<String> {
         let mut touched = Touched::default();
         self.touch(document, &mut touched);
+        self.spread(&mut touched);
         touched.hosts
     }
 
@@ -446,12 +471,12 @@ impl Catalog {
 
     /// Services and ServiceEntries that have this virtual address, the oldest first.
     pub(super) fn at_virtual_address(&self, address: &str) -> Vec<Arc<Document>> {
-        of(&self.virtual_addresses, address)
+        by_age(&self.virtual_addresses, address)
     }
 
     /// The oldest first.
     pub(super) fn sidecars(&self, namespace: &str) -> Vec<Arc<Document>> {
-        of(&self.sidecars, namespace)
+        by_age(&self.sidecars, namespace)
     }
 
     /// Is it an endpoint of any service?

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use tsunagi_proto::wire::mesh;
 
 use super::catalog::Catalog;
+use super::delegates::Placed;
 use super::policy::Policy;
 use super::routes;
 use super::service::{Port, Service};
 use crate::config::{
-    ConnectionPool, HttpRule, LoadBalancer, OutlierDetection, Protocol, TrafficPolicy, WeightedDestination,
+    ConnectionPool, ConnectionRule, HttpRule, LoadBalancer, OutlierDetection, Protocol, TrafficPolicy,
+    WeightedDestination,
 };
 
 /// Names in one message.
@@ -17,6 +19,13 @@ const MOST_SHOWN: usize = 10;
 
 /// Host, port, subset.
 type ClusterKey = (String, u16, String);
+
+/// Where requests or connections are to go.
+struct Wanted<'w> {
+    host: &'w str,
+    port: Option<u16>,
+    subset: &'w str,
+}
 
 /// Collects the clusters of one host, as clients of one namespace see them.
 pub(super) struct Clusters<'a> {
@@ -92,23 +101,60 @@ impl<'a> Clusters<'a> {
         }
     }
 
-    pub(super) fn add_rule(&mut self, document: &str, index: usize, rule: &HttpRule) {
-        for (number, to) in routes::reachable(rule) {
-            if let Err(warning) = self.add_destination(to) {
-                let clients = self
-                    .client
-                    .map(|ns| format!(" for clients of namespace {ns}"))
-                    .unwrap_or_default();
-                self.warnings.push(format!(
-                    "{document}: spec.http[{index}].route[{number}].destination: {warning}: such requests get 503 NC{clients}"
-                ));
+    pub(super) fn add_http(&mut self, placed: &Placed<'_, HttpRule>) {
+        self.add_route("http", placed, &placed.rule.route, "such requests get 503 NC");
+        for (number, mirror) in placed.rule.mirrors.iter().enumerate() {
+            let to = Wanted {
+                host: &mirror.host,
+                port: mirror.port,
+                subset: &mirror.subset,
+            };
+            if mirror.per_million > 0
+                && let Err(warning) = self.add_destination(&to)
+            {
+                self.warn(
+                    "http",
+                    placed,
+                    &format!("mirrors[{number}]"),
+                    &warning,
+                    "requests are not mirrored",
+                );
             }
         }
     }
 
-    fn add_destination(&mut self, to: &WeightedDestination) -> Result<(), String> {
+    /// `list`: `tls` or `tcp`.
+    pub(super) fn add_connections(&mut self, list: &str, placed: &Placed<'_, ConnectionRule>) {
+        self.add_route(list, placed, &placed.rule.route, "such connections are reset");
+    }
+
+    fn add_route<R: Clone>(&mut self, list: &str, placed: &Placed<'_, R>, route: &[WeightedDestination], or: &str) {
+        for (number, to) in routes::reachable(route) {
+            let to = Wanted {
+                host: &to.host,
+                port: to.port,
+                subset: &to.subset,
+            };
+            if let Err(warning) = self.add_destination(&to) {
+                self.warn(list, placed, &format!("route[{number}]"), &warning, or);
+            }
+        }
+    }
+
+    fn warn<R: Clone>(&mut self, list: &str, placed: &Placed<'_, R>, field: &str, warning: &str, or: &str) {
+        let clients = self
+            .client
+            .map(|ns| format!(" for clients of namespace {ns}"))
+            .unwrap_or_default();
+        let Placed { key, index, .. } = placed;
+        self.warnings.push(format!(
+            "{key}: spec.{list}[{index}].{field}.destination: {warning}: {or}{clients}"
+        ));
+    }
+
+    fn add_destination(&mut self, to: &Wanted<'_>) -> Result<(), String> {
         let ports = self.ports.clone();
-        let Some((service, policy)) = self.meet(&to.host) else {
+        let Some((service, policy)) = self.meet(to.host) else {
             return Err(format!("no service has the host {}", to.host));
         };
         let wanted: Vec<u16> = match to.port.or_else(|| service.sole_port()) {
@@ -127,7 +173,7 @@ impl<'a> Clusters<'a> {
                 None => format!("{} has several ports (it has {known}) and none is given", to.host),
             });
         }
-        if policy.of_subset(&to.subset).is_none() {
+        if policy.of_subset(to.subset).is_none() {
             let known = shown(policy.subset_names().into_iter().map(str::to_owned));
             let place = if policy.documents.is_empty() {
                 "no DestinationRule".to_owned()
@@ -140,7 +186,7 @@ impl<'a> Clusters<'a> {
             ));
         }
         for port in has {
-            self.add(&to.host, port, &to.subset);
+            self.add(to.host, port, to.subset);
         }
         Ok(())
     }

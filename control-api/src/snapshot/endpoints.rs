@@ -32,7 +32,7 @@ pub(super) fn build(
     previous: Option<&Arc<EndpointsEntry>>,
 ) -> Option<Arc<EndpointsEntry>> {
     let services = catalog.services(fqdn);
-    if services.is_empty() && catalog.rules(fqdn).is_empty() {
+    if services.is_empty() && !catalog.has_rules(fqdn) {
         return None;
     }
     let mut found = Found::new(departures);

@@ -1,5 +1,5 @@
-//! The Host resource of one FQDN: for everyone, and for the clients of a namespace that has a DestinationRule of its
-//! own for something that the host reaches.
+//! The Host resource of one FQDN: for everyone, and for the clients of a namespace that see other rules or policies, by
+//! what is exported to them or by a DestinationRule of their own for something that the host reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,93 +9,68 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::catalog::Catalog;
 use super::clusters::{self, Clusters};
+use super::scope::{HiddenRules, Rules, Scope};
 use super::service::{Port, Service};
-use super::{Encoded, judge, policy, routes};
-use crate::config::{Document, Problem, Spec, VirtualService};
+use super::{Encoded, judge, policy, route_warnings, routes, wildcards};
+use crate::config::{Document, Key, Problem};
 
 /// What is told of one host, and what is to say about it.
 #[derive(Debug, Default)]
 pub(super) struct HostEntry {
-    /// `None`: there is no such host, though a DestinationRule names it.
-    pub everyone: Option<Arc<Encoded>>,
+    /// `None`: there is no such host, though documents name it, or not for everyone.
+    pub everyone: Option<Told>,
     /// Namespace of the client -> what its clients are told instead.
-    pub special: BTreeMap<String, Arc<Encoded>>,
-    /// FQDNs that exist and can be reached, the host itself included.
-    pub reaches: Arc<[String]>,
+    pub special: BTreeMap<String, Told>,
     pub warnings: Vec<String>,
     pub problems: Vec<Problem>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub encoded: Arc<Encoded>,
+    /// FQDNs that exist and can be reached, the host itself included, sorted.
+    pub reaches: Arc<[String]>,
+}
+
 impl HostEntry {
-    pub(super) fn told(&self, client_namespace: &str) -> Option<&Arc<Encoded>> {
+    pub(super) fn told(&self, client_namespace: &str) -> Option<&Told> {
         self.special.get(client_namespace).or(self.everyone.as_ref())
     }
 }
 
-/// What the documents say of the host, whoever asks.
-struct Facts<'a> {
-    fqdn: &'a str,
-    service: Option<Service>,
-    rule: Option<(Arc<Document>, &'a VirtualService)>,
+/// The host as clients see it for whom the same rules are in force.
+struct View<'a> {
+    rules: Rules<'a>,
     ports: BTreeMap<u16, Port>,
+    /// Namespaces with DestinationRules of their own.
+    own_policies: BTreeSet<String>,
+    /// What clients without one are told, once it is made.
+    told: Option<Told>,
 }
 
 /// `None`: no document says anything of this FQDN.
 pub(super) fn build(catalog: &Catalog, fqdn: &str, previous: Option<&HostEntry>) -> Option<HostEntry> {
-    let rules = catalog.rules(fqdn);
     let service = Service::find(catalog, fqdn);
-    let in_force = rules.first().and_then(|document| match &document.spec {
-        Spec::VirtualService(rule) => Some((Arc::clone(document), rule)),
-        _ => None,
-    });
-    if service.is_none() && in_force.is_none() {
+    let scope = Scope::of(catalog, fqdn, service.is_some());
+    let mut builder = Builder {
+        catalog,
+        fqdn,
+        service: service.as_ref(),
+        scope: &scope,
+        // One that was refused is judged again.
+        previous: previous.filter(|previous| previous.problems.is_empty()),
+        views: BTreeMap::new(),
+        hidden: HiddenRules::default(),
+        entry: HostEntry::default(),
+    };
+    if service.is_none() && scope.is_empty() {
         return orphan(catalog, fqdn);
     }
-    // One that was refused is judged again.
-    let previous = previous.filter(|previous| previous.problems.is_empty());
-    let mut entry = HostEntry::default();
-    entry
-        .warnings
-        .extend(service.iter().flat_map(|service| service.warnings.iter().cloned()));
-    entry.warnings.extend(rule_warnings(&rules, service.is_some(), fqdn));
-    let ports = ports(catalog, service.as_ref(), in_force.as_ref().map(|(_, rule)| *rule));
-    let facts = Facts {
-        fqdn,
-        service,
-        rule: in_force,
-        ports,
-    };
-    let destinations = destinations(catalog, &facts);
-
-    let everyone = entry.add(
-        catalog,
-        &facts,
-        None,
-        previous.and_then(|previous| previous.everyone.as_ref()),
-    );
-    let clients: BTreeSet<String> = destinations
-        .iter()
-        .flat_map(|(host, namespace)| policy::special_clients(catalog, host, namespace))
-        .collect();
-    for client in clients {
-        let before = previous.and_then(|previous| previous.special.get(&client));
-        let special = entry.add(catalog, &facts, Some(&client), before);
-        if special.version != everyone.version {
-            entry.special.insert(client, special);
-        }
+    builder.add_everyone();
+    for client in builder.clients() {
+        builder.add_client(&client);
     }
-    entry.reaches = destinations
-        .into_keys()
-        .chain([fqdn.to_owned()])
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
-    entry.everyone = Some(everyone);
-    entry.warnings.sort();
-    entry.warnings.dedup();
-    entry.problems.sort();
-    entry.problems.dedup();
-    Some(entry)
+    Some(builder.finish())
 }
 
 /// DestinationRules for a host that is not there.
@@ -111,136 +86,189 @@ fn orphan(catalog: &Catalog, fqdn: &str) -> Option<HostEntry> {
     })
 }
 
-fn rule_warnings(rules: &[Arc<Document>], has_service: bool, fqdn: &str) -> Vec<String> {
-    let Some((first, hidden)) = rules.split_first() else {
-        return Vec::new();
-    };
-    let mut warnings: Vec<String> = hidden
-        .iter()
-        .map(|rule| {
-            format!(
-                "{}: spec.hosts: {} is older and in force for {fqdn}: this one is not",
-                rule.key, first.key
-            )
-        })
-        .collect();
-    if !has_service {
-        warnings.push(format!("{}: spec.hosts: no service has the host {fqdn}", first.key));
-    }
-    let Spec::VirtualService(rule) = &first.spec else {
-        return warnings;
-    };
-    if let Some(all) = rule.http.iter().position(routes::catches_all) {
-        for (index, _) in rule.http.iter().enumerate().skip(all + 1) {
-            let reason = format!("spec.http[{index}]: hidden by spec.http[{all}], which matches every request");
-            warnings.push(format!("{}: {reason}", first.key));
-        }
-    }
-    for (index, http) in rule.http.iter().enumerate() {
-        for number in routes::forgotten(http) {
-            let reason = "is not given: beside others such a destination gets no requests";
-            warnings.push(format!(
-                "{}: spec.http[{index}].route[{number}].weight: {reason}",
-                first.key
-            ));
-        }
-    }
-    warnings
-}
-
 /// The service's; for a host that only a VirtualService knows, those of its first destination that exists.
-fn ports(catalog: &Catalog, service: Option<&Service>, rule: Option<&VirtualService>) -> BTreeMap<u16, Port> {
+fn ports(catalog: &Catalog, service: Option<&Service>, rules: &Rules<'_>) -> BTreeMap<u16, Port> {
     if let Some(service) = service {
         return service.ports.clone();
     }
-    let mut hosts = rule
-        .into_iter()
-        .flat_map(|rule| &rule.http)
-        .flat_map(|http| &http.route)
-        .map(|to| &to.host);
-    hosts
-        .find_map(|host| Service::find(catalog, host))
+    let http = rules.http.iter().flat_map(|placed| &placed.rule.route);
+    let connections = rules.tls.iter().chain(&rules.tcp);
+    let mut routes = http.chain(connections.flat_map(|placed| &placed.rule.route));
+    routes
+        .find_map(|to| Service::find(catalog, &to.host))
         .map(|service| service.ports)
         .unwrap_or_default()
 }
 
-/// Services that requests can reach, the host's own included, with their namespaces.
-fn destinations(catalog: &Catalog, facts: &Facts<'_>) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    if let Some(service) = &facts.service {
-        found.insert(facts.fqdn.to_owned(), service.namespace.clone());
-    }
-    let rules = facts.rule.iter().flat_map(|(_, rule)| &rule.http);
-    for (_, to) in rules.flat_map(routes::reachable) {
-        if !found.contains_key(&to.host) {
-            found.extend(Service::find(catalog, &to.host).map(|service| (to.host.clone(), service.namespace)));
-        }
-    }
-    found
+struct Builder<'a> {
+    catalog: &'a Catalog,
+    fqdn: &'a str,
+    service: Option<&'a Service>,
+    scope: &'a Scope,
+    previous: Option<&'a HostEntry>,
+    /// By the VirtualServices that clients may see, in order of precedence.
+    views: BTreeMap<Vec<&'a Key>, View<'a>>,
+    hidden: HiddenRules,
+    entry: HostEntry,
 }
 
-impl HostEntry {
-    /// Makes the resource for clients of one namespace; takes the previous one where it is the same.
-    fn add(
-        &mut self,
-        catalog: &Catalog,
-        facts: &Facts<'_>,
-        client: Option<&str>,
-        previous: Option<&Arc<Encoded>>,
-    ) -> Arc<Encoded> {
-        let (host, warnings) = message(catalog, facts, client);
-        self.warnings.extend(warnings);
-        let encoded = Encoded::whole(names::host(facts.fqdn), Kind::Host(host.clone()));
-        if let Some(same) = previous.filter(|previous| previous.version == encoded.version) {
-            return Arc::clone(same);
-        }
-        let documents = facts.rule.iter().map(|(document, _)| document);
-        let documents = documents.chain(facts.service.iter().flat_map(|service| &service.documents));
-        self.problems.extend(judge::host(host, documents));
-        Arc::new(encoded)
+impl<'a> Builder<'a> {
+    /// Namespaces that may be told something else than everyone.
+    fn clients(&self) -> BTreeSet<String> {
+        let exported = self.scope.clients().into_iter().map(str::to_owned);
+        let everyone = self.views.values().flat_map(|view| view.own_policies.iter().cloned());
+        exported.chain(everyone).collect()
     }
-}
 
-fn message(catalog: &Catalog, facts: &Facts<'_>, client: Option<&str>) -> (mesh::Host, Vec<String>) {
-    let mut clusters = Clusters::new(catalog, client, facts.ports.keys().copied().collect());
-    if facts.service.is_some() {
-        clusters.add_plain(facts.fqdn);
+    fn add_everyone(&mut self) {
+        let previous = self.previous.and_then(|previous| previous.everyone.as_ref());
+        self.entry.everyone = self.told(None, previous);
     }
-    if let Some((document, rule)) = &facts.rule {
-        let name = document.key.to_string();
-        for (index, http) in rule.http.iter().enumerate() {
-            clusters.add_rule(&name, index, http);
+
+    fn add_client(&mut self, client: &str) {
+        let previous = self.previous.and_then(|previous| previous.told(client));
+        let told = self.told(Some(client), previous);
+        if let Some(told) = told.filter(|told| self.entry.everyone.as_ref() != Some(told)) {
+            self.entry.special.insert(client.to_owned(), told);
         }
     }
-    let (clusters, warnings) = clusters.finish();
-    let namespace = match (&facts.service, &facts.rule) {
-        (Some(service), _) => service.namespace.clone(),
-        (None, Some((document, _))) => document.key.namespace.clone(),
-        (None, None) => String::new(),
-    };
-    let port = |(number, port): (&u16, &Port)| mesh::Port {
-        number: u32::from(*number),
-        name: port.name.clone(),
-        protocol: clusters::protocol(port.protocol).into(),
-    };
-    let mut addresses: Vec<String> = facts
-        .service
-        .iter()
-        .flat_map(|service| &service.addresses)
-        .map(ToString::to_string)
-        .collect();
-    addresses.sort();
-    let host = mesh::Host {
-        fqdn: facts.fqdn.to_owned(),
-        namespace,
-        ports: facts.ports.iter().map(port).collect(),
-        routes: facts
-            .rule
-            .as_ref()
-            .map(|(document, rule)| routes::table(&document.key, rule)),
-        clusters,
-        addresses,
-        alias_of: String::new(),
-    };
-    (host, warnings)
+
+    /// `None`: for these clients there is no such host.
+    fn told(&mut self, client: Option<&str>, previous: Option<&Told>) -> Option<Told> {
+        let visible = self.scope.visible(client);
+        let keys: Vec<&'a Key> = visible.iter().map(|document| &document.key).collect();
+        let view = match self.views.remove(&keys) {
+            Some(view) => view,
+            None => self.view(&visible),
+        };
+        self.hidden.note(&visible, &view.rules, client);
+        let own_policy = client.filter(|client| view.own_policies.contains(*client));
+        let told = match (&view.told, own_policy) {
+            _ if self.service.is_none() && view.rules.are_none() => None,
+            (Some(told), None) => Some(told.clone()),
+            _ => Some(self.make(&view, own_policy, previous)),
+        };
+        let for_all = told.clone().filter(|_| own_policy.is_none()).or(view.told.clone());
+        self.views.insert(keys, View { told: for_all, ..view });
+        told
+    }
+
+    fn view(&mut self, visible: &[&'a Arc<Document>]) -> View<'a> {
+        let rules = Rules::in_force(self.catalog, visible);
+        self.entry.warnings.extend(route_warnings::of_rules(&rules.http));
+        let ports = ports(self.catalog, self.service, &rules);
+        let mut view = View {
+            rules,
+            ports,
+            own_policies: BTreeSet::new(),
+            told: None,
+        };
+        for (host, namespace) in self.destinations(&view.rules) {
+            view.own_policies
+                .extend(policy::special_clients(self.catalog, &host, &namespace));
+        }
+        view
+    }
+
+    /// Services that requests can reach, the host's own included, with their namespaces.
+    fn destinations(&self, rules: &Rules<'_>) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        if let Some(service) = self.service {
+            found.insert(self.fqdn.to_owned(), service.namespace.clone());
+        }
+        let http = rules.http.iter().map(|placed| &placed.rule.route);
+        let connections = rules.tls.iter().chain(&rules.tcp).map(|placed| &placed.rule.route);
+        let routes = http.chain(connections).flat_map(|route| routes::reachable(route));
+        let mirrors = rules.http.iter().flat_map(|placed| &placed.rule.mirrors);
+        let hosts = routes
+            .map(|(_, to)| to.host.as_str())
+            .chain(mirrors.map(|mirror| mirror.host.as_str()));
+        for host in hosts {
+            if !found.contains_key(host) {
+                found.extend(Service::find(self.catalog, host).map(|service| (host.to_owned(), service.namespace)));
+            }
+        }
+        found
+    }
+
+    /// The resource; the previous one where it is the same.
+    fn make(&mut self, view: &View<'a>, client: Option<&str>, previous: Option<&Told>) -> Told {
+        let (host, warnings) = self.message(view, client);
+        self.entry.warnings.extend(warnings);
+        let encoded = Encoded::whole(names::host(self.fqdn), Kind::Host(host.clone()));
+        if let Some(same) = previous.filter(|previous| previous.encoded.version == encoded.version) {
+            return same.clone();
+        }
+        let mut reaches: BTreeSet<String> = host.clusters.iter().map(|cluster| cluster.host.clone()).collect();
+        reaches.insert(self.fqdn.to_owned());
+        let documents = view.rules.documents.iter().copied();
+        let documents = documents.chain(self.service.iter().flat_map(|service| &service.documents));
+        self.entry.problems.extend(judge::host(host, documents));
+        Told {
+            encoded: Arc::new(encoded),
+            reaches: reaches.into_iter().collect(),
+        }
+    }
+
+    fn message(&self, view: &View<'_>, client: Option<&str>) -> (mesh::Host, Vec<String>) {
+        let rules = &view.rules;
+        let mut clusters = Clusters::new(self.catalog, client, view.ports.keys().copied().collect());
+        if self.service.is_some() {
+            clusters.add_plain(self.fqdn);
+        }
+        for placed in &rules.http {
+            clusters.add_http(placed);
+        }
+        for (list, rules) in [("tls", &rules.tls), ("tcp", &rules.tcp)] {
+            rules.iter().for_each(|placed| clusters.add_connections(list, placed));
+        }
+        let (clusters, warnings) = clusters.finish();
+        let namespace = match (self.service, rules.key()) {
+            (Some(service), _) => service.namespace.clone(),
+            (None, Some(key)) => key.namespace.clone(),
+            (None, None) => String::new(),
+        };
+        let port = |(number, port): (&u16, &Port)| mesh::Port {
+            number: u32::from(*number),
+            name: port.name.clone(),
+            protocol: clusters::protocol(port.protocol).into(),
+        };
+        let addresses = self.service.iter().flat_map(|service| &service.addresses);
+        let mut addresses: Vec<String> = addresses.map(ToString::to_string).collect();
+        addresses.sort();
+        let host = mesh::Host {
+            fqdn: self.fqdn.to_owned(),
+            namespace,
+            ports: view.ports.iter().map(port).collect(),
+            routes: routes::table(rules),
+            clusters,
+            addresses,
+            alias_of: String::new(),
+        };
+        (host, warnings)
+    }
+
+    fn finish(self) -> HostEntry {
+        let mut entry = self.entry;
+        entry.warnings.extend(self.hidden.warnings(self.fqdn));
+        match self.service {
+            Some(service) => entry.warnings.extend(service.warnings.iter().cloned()),
+            // Of a wildcard it is its purpose.
+            None if wildcards::ending(self.fqdn).is_some() => {}
+            None => {
+                let documents: BTreeMap<&Key, ()> = self
+                    .views
+                    .values()
+                    .flat_map(|view| view.rules.documents.iter().map(|document| (&document.key, ())))
+                    .collect();
+                let unknown = |key: &&Key| format!("{key}: spec.hosts: no service has the host {}", self.fqdn);
+                entry.warnings.extend(documents.keys().map(unknown));
+            }
+        }
+        entry.warnings.sort();
+        entry.warnings.dedup();
+        entry.problems.sort();
+        entry.problems.dedup();
+        entry
+    }
 }

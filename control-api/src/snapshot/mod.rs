@@ -1,25 +1,33 @@
 //! What proxies are told: an immutable world made from documents, without I/O and without a clock.
 //!
 //! `world` finds what a change of documents touches and rebuilds only that; `catalog` knows which document concerns
-//! which host; `host`, `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
+//! which host, `scope` which VirtualService is in force there for whom, and `delegates` what rules it stands for; `host`,
+//! `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
 //! leaving; `judge` refuses what a proxy would refuse.
 
 mod actions;
 mod addresses;
 mod catalog;
 mod clusters;
+mod delegated_match;
+mod delegates;
 mod departures;
 mod diff;
+mod documents;
 mod encoded;
 mod endpoints;
 mod host;
 mod judge;
 mod policy;
+mod route_warnings;
 mod routes;
+mod rule_index;
+mod scope;
 mod service;
 mod shards;
 mod sidecars;
 mod slices;
+mod wildcards;
 mod workload;
 mod world;
 

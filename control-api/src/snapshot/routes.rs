@@ -4,50 +4,46 @@ use std::time::Duration;
 
 use tsunagi_proto::wire::mesh;
 
+use super::delegates::Placed;
+use super::scope::Rules;
 use super::{actions, clusters};
 use crate::config::{
     ConnectionMatch, ConnectionRule, HeaderOperations, HttpMatch, HttpRule, Key, Retries, Rewrite, SourceMatch,
-    StringMatch, VirtualService, WeightedDestination,
+    StringMatch, WeightedDestination,
 };
 
 /// Weight of a destination that has no other beside it.
 const WHOLE: u32 = 100;
 
-pub(super) fn table(key: &Key, rule: &VirtualService) -> mesh::RouteTable {
-    mesh::RouteTable {
+/// `None`: there are no rules.
+pub(super) fn table(rules: &Rules<'_>) -> Option<mesh::RouteTable> {
+    let key = rules.key()?;
+    Some(mesh::RouteTable {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        http: placed(&rule.http, |rule, at| http_rule(rule, at.origin(key))),
-        tls: placed(&rule.tls, |rule, at| connection_rule(rule, at.origin(key))),
-        tcp: placed(&rule.tcp, |rule, at| connection_rule(rule, at.origin(key))),
-    }
+        http: encoded(key, &rules.http, http_rule),
+        tls: encoded(key, &rules.tls, connection_rule),
+        tcp: encoded(key, &rules.tcp, connection_rule),
+    })
 }
 
-/// Where a rule was written, and where it is told.
-struct At {
-    written: usize,
-    told: usize,
-}
-
-impl At {
-    /// Said only where the proxy would not find it by the position.
-    fn origin(&self, key: &Key) -> Option<mesh::Origin> {
-        (self.written != self.told).then(|| origin(key, self.written))
-    }
-}
-
-/// The rules that concern sidecars.
-fn placed<R, W>(rules: &[R], encode: impl Fn(&R, &At) -> Option<W>) -> Vec<W> {
+/// The rules that concern sidecars, each with its origin where the proxy would not find it by the position.
+fn encoded<R: Clone, W>(
+    table: &Key,
+    rules: &[Placed<'_, R>],
+    encode: impl Fn(&R, Option<mesh::Origin>) -> Option<W>,
+) -> Vec<W> {
     let mut encoded = Vec::with_capacity(rules.len());
-    for (written, rule) in rules.iter().enumerate() {
-        let told = encoded.len();
-        encoded.extend(encode(rule, &At { written, told }));
+    for Placed { key, index, rule } in rules {
+        let is_elsewhere = *key != table || *index != encoded.len();
+        let origin = is_elsewhere.then(|| origin(key, *index));
+        encoded.extend(encode(rule, origin));
     }
     encoded
 }
 
 /// The place of a rule: a VirtualService, and the index in its `http`, `tls` or `tcp`.
-pub(super) fn origin(key: &Key, index: usize) -> mesh::Origin {
+fn origin(key: &Key, index: usize) -> mesh::Origin {
     mesh::Origin {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -55,13 +51,9 @@ pub(super) fn origin(key: &Key, index: usize) -> mesh::Origin {
     }
 }
 
-/// The destinations that get requests, with their index.
-pub(super) fn reachable(rule: &HttpRule) -> Vec<(usize, &WeightedDestination)> {
-    weighted(&rule.route)
-}
-
-/// One alone gets all whatever its weight, of several those with weight 0 get none.
-pub(super) fn weighted(route: &[WeightedDestination]) -> Vec<(usize, &WeightedDestination)> {
+/// The destinations that get requests, with their index: one alone gets all whatever its weight, of several those
+/// with weight 0 get none.
+pub(super) fn reachable(route: &[WeightedDestination]) -> Vec<(usize, &WeightedDestination)> {
     let several = route.len() > 1;
     let route = route.iter().enumerate();
     route.filter(|(_, to)| !several || to.weight > 0).collect()
@@ -105,7 +97,7 @@ pub(super) fn duration(duration: Option<Duration>) -> Option<prost_types::Durati
 }
 
 /// `None`: there is nothing to tell sidecars. It is for gateways only, or it only delegates.
-pub(super) fn http_rule(rule: &HttpRule, origin: Option<mesh::Origin>) -> Option<mesh::HttpRule> {
+fn http_rule(rule: &HttpRule, origin: Option<mesh::Origin>) -> Option<mesh::HttpRule> {
     let matches = for_sidecars(&rule.matches, |item| &item.source, http_match)?;
     let mut encoded = mesh::HttpRule {
         name: rule.name.clone(),
@@ -124,7 +116,7 @@ pub(super) fn http_rule(rule: &HttpRule, origin: Option<mesh::Origin>) -> Option
     } else if rule.route.is_empty() {
         return None;
     } else {
-        encoded.route = destinations(reachable(rule));
+        encoded.route = destinations(reachable(&rule.route));
         encoded.timeout = duration(rule.timeout);
         encoded.retries = rule.retries.as_ref().map(retries);
         encoded.rewrite = rewrite(rule);
@@ -143,10 +135,10 @@ fn rewrite(rule: &HttpRule) -> Option<mesh::Rewrite> {
 }
 
 /// `None`: it is for gateways only.
-pub(super) fn connection_rule(rule: &ConnectionRule, origin: Option<mesh::Origin>) -> Option<mesh::ConnectionRule> {
+fn connection_rule(rule: &ConnectionRule, origin: Option<mesh::Origin>) -> Option<mesh::ConnectionRule> {
     Some(mesh::ConnectionRule {
         matches: for_sidecars(&rule.matches, |item| &item.source, connection_match)?,
-        route: destinations(weighted(&rule.route)),
+        route: destinations(reachable(&rule.route)),
         origin,
     })
 }

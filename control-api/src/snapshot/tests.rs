@@ -14,11 +14,14 @@ use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
 mod accepted;
+mod delegation;
+
 mod departures;
 mod encoding;
 mod endpoints;
 mod policies;
 mod routing;
+mod scope;
 mod slices;
 mod steps;
 mod warnings;

@@ -1,6 +1,7 @@
 //! The world at one revision of the store: made from the previous one by rebuilding what changed documents touch.
 //! Called by ingest before it stores, and read by every session.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tsunagi_proto::names;
@@ -9,9 +10,9 @@ use super::addresses::AddressEntry;
 use super::catalog::{self, Catalog, Touched};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
-use super::host::HostEntry;
+use super::host::{HostEntry, Told};
 use super::shards::Shards;
-use super::{Encoded, Node, addresses, diff, endpoints, host, sidecars, workload};
+use super::{Encoded, Node, addresses, diff, endpoints, host, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, Key, Kind, Problem};
 
@@ -24,6 +25,8 @@ pub struct World {
     catalog: Catalog,
     hosts: Shards<Arc<HostEntry>>,
     endpoints: Shards<Arc<EndpointsEntry>>,
+    /// What is to say of VirtualServices as such, by key.
+    rules: Shards<Arc<[String]>>,
     /// What is to say of WorkloadEntries that no service selects, by key.
     idle: Shards<Arc<str>>,
     /// By virtual address.
@@ -53,6 +56,7 @@ impl World {
             catalog: Catalog::new(root_namespace),
             hosts: Shards::default(),
             endpoints: Shards::default(),
+            rules: Shards::default(),
             idle: Shards::default(),
             addresses: Shards::default(),
             sidecars: Shards::default(),
@@ -87,6 +91,7 @@ impl World {
             }
             world.catalog.touch(document, &mut touched);
         }
+        world.catalog.spread(&mut touched);
         let replaced = difference.removed.iter().map(|document| &document.key);
         let is_there = |place: &Place| {
             let owner = world.document(&place.owner);
@@ -139,12 +144,11 @@ impl World {
         for fqdn in &touched.hosts {
             let previous = self.hosts.get(fqdn).cloned();
             let next = host::build(&self.catalog, fqdn, previous.as_deref()).map(Arc::new);
-            let told = |entry: &Option<Arc<HostEntry>>| {
-                entry
-                    .as_ref()
-                    .map(|entry| (entry.everyone.clone(), entry.special.clone()))
+            let told = |entry: Option<&HostEntry>| match entry {
+                Some(entry) => (entry.everyone.clone(), entry.special.clone()),
+                None => (None, BTreeMap::new()),
             };
-            if told(&previous).unwrap_or_default() != told(&next).unwrap_or_default() {
+            if told(previous.as_deref()) != told(next.as_deref()) {
                 changed.push(names::host(fqdn));
             }
             match next {
@@ -163,6 +167,14 @@ impl World {
             match next {
                 Some(next) => self.endpoints.insert(fqdn, next),
                 None => self.endpoints.remove(fqdn),
+            }
+        }
+        for key in &touched.rules {
+            let document = self.document(key);
+            let remarks = document.map(|document| route_warnings::of_document(&self.catalog, document));
+            match remarks.filter(|remarks| !remarks.is_empty()) {
+                Some(remarks) => self.rules.insert(&key.to_string(), remarks.into()),
+                None => self.rules.remove(&key.to_string()),
             }
         }
         for key in &touched.workloads {
@@ -235,6 +247,7 @@ impl World {
         let mut warnings: Vec<String> = of_hosts
             .chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.warnings))
             .cloned()
+            .chain(self.rules.iter().flat_map(|(_, remarks)| remarks.to_vec()))
             .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
             .chain(self.addresses.iter().flat_map(|(_, entry)| entry.warnings.clone()))
             .chain(self.sidecars.iter().flat_map(|(_, warnings)| warnings.to_vec()))
@@ -244,11 +257,27 @@ impl World {
         warnings
     }
 
-    /// What clients of a namespace are told of a host, or of the virtual address of one; `None`: there is no such host.
+    /// What clients of a namespace are told of a host, of the virtual address of one, or of a name that only a wildcard
+    /// covers; `None`: there is no such host.
     pub fn host(&self, fqdn: &str, client_namespace: &str) -> Option<Arc<Encoded>> {
-        let host = self.hosts.get(fqdn).and_then(|entry| entry.told(client_namespace));
+        let told = self.told(fqdn, client_namespace).map(|told| &told.encoded);
         let alias = || self.addresses.get(fqdn).map(|entry| &entry.alias);
-        host.or_else(alias).cloned()
+        if let Some(encoded) = told.or_else(alias) {
+            return Some(Arc::clone(encoded));
+        }
+        let wildcard = self.wildcard_over(fqdn, client_namespace)?;
+        Some(Arc::new(addresses::alias(fqdn, wildcard)))
+    }
+
+    fn told(&self, fqdn: &str, client_namespace: &str) -> Option<&Told> {
+        self.hosts.get(fqdn).and_then(|entry| entry.told(client_namespace))
+    }
+
+    /// The longest that there is for these clients. Names come from whoever likes to ask: nothing is kept of them here.
+    fn wildcard_over(&self, fqdn: &str, client_namespace: &str) -> Option<String> {
+        let mut over = self.catalog.wildcards_over(fqdn);
+        over.find(|wildcard| self.told(wildcard, client_namespace).is_some())
+            .filter(|_| wildcards::may_be_covered(fqdn))
     }
 
     /// `None`: there is no such host.
@@ -257,11 +286,10 @@ impl World {
     }
 
     /// FQDNs of every host that exists and that requests to this one can reach, itself included, sorted: their endpoints
-    /// go along with it. Empty: there is no such host, or it is an address.
-    pub fn reaches(&self, fqdn: &str, _client_namespace: &str) -> Arc<[String]> {
-        self.hosts
-            .get(fqdn)
-            .map(|entry| Arc::clone(&entry.reaches))
+    /// go along with it. Empty: there is no such host, or it is an address or a name that a wildcard covers.
+    pub fn reaches(&self, fqdn: &str, client_namespace: &str) -> Arc<[String]> {
+        self.told(fqdn, client_namespace)
+            .map(|told| Arc::clone(&told.reaches))
             .unwrap_or_default()
     }
 

@@ -83,6 +83,10 @@ impl Sink for Announced {
     fn idle(&mut self) -> Vec<String> {
         Sink::idle(&mut self.publisher)
     }
+
+    fn surplus(&mut self) -> Vec<String> {
+        Sink::surplus(&mut self.publisher)
+    }
 }
 
 /// Lets idle connections expire and ejected endpoints return.

@@ -126,6 +126,12 @@ impl Host {
             .store(previous.used.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// As if it had been called at the epoch for the last time.
+    #[cfg(test)]
+    pub(super) fn forget_use(&self) {
+        self.used.store(0, Ordering::Relaxed);
+    }
+
     pub fn idle_seconds(&self) -> u64 {
         self.epoch
             .elapsed()
@@ -168,7 +174,9 @@ impl Compiler {
             clusters,
         };
         let ports = told.ports.iter().map(|port| context.port(port)).collect();
-        let unrouted = self.telemetry.request_series(Direction::Outbound, "", &told.fqdn, "");
+        // Names that stand for a host come from clients: no series is made of them.
+        let destination = told.alias_of.as_ref().unwrap_or(&told.fqdn);
+        let unrouted = self.telemetry.request_series(Direction::Outbound, "", destination, "");
         let host = Host::new(Arc::clone(told), ports, unrouted, self.epoch);
         if let Some(previous) = previous {
             host.continue_use_of(previous);

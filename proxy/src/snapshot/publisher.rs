@@ -8,10 +8,14 @@ use std::time::Instant;
 use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Source};
 
 use super::compile::{Cluster, Compiler, Host};
-use super::reader::{Shared, Snapshot};
+use super::reader::{Shared, Snapshot, is_alias};
 use super::{Inbound, Update};
 use crate::telemetry::Telemetry;
 use crate::upstream::Registry;
+
+/// Names that stand for a host, as those that a wildcard covers: they come from clients, so only so many are kept. It is
+/// less than a proxy may subscribe to: services have room beside them.
+const MOST_ALIASES: usize = 2_000;
 
 pub struct Publisher {
     compiler: Compiler,
@@ -104,6 +108,23 @@ impl Publisher {
             .collect()
     }
 
+    /// Names that stand for a host and are more than are kept, those that were not used for the longest time; the caller
+    /// gives up their subscription. Room is made for some more at once.
+    pub fn surplus_aliases(&self) -> Vec<String> {
+        let aliases = self
+            .hosts
+            .iter()
+            .filter_map(|(name, host)| Some((name, host.as_ref()?)));
+        let mut aliases: Vec<_> = aliases.filter(|(_, host)| is_alias(host)).collect();
+        if aliases.len() <= MOST_ALIASES {
+            return Vec::new();
+        }
+        let surplus = aliases.len() - MOST_ALIASES + MOST_ALIASES / 10;
+        aliases.sort_by_key(|(name, host)| (std::cmp::Reverse(host.idle_seconds()), *name));
+        let names = aliases.into_iter().take(surplus);
+        names.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Forgets names that are no longer subscribed to: asked for again, they are fetched again.
     pub fn forget(&mut self, names: &[String]) {
         for name in names {
@@ -186,3 +207,7 @@ fn for_source(host: Arc<model::Host>, source: &Source) -> Arc<model::Host> {
 fn reaches(host: &model::Host, moved: &HashSet<String>) -> bool {
     !moved.is_empty() && host.clusters.iter().any(|cluster| moved.contains(&cluster.key.host))
 }
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 //! whether it is still the current one: no lock on the way of a request.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,10 +15,18 @@ use super::compile::Host;
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// By every name that a client of this namespace may use. `None`: known not to exist.
-    names: HashMap<String, Option<Arc<Host>>>,
+    names: HashMap<String, Option<Named>>,
     pub hosts: HashMap<String, Option<Arc<Host>>>,
     pub workload: Option<Arc<Workload>>,
     pub version: String,
+}
+
+/// What a name means.
+#[derive(Debug)]
+struct Named {
+    host: Arc<Host>,
+    /// Where the name is one of its own, which stands for the host: it is kept as long as it is used.
+    alias: Option<Arc<Host>>,
 }
 
 /// The current snapshot, shared by all threads.
@@ -59,7 +68,7 @@ impl Snapshot {
         let mut all = HashMap::with_capacity(hosts.len() * 4);
         let names = hosts.iter().filter(|(_, host)| !host.as_deref().is_some_and(is_alias));
         for (fqdn, host) in names {
-            all.insert(fqdn.clone(), host.clone());
+            all.insert(fqdn.clone(), host.as_ref().map(Named::own));
         }
         for host in hosts.values().flatten().filter(|host| !is_alias(host)) {
             let addresses = host.told.addresses.iter().map(ToString::to_string);
@@ -67,14 +76,23 @@ impl Snapshot {
                 .into_iter()
                 .chain(addresses)
             {
-                all.insert(alias, Some(Arc::clone(host)));
+                all.insert(alias, Some(Named::own(host)));
             }
         }
-        // Behind the addresses that hosts claim: of several, this names the one that has it.
-        for (address, alias) in hosts.iter().filter_map(|(name, host)| Some((name, host.as_deref()?))) {
+        for (name, alias) in hosts.iter().filter_map(|(name, host)| Some((name, host.as_ref()?))) {
             let target = alias.told.alias_of.as_ref().and_then(|fqdn| hosts.get(fqdn));
-            if let Some(Some(host)) = target.filter(|host| !host.as_deref().is_some_and(is_alias)) {
-                all.insert(address.clone(), Some(Arc::clone(host)));
+            let Some(Some(host)) = target.filter(|host| !host.as_deref().is_some_and(is_alias)) else {
+                continue;
+            };
+            // Behind the addresses that hosts claim: of several, this names the one that has it. A name that only a
+            // wildcard covers means that after all services that it may mean.
+            let is_address = name.parse::<IpAddr>().is_ok();
+            if is_address || !all.get(name).is_some_and(Option::is_some) {
+                let named = Named {
+                    host: Arc::clone(host),
+                    alias: Some(Arc::clone(alias)),
+                };
+                all.insert(name.clone(), Some(named));
             }
         }
         Self {
@@ -96,7 +114,11 @@ impl Snapshot {
 
     /// The host of a name that is lower-case and has no port.
     pub fn known(&self, name: &str) -> Option<Arc<Host>> {
-        self.names.get(name)?.clone()
+        let named = self.names.get(name)?.as_ref()?;
+        if let Some(alias) = &named.alias {
+            alias.touch();
+        }
+        Some(Arc::clone(&named.host))
     }
 
     /// As `known`; what is not known is to be asked for, or does not exist.
@@ -113,7 +135,7 @@ impl Snapshot {
             .into_iter()
             .filter_map(|name| match self.hosts.get(&name) {
                 None => Some(name),
-                // An address: the service that has it is asked for in turn.
+                // An address, or a name that a wildcard covers: the host that it stands for is asked for in turn.
                 Some(Some(host)) => host.told.alias_of.clone().filter(|fqdn| !self.hosts.contains_key(fqdn)),
                 Some(None) => None,
             })
@@ -126,8 +148,17 @@ impl Snapshot {
     }
 }
 
-/// It stands for the service that has its address, and is none itself.
-fn is_alias(host: &Host) -> bool {
+impl Named {
+    fn own(host: &Arc<Host>) -> Self {
+        Self {
+            host: Arc::clone(host),
+            alias: None,
+        }
+    }
+}
+
+/// It stands for the service that has its address, or for the wildcard that covers its name, and is none itself.
+pub(super) fn is_alias(host: &Host) -> bool {
     host.told.alias_of.is_some()
 }
 

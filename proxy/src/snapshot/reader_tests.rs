@@ -23,6 +23,14 @@ const OTHER: &str = "other.shop.svc.cluster.local";
 
 /// A host that has this address, or is one and stands for another.
 fn host(fqdn: &str, address: &str, alias_of: Option<&str>) -> (String, Option<Arc<Host>>) {
+    made(fqdn, address, alias_of, Instant::now())
+}
+
+fn host_since(fqdn: &str, alias_of: Option<&str>, epoch: Instant) -> (String, Option<Arc<Host>>) {
+    made(fqdn, "", alias_of, epoch)
+}
+
+fn made(fqdn: &str, address: &str, alias_of: Option<&str>, epoch: Instant) -> (String, Option<Arc<Host>>) {
     let told = model::Host {
         fqdn: fqdn.to_owned(),
         namespace: String::new(),
@@ -33,7 +41,7 @@ fn host(fqdn: &str, address: &str, alias_of: Option<&str>) -> (String, Option<Ar
         alias_of: alias_of.map(str::to_owned),
     };
     let series = Telemetry::new("test").request_series(Direction::Outbound, "", fqdn, "");
-    let host = Host::new(Arc::new(told), Vec::new(), series, Instant::now());
+    let host = Host::new(Arc::new(told), Vec::new(), series, epoch);
     (fqdn.to_owned(), Some(Arc::new(host)))
 }
 
@@ -83,4 +91,47 @@ fn addresses_that_stand_for_each_other_lead_nowhere() {
         host("10.96.0.2", "", Some("10.96.0.1")),
     ];
     assert_eq!(found(&hosts, "10.96.0.1"), Err(None));
+}
+
+const WILDCARD: &str = "*.shop";
+
+#[test]
+fn a_name_that_a_wildcard_covers_leads_there_and_a_service_that_it_may_mean_comes_first() {
+    let alias = host("user.shop", "", Some(WILDCARD));
+    let absent = (USER.to_owned(), None);
+    assert_eq!(
+        found(&[alias.clone(), absent.clone()], "user.shop"),
+        Err(Some(vec![WILDCARD.to_owned()]))
+    );
+    let wildcard = host(WILDCARD, "", None);
+    let covered = [alias.clone(), absent, wildcard.clone()];
+    assert_eq!(found(&covered, "user.shop"), Ok(WILDCARD.to_owned()));
+    let both = [alias, host(USER, "", None), wildcard];
+    assert_eq!(found(&both, "user.shop"), Ok(USER.to_owned()));
+}
+
+#[test]
+fn a_name_is_kept_as_long_as_it_is_called_itself() {
+    let long_ago = Instant::now()
+        .checked_sub(std::time::Duration::from_secs(3600))
+        .unwrap();
+    let (name, alias) = host_since("a.example.com", Some("*.example.com"), long_ago);
+    let (_, other) = host_since("b.example.com", Some("*.example.com"), long_ago);
+    let hosts = [
+        (name.clone(), alias.clone()),
+        ("b.example.com".to_owned(), other.clone()),
+        host("*.example.com", "", None),
+    ];
+    let forget = |host: &Option<Arc<Host>>| host.as_ref().unwrap().forget_use();
+    forget(&alias);
+    forget(&other);
+    let snapshot = Snapshot::new(hosts.into_iter().collect(), None, "shop", String::new());
+    assert_eq!(snapshot.known(&name).unwrap().told.fqdn, "*.example.com");
+    let idle = |host: &Option<Arc<Host>>| host.as_ref().unwrap().idle_seconds();
+    assert!(
+        idle(&alias) < 60 && idle(&other) >= 3600,
+        "{} {}",
+        idle(&alias),
+        idle(&other)
+    );
 }

@@ -215,6 +215,8 @@ impl<S: Sink> Client<S> {
         let version = update.version.clone();
         self.sink.apply(update);
         self.telemetry.set_config_version(&version);
+        let surplus = self.sink.surplus();
+        self.give_up(&surplus);
     }
 
     fn want(&mut self, fqdn: String, wants: &mut mpsc::Receiver<String>) {
@@ -229,10 +231,14 @@ impl<S: Sink> Client<S> {
 
     fn give_up_idle(&mut self) {
         let idle = self.sink.idle();
-        for fqdn in &idle {
+        self.give_up(&idle);
+    }
+
+    fn give_up(&mut self, fqdns: &[String]) {
+        for fqdn in fqdns {
             self.session.unwant(fqdn);
         }
-        self.forget(&idle);
+        self.forget(fqdns);
     }
 
     fn forget(&mut self, fqdns: &[String]) {

@@ -17,6 +17,8 @@ pub trait Sink: Send {
     fn forget(&mut self, fqdns: &[String]);
     /// Hosts whose subscription can be given up because nobody calls them; asked once a minute.
     fn idle(&mut self) -> Vec<String>;
+    /// Names whose subscription is to be given up because there are too many of their kind; asked after each update.
+    fn surplus(&mut self) -> Vec<String>;
 }
 
 impl Sink for Publisher {
@@ -30,5 +32,9 @@ impl Sink for Publisher {
 
     fn idle(&mut self) -> Vec<String> {
         self.idle_hosts(IDLE_AFTER.as_secs())
+    }
+
+    fn surplus(&mut self) -> Vec<String> {
+        self.surplus_aliases()
     }
 }

@@ -1,6 +1,7 @@
 //! The part of a session that compares the world with what its proxy uses: all of it, or what is known to have changed.
 //! Called by `session` alone.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tsunagi_proto::names::{self, ResourceName};
@@ -32,9 +33,13 @@ impl<W: Resources> Session<W> {
             self.reaches.touch_all();
             return self.observe_endpoints(span) || changed;
         };
+        let mut wildcards = HashSet::new();
         for name in names.iter().flat_map(|names| names.iter()) {
             match names::parse(name) {
-                Some(ResourceName::Host(fqdn)) => changed |= self.observe_host(fqdn, span),
+                Some(ResourceName::Host(fqdn)) => {
+                    changed |= self.observe_host(fqdn, span);
+                    wildcards.extend(fqdn.strip_prefix('*'));
+                }
                 Some(ResourceName::Endpoints(fqdn))
                     if self.endpoints.contains(fqdn) || self.reaches.is_reached(fqdn) =>
                 {
@@ -43,7 +48,26 @@ impl<W: Resources> Session<W> {
                 _ => {}
             }
         }
+        changed |= self.observe_covered(&wildcards, span);
         self.observe_endpoints(span) || changed
+    }
+
+    /// Names that may be covered by a wildcard now, or not any more: one pass over what is subscribed.
+    fn observe_covered(&mut self, endings: &HashSet<&str>, span: Span) -> bool {
+        if endings.is_empty() {
+            return false;
+        }
+        let lengths: BTreeSet<usize> = endings.iter().map(|ending| ending.len()).collect();
+        let is_covered = |name: &str| {
+            let ending = |length: &usize| name.get(name.len().checked_sub(*length)?..);
+            lengths.iter().filter_map(ending).any(|ending| endings.contains(ending))
+        };
+        let hosts: Vec<Arc<str>> = self.hosts.names().filter(|name| is_covered(name)).cloned().collect();
+        let mut changed = false;
+        for fqdn in hosts {
+            changed |= self.observe_host(&fqdn, span);
+        }
+        changed
     }
 
     fn observe_host(&mut self, fqdn: &str, span: Span) -> bool {

@@ -1,6 +1,7 @@
 //! The server's machine on its own: what it sends, in which order, and what it makes of the answers.
 
 mod departure;
+mod wildcards;
 mod work;
 
 use std::collections::HashMap;
