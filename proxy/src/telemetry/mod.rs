@@ -51,8 +51,7 @@ struct Shared {
     clusters: Mutex<Living<ClusterKey, ClusterSeries>>,
     tcp: Mutex<Living<TcpKey, TcpSeries>>,
     prefixed: Mutex<Living<Box<str>, PrefixSeries>>,
-    /// By destination service and subset.
-    mirrors: Mutex<Living<(Box<str>, Box<str>), MirrorSeries>>,
+    mirrors: Mutex<Living<MirrorKey, MirrorSeries>>,
     config_version: Mutex<Option<String>>,
     control_plane_connected: Cells<Gauge>,
     updates_applied: Cells<Counter>,
@@ -62,6 +61,9 @@ struct Shared {
     access_log_dropped: Cells<Counter>,
     started: process::Started,
 }
+
+/// Destination service and subset.
+type MirrorKey = (Box<str>, Box<str>);
 
 /// Direction, destination service and subset.
 type ClusterKey = (Direction, Box<str>, Box<str>);
