@@ -79,6 +79,8 @@ pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grp
 /// A copy of the head, which says so.
 fn addressed(head: &RequestHead) -> RequestHead {
     let mut copy = head.clone();
+    // Whether the body comes is for the request's own endpoint to say.
+    copy.headers.remove_known(Known::Expect);
     let host = head
         .headers
         .known(Known::Host)

@@ -184,6 +184,8 @@ impl Downstream for MirrorBody {
         Ok(())
     }
 
+    fn tell_to_continue(&mut self) {}
+
     fn open_tunnel(&mut self) -> Result<(), BodyError> {
         Err(BodyError::Malformed("a copy opens no tunnel"))
     }

@@ -7,6 +7,7 @@ mod control_headers;
 mod deadline;
 mod downstream;
 mod exchange;
+mod expectation;
 mod fault;
 mod formatted;
 mod forward;

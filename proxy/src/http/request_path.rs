@@ -158,10 +158,6 @@ async fn answer<D: Downstream>(
     }
 
     head.headers.remove_hop_by_hop();
-    // By reading the body we say 100 ourselves.
-    if head.headers.has(Known::Expect) {
-        head.headers.remove(&header::EXPECT);
-    }
     rewrite(&route, head, port.number, &formatted)?;
 
     let deadline = Deadline::new(route.timeout(), &head.headers, exchange.grpc, exchange.started());
