@@ -15,7 +15,6 @@ use crate::config::{Document, Problem, from_stored, parse};
 
 mod accepted;
 mod delegation;
-
 mod departures;
 mod encoding;
 mod endpoints;
@@ -91,6 +90,13 @@ fn documents(text: &str) -> Vec<Arc<Document>> {
         .into_iter()
         .map(Arc::new)
         .collect()
+}
+
+/// The rules of one VirtualService as they are told, as if there were nothing else.
+fn table_of(document: &Arc<Document>) -> mesh::RouteTable {
+    let catalog = catalog::Catalog::new("");
+    let rules = super::scope::Rules::in_force(&catalog, &[document]);
+    routes::table(&rules).unwrap_or_default()
 }
 
 fn world(text: &str) -> World {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::config::{Spec, from_object};
+use crate::config::from_object;
 
 const ROUNDS: usize = 4_000;
 
@@ -360,12 +360,10 @@ fn what_the_reader_accepts_a_proxy_accepts() {
         let Ok(read) = from_object(object.clone()) else {
             continue;
         };
-        let Spec::VirtualService(rule) = &read.spec else {
-            panic!()
-        };
         taken += 1;
-        let table = routes::table(&read.key, rule);
-        assert_eq!(table, routes::table(&read.key, rule));
+        let read = Arc::new(read);
+        let table = table_of(&read);
+        assert_eq!(table, table_of(&read));
         for http in &table.http {
             kinds[0] += usize::from(http.redirect.is_some());
             kinds[1] += usize::from(http.direct_response.is_some());

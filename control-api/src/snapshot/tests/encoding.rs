@@ -1,17 +1,12 @@
 //! One VirtualService as proxies are told it: every action, what is left out for sidecars, and where a rule was written.
 
 use super::*;
-use crate::config::Spec;
 
 fn table(spec: &str) -> mesh::RouteTable {
     let text = format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: user, namespace: shop}}\nspec: {{hosts: [user], {spec}}}\n"
     );
-    let documents = parse("a.yaml", &text, "default").unwrap_or_else(|problems| panic!("{problems:?}"));
-    let Spec::VirtualService(rule) = &documents[0].spec else {
-        panic!()
-    };
-    routes::table(&documents[0].key, rule)
+    table_of(&documents(&text)[0])
 }
 
 fn http(rule: &str) -> mesh::HttpRule {
