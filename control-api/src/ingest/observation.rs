@@ -152,14 +152,14 @@ mod tests {
         Arc::new(parse("", &text, "").unwrap().remove(0))
     }
 
-    /// A proxy takes no rule without a destination.
+    /// A proxy takes no destination without a host.
     fn rule(name: &str, good: bool) -> Arc<Document> {
         let text = format!(
             "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: {name}}}, spec: {{hosts: [{name}], http: [{{route: [{{destination: {{host: {name}}}}}]}}]}}}}"
         );
         let mut document = parse("", &text, "").unwrap().remove(0);
         if let (false, crate::config::Spec::VirtualService(rule)) = (good, &mut document.spec) {
-            rule.http[0].route.clear();
+            rule.http[0].route[0].host.clear();
         }
         Arc::new(document)
     }

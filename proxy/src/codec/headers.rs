@@ -15,7 +15,7 @@ pub use known::{Known, KnownSet};
 pub use raw::RawHeaders;
 use raw::RawValues;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Headers {
     Raw(RawHeaders),
     Map(HeaderMap),

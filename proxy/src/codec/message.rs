@@ -6,7 +6,7 @@ use http::{Method, StatusCode, Uri, Version};
 
 use super::headers::Headers;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RequestHead {
     pub method: Method,
     pub version: Version,
@@ -19,7 +19,7 @@ pub struct RequestHead {
 }
 
 /// What a request is for, as the client wrote it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// HTTP/1: the request line's, checked; reused from request to request.
     Text(TargetText),
@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 /// `/path?query`, `http://host/path`, `host:port` (CONNECT) or `*`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct TargetText {
     pub(super) text: String,
     /// Empty: none, `Host` says it.

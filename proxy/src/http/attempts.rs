@@ -166,7 +166,7 @@ async fn back_off(interval: Duration, deadline: &Deadline) -> Result<(), Cause> 
 }
 
 /// gRPC errors without a body count as the HTTP status that they stand for.
-fn outlier_status(response: &ResponseHead) -> u16 {
+pub(super) fn outlier_status(response: &ResponseHead) -> u16 {
     match response.headers.known(Known::GrpcStatus) {
         None | Some(b"0") => response.status.as_u16(),
         Some(b"14") => 503,
@@ -176,7 +176,7 @@ fn outlier_status(response: &ResponseHead) -> u16 {
     }
 }
 
-fn accept(answer: Answer, progress: Progress, deadline: Deadline) -> Option<Response> {
+pub(super) fn accept(answer: Answer, progress: Progress, deadline: Deadline) -> Option<Response> {
     let keep_alive = answer.lease.response().keeps_alive();
     Some(Response {
         lease: answer.lease,

@@ -51,6 +51,9 @@ pub trait Downstream: Source + Sink + Send {
     /// The response ends here although its body did not: the client must not take it for whole. What was accepted has been
     /// flushed.
     fn abort(&mut self);
+
+    /// The same, before anything of a response: an HTTP/2 stream with this error code, an HTTP/1 connection without any.
+    fn reset(&mut self, code: u32);
 }
 
 /// For a client to take what was accepted before its response broke off.

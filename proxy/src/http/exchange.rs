@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderName, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use super::downstream::DownstreamConnection;
 use super::local_reply::is_grpc;
@@ -12,7 +12,7 @@ use super::request_path::Proxy;
 use super::unanswered::Unanswered;
 use crate::codec::{Known, RequestHead, ResponseHead};
 use crate::telemetry::access_log::Entry;
-use crate::telemetry::{Direction, Flags, GrpcCode, RequestSeries};
+use crate::telemetry::{Direction, Flags, GrpcCode, PrefixSeries, RequestSeries};
 use crate::upstream::Endpoint;
 
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub struct Exchange<'p> {
     /// The request is a gRPC call.
     pub grpc: bool,
     pub grpc_status: GrpcCode,
+    /// What the response says besides, whoever it is from: for the page that asked.
+    pub cors: Vec<(HeaderName, HeaderValue)>,
+    /// The family that the rule counts its requests in, too.
+    pub prefixed: Option<Arc<PrefixSeries>>,
     /// Where the caller connected to.
     pub called_at: Option<SocketAddr>,
     /// What the caller's sidecar is told, where this one is the application's.
@@ -87,6 +91,8 @@ impl<'p> Exchange<'p> {
             flags: Flags::NONE,
             grpc: is_grpc(&head.headers),
             grpc_status: GrpcCode::NONE,
+            cors: Vec::new(),
+            prefixed: None,
             called_at: downstream.called_at,
             unanswered: None,
             log,
@@ -136,6 +142,13 @@ impl<'p> Exchange<'p> {
         }
     }
 
+    /// What a page may see of the response.
+    pub fn show_to_page(&self, head: &mut ResponseHead) {
+        for (name, value) in &self.cors {
+            head.headers.set(name, value);
+        }
+    }
+
     pub fn details(&mut self, details: &'static str) {
         if let Some(log) = &mut self.log {
             log.details = details;
@@ -156,6 +169,9 @@ impl<'p> Exchange<'p> {
         let elapsed = self.started.elapsed();
         self.series
             .record_call(&self.method, self.status, self.grpc_status, self.flags, elapsed);
+        if let Some(prefixed) = &self.prefixed {
+            prefixed.count(self.status);
+        }
         let Some(log) = &self.log else { return };
         self.proxy.access_log.log(&Entry {
             start_time: log.start_time,

@@ -257,6 +257,11 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
             self.stream.reset_when_dropped();
         }
     }
+
+    fn reset(&mut self, _: u32) {
+        self.aborted = true;
+        self.stream.reset_when_dropped();
+    }
 }
 
 /// The request's body.

@@ -226,6 +226,10 @@ impl Downstream for Http2Downstream {
     fn abort(&mut self) {
         self.respond.send_reset(Reason::INTERNAL_ERROR);
     }
+
+    fn reset(&mut self, code: u32) {
+        self.respond.send_reset(Reason::from(code));
+    }
 }
 
 /// The request's body.

@@ -185,7 +185,7 @@ pub fn is_grpc(headers: &Headers) -> bool {
 const DEADLINE_EXCEEDED: u16 = 4;
 
 /// gRPC's mapping of HTTP statuses (`doc/http-grpc-status-mapping.md`).
-fn grpc_status(status: StatusCode) -> u16 {
+pub fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
         400 => 13,
         401 => 16,
@@ -197,7 +197,7 @@ fn grpc_status(status: StatusCode) -> u16 {
 }
 
 /// `grpc-message` is percent-encoded: what is not printable ASCII, and `%` itself.
-fn percent_encoded(text: &str) -> String {
+pub fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         match byte {
             b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),

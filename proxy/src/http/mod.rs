@@ -1,5 +1,6 @@
 //! Serving one request: `request_path` is the way, every other file one step of it.
 
+mod actions;
 mod attempts;
 mod connection;
 mod control_headers;
@@ -7,18 +8,24 @@ mod deadline;
 mod downstream;
 mod exchange;
 mod expectation;
+mod fault;
+mod formatted;
 mod forward;
 mod h2c;
 mod head;
 mod http1;
 mod http2;
 mod local_reply;
+mod mirror;
+mod mirror_body;
+mod own_answer;
 mod redirected;
 mod request_body;
 mod request_id;
 mod request_path;
 mod response;
 mod retry;
+mod rewritten;
 mod route;
 mod tunnel;
 mod unanswered;

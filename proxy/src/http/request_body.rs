@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::mirror_body::{CopySink, MirrorBody, copy_channel};
 use crate::codec::{BodyError, BodyLength, Source, Step};
 
 const MAX_KEPT_BYTES: u64 = 64 * 1024;
@@ -28,6 +29,8 @@ pub struct RequestBody {
     finished: bool,
     /// When it was last asked, the client had nothing.
     waits: bool,
+    /// Who gets a copy of it, while it comes.
+    copies: Vec<CopySink>,
 }
 
 impl RequestBody {
@@ -41,7 +44,19 @@ impl RequestBody {
             bytes: 0,
             finished: matches!(length, BodyLength::None | BodyLength::Exact(0)),
             waits: false,
+            copies: Vec::new(),
         }
+    }
+
+    /// One more reader of what comes from now on, who is not waited for.
+    pub fn copied(&mut self) -> MirrorBody {
+        let (sink, copy) = copy_channel();
+        if self.finished {
+            sink.end(None);
+        } else {
+            self.copies.push(sink);
+        }
+        copy
     }
 
     /// Is all of it still there for another attempt?
@@ -81,9 +96,16 @@ impl RequestBody {
     fn received(&mut self, count: usize, data: impl FnOnce() -> Bytes) {
         self.bytes += count as u64;
         self.keep &= self.bytes <= MAX_KEPT_BYTES && self.kept.len() < MAX_KEPT_PIECES;
-        if self.keep {
+        if !self.copies.is_empty() {
+            let data = data();
+            self.copies.retain_mut(|copy| copy.send(&data));
+            if self.keep {
+                self.kept.push(data);
+            }
+        } else if self.keep {
             self.kept.push(data());
-        } else if !self.kept.is_empty() {
+        }
+        if !self.keep && !self.kept.is_empty() {
             self.kept = Vec::new();
         }
         self.position = (self.kept.len(), 0);
@@ -110,6 +132,9 @@ impl<S: Source> Source for Attempted<'_, S> {
         if let Poll::Ready(Ok(Step::End)) = &polled {
             self.body.finished = true;
             self.body.trailers = self.client.take_trailers().map(Box::new);
+            for copy in self.body.copies.drain(..) {
+                copy.end(self.body.trailers.as_deref().cloned());
+            }
         }
         polled
     }

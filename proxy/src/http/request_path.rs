@@ -11,23 +11,28 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, header};
 
+use super::actions::act_first;
 use super::attempts::dispatch;
 use super::control_headers::remove_controls;
 use super::deadline::Deadline;
 use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone};
 use super::exchange::Exchange;
+use super::formatted::{Formatted, edit_response};
 use super::forward::speaks_http2;
 use super::head::{self, Authority};
 use super::local_reply::Cause;
+use super::mirror::mirror;
+use super::own_answer::send_own;
 use super::redirected::{Found, find_known, find_redirected};
 use super::request_body::RequestBody;
 use super::request_id::identify;
 use super::response::{End, relay};
 use super::retry::Retries;
+use super::rewritten::rewrite;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
 use super::upgrade::{self, Switched, Upgraded};
-use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
+use crate::codec::{BodyLength, Known, RequestHead, ResponseHead};
 use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
 use crate::telemetry::access_log::AccessLog;
@@ -149,16 +154,22 @@ async fn answer<D: Downstream>(
 
     let mut route = find_route(&host, port, head, &authority, rand::random())
         .ok_or_else(|| Cause::NoRoute(format!("no rule for {} matches the request", host.told.fqdn).into()))?;
-    let cluster = find_cluster(&route, exchange)?;
+    let formatted = begin_route(&route, downstream, exchange);
+    if route.acts_first() {
+        let named = (authority.text, port.number);
+        let acted = Box::pin(act_first(&route, head, named, &formatted, client, exchange));
+        if acted.await? {
+            return Ok(None);
+        }
+    }
+    let cluster = find_cluster(&route)?;
     if authority.text.is_empty() {
         name_destination(head, downstream, port);
     }
 
     upgrade::recognise(head, length, speaks_http2(cluster, head));
     head.headers.remove_hop_by_hop();
-    for operations in route.request_headers() {
-        operations.apply(&mut head.headers);
-    }
+    rewrite(&route, head, port.number, &formatted)?;
 
     if head.upgrade.is_some() {
         upgrade::prepare(head, speaks_http2(cluster, head));
@@ -168,17 +179,22 @@ async fn answer<D: Downstream>(
     let deadline = Deadline::new(route.timeout(), &head.headers, exchange.grpc, exchange.started());
     let keep = Retries::keeps_body(route.retries(), &head.method, speaks_http2(cluster, head));
     let mut body = RequestBody::new(length, keep);
+    // What comes after an upgrade cannot be copied.
+    if head.upgrade.is_none() {
+        mirror(&route, head, &mut body, exchange.grpc, proxy.worker);
+    }
     let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
 
     let switches = upgrade::switches(head, &mut response.lease)?;
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
+    let endpoint = Some(response.lease.endpoint().address);
     let upstream = response.lease.response_mut();
     upstream.headers.remove_hop_by_hop();
     // Only sidecars say it, and only to each other: nothing of it goes on, whoever sent it.
     upstream.headers.remove_known(Known::XTsunagiUnprocessed);
-    for operations in route.response_headers() {
-        operations.apply(&mut upstream.headers);
-    }
+    let said = (exchange.flags, "via_upstream");
+    edit_response(&route, &formatted, head, upstream, endpoint, said);
+    exchange.show_to_page(upstream);
     exchange.answered(upstream);
     show_flags(exchange, upstream);
     if let Some(protocol) = switches {
@@ -250,11 +266,26 @@ fn name_destination(head: &mut RequestHead, downstream: &DownstreamConnection, p
     }
 }
 
-fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange<'_>) -> Result<&'h Cluster, Cause> {
+/// Takes note of the rule, and of what its header values may say.
+fn begin_route<'a>(
+    route: &Route<'a>,
+    downstream: &'a DownstreamConnection,
+    exchange: &mut Exchange<'_>,
+) -> Formatted<'a> {
     let destination = route.destination;
-    let name = destination.cluster.as_ref().map_or("", |cluster| &cluster.learned.name);
-    exchange.routed(&destination.series, route.label(), name);
-    destination.cluster.as_deref().ok_or_else(|| {
+    let cluster = destination.cluster.as_ref().map_or("", |cluster| &cluster.learned.name);
+    exchange.routed(&destination.series, route.label(), cluster);
+    exchange.prefixed = route.prefixed().cloned();
+    Formatted {
+        downstream,
+        started: exchange.started(),
+        route: route.label(),
+        cluster,
+    }
+}
+
+fn find_cluster<'h>(route: &Route<'h>) -> Result<&'h Cluster, Cause> {
+    route.destination.cluster.as_deref().ok_or_else(|| {
         Cause::ClusterNotFound(
             format!(
                 "route {:?} leads to a host or subset that does not exist",
@@ -279,30 +310,12 @@ async fn reply<D: Downstream>(cause: Cause, client: &mut D, mut exchange: Exchan
     if let (Some(called_at), Some(unanswered)) = (exchange.called_at, exchange.unanswered) {
         unanswered.write(&mut head, called_at);
     }
-    exchange.answered(&head);
-    show_flags(&exchange, &mut head);
-    client.abandon_body();
-    if reply.flags.contains(Flags::DPE) {
+    exchange.show_to_page(&mut head);
+    // What the client may have sent already was for the tunnel.
+    if reply.flags.contains(Flags::DPE) || *exchange.method() == Method::CONNECT {
         client.close_after();
     }
-    if *exchange.method() == Method::CONNECT {
-        // What the client may have sent already was for the tunnel.
-        client.close_after();
-    }
-    let bodiless = *exchange.method() == Method::HEAD;
-    let mut body = Whole(if bodiless { bytes::Bytes::new() } else { body });
-    exchange.finish(body.0.len() as u64);
-    let length = BodyLength::Exact(body.0.len() as u64);
-    if client.respond(&mut head, length, body.0.is_empty()).is_err() {
-        return client.abort();
-    }
-    let mut transfer = Transfer::default();
-    if poll_fn(|cx| transfer.poll_flushed(&mut body, client, cx))
-        .await
-        .is_err()
-    {
-        client.abort();
-    }
+    send_own(head, body, client, &mut exchange).await;
 }
 
 async fn open_tunnel<D: Downstream>(
@@ -320,7 +333,7 @@ async fn open_tunnel<D: Downstream>(
     Ok(Some(Onward::Tunnel(Box::new(tunnel))))
 }
 
-fn show_flags(exchange: &Exchange<'_>, head: &mut ResponseHead) {
+pub(super) fn show_flags(exchange: &Exchange<'_>, head: &mut ResponseHead) {
     if exchange.proxy().debug_headers
         && !exchange.flags.is_empty()
         && let Ok(flags) = HeaderValue::from_str(&exchange.flags.to_string())

@@ -109,6 +109,11 @@ impl Response {
             _ => {}
         }
         exchange.finish(sent_bytes);
+        self.release(end);
+    }
+
+    /// What it held is free; its connection goes back to the pool if it may be used again.
+    pub fn release(self, end: End) {
         let reusable = end == End::Whole && self.keep_alive && self.upload.is_flushed();
         drop((self.active, self.permit));
         if reusable || self.lease.is_http2() {

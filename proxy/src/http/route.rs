@@ -4,15 +4,18 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tsunagi_proto::decide::{RequestHead, choose_destination, decide};
-use tsunagi_proto::model::{HeaderOperations, HttpRule, RetryOn, RetryPolicy, RouteAction, WeightedDestination};
+use tsunagi_proto::decide::{Fields, RequestHead, choose_destination, decide, matched_item};
+use tsunagi_proto::model::{
+    Action, EditFields, Formatter, HeaderOperations, HttpMatch, HttpRule, Mirror, RetryOn, RetryPolicy, RouteAction,
+    WeightedDestination,
+};
 
 use super::head::Authority;
 use super::local_reply::Cause;
 use super::request_path::Proxy;
 use crate::codec;
-use crate::snapshot::{Destination, Host, Lookup, Port};
-use crate::telemetry::Direction;
+use crate::snapshot::{Destination, Host, Lookup, MirrorTarget, Port, Rule};
+use crate::telemetry::{Direction, PrefixSeries};
 
 /// The destination of one request and what its rule says.
 pub struct Route<'h> {
@@ -27,11 +30,13 @@ pub struct Route<'h> {
 #[derive(Clone, Copy)]
 struct Told<'h> {
     rule: &'h HttpRule,
-    action: &'h RouteAction,
-    to: &'h WeightedDestination,
+    compiled: &'h Rule,
+    /// The one of the rule's matches that the request meets, where anybody asks.
+    item: Option<&'h HttpMatch>,
+    /// And which of its destinations was drawn; `None`: the rule answers by itself.
+    to: Option<(&'h RouteAction, usize)>,
 }
 
-static NO_OPERATIONS: LazyLock<HeaderOperations> = LazyLock::new(HeaderOperations::default);
 static DEFAULT_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
 /// An application that cannot be connected to is not asked again: the caller is told at once, and goes elsewhere.
 static INBOUND_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(|| {
@@ -46,15 +51,15 @@ impl<'h> Route<'h> {
     }
 
     pub fn timeout(&self) -> Option<Duration> {
-        self.told.and_then(|told| told.action.timeout)
+        self.action().and_then(|(action, _)| action.timeout)
     }
 
     pub fn retries(&self) -> &RetryPolicy {
         if let Some(retries) = &self.retries {
             return retries;
         }
-        match (self.told, self.destination.series.direction()) {
-            (Some(told), _) => &told.action.retries,
+        match (self.action(), self.destination.series.direction()) {
+            (Some((action, _)), _) => &action.retries,
             (None, Direction::Outbound) => &DEFAULT_RETRIES,
             (None, Direction::Inbound) => &INBOUND_RETRIES,
         }
@@ -74,17 +79,76 @@ impl<'h> Route<'h> {
         self.retries = Some(Box::new(policy));
     }
 
-    /// Of the route, then of the destination.
-    pub fn request_headers(&self) -> [&'h HeaderOperations; 2] {
-        self.told.map_or([&NO_OPERATIONS; 2], |told| {
-            [&told.rule.request_headers, &told.to.request_headers]
-        })
+    /// `None`: no VirtualService.
+    pub fn rule(&self) -> Option<&'h HttpRule> {
+        self.told.map(|told| told.rule)
     }
 
-    pub fn response_headers(&self) -> [&'h HeaderOperations; 2] {
-        self.told.map_or([&NO_OPERATIONS; 2], |told| {
-            [&told.rule.response_headers, &told.to.response_headers]
-        })
+    pub fn item(&self) -> Option<&'h HttpMatch> {
+        self.told.and_then(|told| told.item)
+    }
+
+    /// Of a rule that sends requests to endpoints, and the destination that was drawn.
+    pub fn action(&self) -> Option<(&'h RouteAction, usize)> {
+        self.told.and_then(|told| told.to)
+    }
+
+    /// Is there more to do than to choose an endpoint?
+    pub fn acts_first(&self) -> bool {
+        self.told
+            .is_some_and(|told| told.to.is_none() || told.rule.fault.is_some() || told.rule.cors.is_some())
+    }
+
+    /// Where copies go.
+    pub fn mirrors(&self) -> impl Iterator<Item = (&'h Mirror, &'h MirrorTarget)> {
+        let told = self.told.and_then(|told| Some((told.to?.0, told.compiled)));
+        told.into_iter()
+            .flat_map(|(action, compiled)| action.mirrors.iter().zip(&compiled.mirrors))
+    }
+
+    /// The family that it is counted in, too.
+    pub fn prefixed(&self) -> Option<&'h Arc<PrefixSeries>> {
+        let told = self.told.filter(|told| !told.compiled.prefixed.is_empty())?;
+        let item = std::ptr::from_ref(told.item?);
+        let number = told.rule.matches.iter().position(|it| std::ptr::eq(it, item))?;
+        told.compiled.prefixed.get(number)?.as_ref()
+    }
+
+    pub fn edit_request<F: EditFields + Fields>(&self, fields: &mut F, write: impl Fn(&Formatter, &F, &mut Vec<u8>)) {
+        let Some(told) = self.told else { return };
+        let of_destination = |to: &'h WeightedDestination| &to.request_headers;
+        told.edit(&told.rule.request_headers, of_destination, fields, write);
+    }
+
+    pub fn edit_response<F: EditFields + Fields>(&self, fields: &mut F, write: impl Fn(&Formatter, &F, &mut Vec<u8>)) {
+        let Some(told) = self.told else { return };
+        let of_destination = |to: &'h WeightedDestination| &to.response_headers;
+        told.edit(&told.rule.response_headers, of_destination, fields, write);
+    }
+}
+
+impl<'h> Told<'h> {
+    /// As Istio programs Envoy: the operations of a single destination are the rule's, behind its own; where there are
+    /// several, the destination's come first as a whole, so that of two values that are set the rule's stays.
+    fn edit<F: EditFields + Fields>(
+        &self,
+        of_rule: &HeaderOperations,
+        of_destination: impl Fn(&'h WeightedDestination) -> &'h HeaderOperations,
+        fields: &mut F,
+        write: impl Fn(&Formatter, &F, &mut Vec<u8>),
+    ) {
+        let drawn = self
+            .to
+            .and_then(|(action, drawn)| Some((action, action.destinations.get(drawn)?)));
+        match drawn.map(|(action, to)| (action.destinations.len(), of_destination(to))) {
+            Some((_, operations)) if operations.is_empty() => of_rule.apply(fields, write),
+            None => of_rule.apply(fields, write),
+            Some((1, operations)) => HeaderOperations::apply_together(&[of_rule, operations], fields, write),
+            Some((_, operations)) => {
+                operations.apply(fields, &write);
+                of_rule.apply(fields, write);
+            }
+        }
     }
 }
 
@@ -188,24 +252,54 @@ pub fn find_route<'h>(
             retries: None,
         });
     };
-    let head = RequestHead {
+    let head = seen(head, authority.text, port.number);
+    let index = decide(routes, &head)?;
+    let (rule, compiled) = (routes.rules.get(index)?, port.rules.get(index)?);
+    let item = if asks_for_item(rule, compiled) {
+        matched_item(rule, &head)
+    } else {
+        None
+    };
+    let to = rule.route().map(|action| {
+        let drawn = choose_destination(&action.destinations, action.total_weight, random);
+        (action, drawn)
+    });
+    let destination = match to {
+        Some((_, drawn)) => compiled.destinations.get(drawn)?,
+        None => compiled.answered.as_ref()?,
+    };
+    let told = Some(Told {
+        rule,
+        compiled,
+        item,
+        to,
+    });
+    Some(Route {
+        destination,
+        told,
+        retries: None,
+    })
+}
+
+/// The request as rules see it. `authority` as sent.
+pub fn seen<'a>(head: &'a codec::RequestHead, authority: &'a str, port: u16) -> RequestHead<'a, codec::Headers> {
+    RequestHead {
         method: head.method.as_str(),
         scheme: head.scheme(),
         path: head.path(),
         query: head.query(),
-        authority: authority.text,
+        authority,
         headers: &head.headers,
-        port: port.number,
+        port,
+    }
+}
+
+/// To find it out costs a look at every match of the rule before it.
+fn asks_for_item(rule: &HttpRule, compiled: &Rule) -> bool {
+    let replaces = match &rule.action {
+        Action::Route(action) => action.rewrite.as_ref().is_some_and(|rewrite| rewrite.path.is_some()),
+        Action::Redirect(redirect) => redirect.path.is_some(),
+        Action::DirectResponse(_) => false,
     };
-    let index = decide(routes, &head)?;
-    let rule = routes.rules.get(index)?;
-    let action = rule.route()?;
-    let drawn = choose_destination(&action.destinations, action.total_weight, random);
-    let destination = port.rules.get(index)?.destinations.get(drawn)?;
-    let to = action.destinations.get(drawn)?;
-    Some(Route {
-        destination,
-        told: Some(Told { rule, action, to }),
-        retries: None,
-    })
+    replaces || !compiled.prefixed.is_empty()
 }

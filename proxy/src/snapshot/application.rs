@@ -151,14 +151,10 @@ impl LocalCluster {
             protocol,
             routed: false,
             rules: Vec::new(),
-            plain: Rule {
-                destinations: vec![Destination {
-                    cluster: Some(cluster),
-                    series: Arc::clone(&series),
-                }],
-                mirrors: Vec::new(),
-                answered: None,
-            },
+            plain: Rule::plain(Destination {
+                cluster: Some(cluster),
+                series: Arc::clone(&series),
+            }),
             tcp: telemetry.tcp_series(Direction::Inbound, service, ""),
             connections: ConnectionRoutes::default(),
         }];

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Protocol};
 
 use super::connections::{ConnectionDestination, ConnectionRoutes};
-use crate::telemetry::{Direction, RequestSeries, TcpSeries, Telemetry};
+use crate::telemetry::{Direction, MirrorSeries, PrefixSeries, RequestSeries, TcpSeries, Telemetry};
 use crate::upstream::{self, Members, Registry};
 
 /// The route label of a request that meets no VirtualService.
@@ -54,10 +54,31 @@ impl Port {
 pub struct Rule {
     /// Parallel to the rule's destinations; empty for a rule that the proxy answers by itself.
     pub destinations: Vec<Destination>,
-    /// Parallel to the rule's mirrors. `None`: no such host or subset.
-    pub mirrors: Vec<Option<Arc<Cluster>>>,
-    /// Of requests that the proxy answers by itself, by a rule without destinations.
-    pub answered: Option<Arc<RequestSeries>>,
+    /// Parallel to the rule's mirrors.
+    pub mirrors: Vec<MirrorTarget>,
+    /// Of requests that the proxy answers by itself, by a rule without destinations: one without a cluster.
+    pub answered: Option<Destination>,
+    /// Parallel to the rule's matches; empty if none has a `statPrefix`.
+    pub prefixed: Vec<Option<Arc<PrefixSeries>>>,
+}
+
+impl Rule {
+    /// Of requests that meet no VirtualService.
+    pub fn plain(destination: Destination) -> Self {
+        Self {
+            destinations: vec![destination],
+            mirrors: Vec::new(),
+            answered: None,
+            prefixed: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct MirrorTarget {
+    /// `None`: no such host or subset.
+    pub cluster: Option<Arc<Cluster>>,
+    pub series: Arc<MirrorSeries>,
 }
 
 #[derive(Debug)]
@@ -199,11 +220,7 @@ impl Resolve<'_> {
             protocol: port.protocol,
             routed: rules.iter().any(concerns),
             rules: rules.iter().map(|rule| self.rule(rule, port.number)).collect(),
-            plain: Rule {
-                destinations: vec![self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))],
-                mirrors: Vec::new(),
-                answered: None,
-            },
+            plain: Rule::plain(self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))),
             tcp: self
                 .compiler
                 .telemetry
@@ -230,18 +247,29 @@ impl Resolve<'_> {
             self.destination(&rule.label, &wanted.host, &wanted.subset, key)
         };
         let mirror = |wanted: &model::Mirror| {
-            let key = self.resolve(&wanted.host, wanted.port, &wanted.subset, port)?;
-            self.clusters.get(&key).cloned()
+            let key = self.resolve(&wanted.host, wanted.port, &wanted.subset, port);
+            MirrorTarget {
+                cluster: key.and_then(|key| self.clusters.get(&key).cloned()),
+                series: self.compiler.telemetry.mirror_series(&wanted.host, &wanted.subset),
+            }
         };
-        let series = || {
-            let telemetry = &self.compiler.telemetry;
-            telemetry.request_series(Direction::Outbound, &rule.label, &self.told.fqdn, "")
+        let prefixed = |item: &model::HttpMatch| {
+            let prefix = item.stat_prefix.as_ref()?;
+            Some(self.compiler.telemetry.prefix_series(prefix))
         };
+        let counted = rule.matches.iter().any(|item| item.stat_prefix.is_some());
         let route = rule.route();
         Rule {
             destinations: route.map_or_else(Vec::new, |route| route.destinations.iter().map(destination).collect()),
             mirrors: route.map_or_else(Vec::new, |route| route.mirrors.iter().map(mirror).collect()),
-            answered: route.is_none().then(series),
+            answered: route
+                .is_none()
+                .then(|| self.destination(&rule.label, &self.told.fqdn, "", None)),
+            prefixed: if counted {
+                rule.matches.iter().map(prefixed).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 

@@ -13,7 +13,7 @@ mod publisher;
 mod reader;
 mod update;
 
-pub use compile::{Cluster, Destination, Host, Port, Rule};
+pub use compile::{Cluster, Destination, Host, MirrorTarget, Port, Rule};
 pub use connections::{ConnectionDestination, ConnectionRoute, ConnectionRoutes, SeenConnection};
 pub use demand::Demand;
 pub use inbound::{Inbound, InboundReader};

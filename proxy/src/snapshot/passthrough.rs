@@ -118,14 +118,10 @@ impl Passthrough {
             protocol: Protocol::Detect,
             routed: false,
             rules: Vec::new(),
-            plain: Rule {
-                destinations: vec![Destination {
-                    cluster: Some(Arc::new(Cluster { told, members, learned })),
-                    series: Arc::clone(&series),
-                }],
-                mirrors: Vec::new(),
-                answered: None,
-            },
+            plain: Rule::plain(Destination {
+                cluster: Some(Arc::new(Cluster { told, members, learned })),
+                series: Arc::clone(&series),
+            }),
             tcp: Arc::clone(&self.tcp),
             connections: ConnectionRoutes::default(),
         };

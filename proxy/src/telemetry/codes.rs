@@ -64,6 +64,9 @@ const TABLE: [u8; 600] = {
     table
 };
 
+/// How many labels there are.
+pub(crate) const STATUS_CODES: usize = REGISTERED.len() + CLASSES.len();
+
 /// A status code as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StatusCode(pub(crate) u8);

@@ -13,6 +13,7 @@ mod exposition;
 pub mod flags;
 mod histogram;
 pub mod log;
+mod prefixed;
 mod process;
 mod render;
 pub mod series;
@@ -29,6 +30,7 @@ pub use access_log::AccessLog;
 pub use cluster::ClusterSeries;
 pub use codes::GrpcCode;
 pub use flags::Flags;
+pub use prefixed::{MirrorSeries, Mirrored, PrefixSeries};
 pub use process::resident_bytes;
 pub use series::{Direction, RequestSeries};
 pub use tcp::TcpSeries;
@@ -48,6 +50,8 @@ struct Shared {
     requests: Mutex<Living<SeriesKey, RequestSeries>>,
     clusters: Mutex<Living<ClusterKey, ClusterSeries>>,
     tcp: Mutex<Living<TcpKey, TcpSeries>>,
+    prefixed: Mutex<Living<Box<str>, PrefixSeries>>,
+    mirrors: Mutex<Living<MirrorKey, MirrorSeries>>,
     config_version: Mutex<Option<String>>,
     control_plane_connected: Cells<Gauge>,
     updates_applied: Cells<Counter>,
@@ -57,6 +61,9 @@ struct Shared {
     access_log_dropped: Cells<Counter>,
     started: process::Started,
 }
+
+/// Destination service and subset.
+type MirrorKey = (Box<str>, Box<str>);
 
 /// Direction, destination service and subset.
 type ClusterKey = (Direction, Box<str>, Box<str>);
@@ -114,6 +121,8 @@ impl Telemetry {
                 requests: Mutex::default(),
                 clusters: Mutex::default(),
                 tcp: Mutex::default(),
+                prefixed: Mutex::default(),
+                mirrors: Mutex::default(),
                 config_version: Mutex::default(),
                 control_plane_connected: Cells::gauge(),
                 updates_applied: Cells::counter(),
@@ -160,6 +169,17 @@ impl Telemetry {
             subset: subset.into(),
         };
         lock(&self.shared.tcp).get_or_insert(key, |key| TcpSeries::new(key.clone()))
+    }
+
+    /// The series of one `statPrefix`: the living one if there is one.
+    pub fn prefix_series(&self, prefix: &str) -> Arc<PrefixSeries> {
+        lock(&self.shared.prefixed).get_or_insert(prefix.into(), |prefix| PrefixSeries::new(prefix))
+    }
+
+    /// The series of the copies to one destination: the living one if there is one.
+    pub fn mirror_series(&self, service: &str, subset: &str) -> Arc<MirrorSeries> {
+        let key = (service.into(), subset.into());
+        lock(&self.shared.mirrors).get_or_insert(key, |(service, subset)| MirrorSeries::new(service, subset))
     }
 
     /// Counts a downstream connection in `active_connections` for as long as the guard lives.

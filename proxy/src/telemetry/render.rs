@@ -17,6 +17,8 @@ pub(super) fn render(shared: &Shared, openmetrics: bool) -> String {
     let mut page = Exposition::new(openmetrics);
     request_counts(&mut page, &shared.source_workload, &requests);
     request_durations(&mut page, &requests);
+    prefixed_requests(&mut page, shared);
+    mirrored_requests(&mut page, shared);
     tcp_connections(&mut page, &tcp);
     connections(&mut page, shared);
     cluster_levels(&mut page, &clusters);
@@ -72,6 +74,33 @@ fn request_durations(page: &mut Exposition, all: &[Arc<RequestSeries>]) {
                 ("destination_subset", &key.subset),
             ]);
             page.histogram(name, &labels, &durations.read());
+        }
+    }
+}
+
+fn prefixed_requests(page: &mut Exposition, shared: &Shared) {
+    let name = "tsunagi_route_requests_total";
+    let help = "Requests that met a match with a statPrefix, by what the client was sent.";
+    page.family(name, Kind::Counter, help);
+    for series in lock(&shared.prefixed).all() {
+        for (status, count) in series.counts() {
+            let labels = labels([("stat_prefix", series.prefix()), ("status_code", &status.label())]);
+            page.sample(name, &labels, count);
+        }
+    }
+}
+
+fn mirrored_requests(page: &mut Exposition, shared: &Shared) {
+    let name = "tsunagi_mirrored_requests_total";
+    page.family(name, Kind::Counter, "Copies of requests, by what became of them.");
+    for series in lock(&shared.mirrors).all() {
+        for (result, count) in series.counts() {
+            let labels = labels([
+                ("destination_service", series.service()),
+                ("destination_subset", series.subset()),
+                ("result", result),
+            ]);
+            page.sample(name, &labels, count);
         }
     }
 }

@@ -294,7 +294,7 @@ fn header_operations_cannot_break_a_connection() {
         .clone();
     assert_eq!(
         headers.request.set,
-        [("x-a".into(), "v".into()), ("x-b".into(), "50% off".into())]
+        [("x-a".into(), "v".into()), ("x-b".into(), "50%% off".into())]
     );
     assert_eq!(headers.request.remove, ["y", "z"]);
     assert_eq!(headers.response.remove, ["server"]);
@@ -320,12 +320,20 @@ fn header_operations_cannot_break_a_connection() {
             "response.add.Transfer-Encoding",
             "frames the message",
         ),
-        ("request: {set: {x: '%REQ(a)%'}}", "request.set.x", "formatters"),
-        ("request: {set: {x: '100%'}}", "request.set.x", "formatters"),
+        (
+            "request: {set: {x: '%WHAT(a)%'}}",
+            "request.set.x",
+            "no formatter is called \"WHAT\"",
+        ),
+        (
+            "request: {set: {x: '100%'}}",
+            "request.set.x",
+            "write `%%` for a percent sign",
+        ),
         (
             "request: {set: {x: \"a\\nb\"}}",
             "request.set.x",
-            "a character that a header cannot have",
+            "a header cannot have this character",
         ),
         ("request: {set: {'x y': a}}", "request.set[x y]", "not a header name"),
         ("request: {set: {x: 1}}", "request.set.x", "write \"1\" in quotes"),

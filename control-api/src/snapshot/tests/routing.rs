@@ -233,7 +233,7 @@ fn everything_a_rule_can_say_passes_the_judge() {
         (retries.attempts, retries.retry_on, retries.ignore_previous_hosts),
         (2, vec!["503".into(), "5xx".into()], Some(false))
     );
-    assert_eq!(rule.request_headers.unwrap().set[0].value, "1%");
+    assert_eq!(rule.request_headers.unwrap().set[0].value, "1%%");
     assert_eq!(rule.route[0].response_headers.clone().unwrap().add[0].name, "x-a");
 }
 

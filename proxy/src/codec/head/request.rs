@@ -2,7 +2,7 @@
 
 use h2::ext::Protocol;
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version, header, request, uri};
+use http::{HeaderValue, Method, Request, Uri, Version, header, request, uri};
 
 use super::HeadError;
 use super::framing::{
@@ -63,22 +63,12 @@ impl RequestHead {
 
     /// `http` unless the target says another.
     pub fn scheme(&self) -> &str {
-        let said = match &self.target {
-            Target::Text(target) if target.authority.start > 0 => {
-                target.text.split_once("://").map(|(scheme, _)| scheme)
-            }
-            Target::Text(_) => None,
-            Target::Uri(uri) => uri.scheme_str(),
-        };
-        said.unwrap_or("http")
+        self.target.scheme()
     }
 
     /// Empty for CONNECT.
     pub fn path_and_query(&self) -> &str {
-        match &self.target {
-            Target::Text(target) => &target.text[target.path_and_query.clone()],
-            Target::Uri(uri) => uri.path_and_query().map_or("", PathAndQuery::as_str),
-        }
+        self.target.path_and_query()
     }
 
     pub fn path(&self) -> &str {
@@ -97,9 +87,14 @@ impl RequestHead {
 
     /// What the target names; else `Host` does.
     pub fn authority(&self) -> Option<&str> {
-        match &self.target {
-            Target::Text(target) => Some(&target.text[target.authority.clone()]).filter(|text| !text.is_empty()),
-            Target::Uri(uri) => uri.authority().map(uri::Authority::as_str),
+        self.target.authority()
+    }
+
+    /// In place of whatever names it: the target, `Host`, or both.
+    pub fn set_authority(&mut self, authority: &HeaderValue) {
+        let named = authority.to_str().is_ok_and(|text| self.target.set_authority(text));
+        if !named || self.headers.has(Known::Host) {
+            self.headers.set(&header::HOST, authority);
         }
     }
 

@@ -1,5 +1,6 @@
 //! A request's target: which of its four forms it has, and whether it belongs there (RFC 9112, 3.2).
 
+use http::uri::PathAndQuery;
 use http::{Method, Uri, uri};
 
 use super::HeadError;
@@ -32,6 +33,92 @@ impl Target {
         } else {
             target.read_absolute(text)
         }
+    }
+}
+
+impl Target {
+    /// `http` unless it says another.
+    pub fn scheme(&self) -> &str {
+        let said = match self {
+            Self::Text(target) if target.authority.start > 0 => target.text.split_once("://").map(|(scheme, _)| scheme),
+            Self::Text(_) => None,
+            Self::Uri(uri) => uri.scheme_str(),
+        };
+        said.unwrap_or("http")
+    }
+
+    /// Empty for CONNECT.
+    pub fn path_and_query(&self) -> &str {
+        match self {
+            Self::Text(target) => &target.text[target.path_and_query.clone()],
+            Self::Uri(uri) => uri.path_and_query().map_or("", PathAndQuery::as_str),
+        }
+    }
+
+    pub fn authority(&self) -> Option<&str> {
+        match self {
+            Self::Text(target) => Some(&target.text[target.authority.clone()]).filter(|text| !text.is_empty()),
+            Self::Uri(uri) => uri.authority().map(uri::Authority::as_str),
+        }
+    }
+
+    /// In place of the one that was sent; `false`: it cannot stand there.
+    pub fn set_path_and_query(&mut self, text: &str) -> bool {
+        match self {
+            Self::Text(target) => {
+                if !text.starts_with('/') || check_path_and_query(text).is_err() {
+                    return false;
+                }
+                target.text.truncate(target.path_and_query.start);
+                target.text.push_str(text);
+                target.path_and_query.end = target.text.len();
+                true
+            }
+            Self::Uri(uri) => {
+                let Ok(path) = text.parse() else { return false };
+                let mut parts = uri.clone().into_parts();
+                parts.path_and_query = Some(path);
+                replace(uri, parts)
+            }
+        }
+    }
+
+    /// The same for the authority; `false`: it names none, and `Host` does.
+    pub(super) fn set_authority(&mut self, text: &str) -> bool {
+        match self {
+            Self::Text(target) if target.authority.is_empty() => false,
+            Self::Text(target) => {
+                let (scheme, path) = (
+                    &target.text[..target.authority.start],
+                    &target.text[target.path_and_query.clone()],
+                );
+                let whole = format!("{scheme}{text}{path}");
+                let start = target.authority.start;
+                target.authority.end = start + text.len();
+                target.path_and_query = target.authority.end..whole.len();
+                target.text = whole;
+                true
+            }
+            Self::Uri(uri) => {
+                let Ok(authority) = text.parse() else { return false };
+                let mut parts = uri.clone().into_parts();
+                if parts.authority.is_none() {
+                    return false;
+                }
+                parts.authority = Some(authority);
+                replace(uri, parts)
+            }
+        }
+    }
+}
+
+fn replace(uri: &mut Uri, parts: uri::Parts) -> bool {
+    match Uri::from_parts(parts) {
+        Ok(changed) => {
+            *uri = changed;
+            true
+        }
+        Err(_) => false,
     }
 }
 
@@ -97,4 +184,70 @@ fn check_path_and_query(text: &str) -> Result<(), HeadError> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header};
+
+    use crate::codec::{RequestHead, parse_request};
+
+    fn http1(text: &str) -> RequestHead {
+        let mut head = RequestHead::default();
+        parse_request(text.as_bytes(), &mut head).unwrap();
+        head
+    }
+
+    fn http2(uri: &str) -> RequestHead {
+        let request = http::Request::get(uri).body(()).unwrap();
+        RequestHead::from_http2(request.into_parts().0)
+    }
+
+    #[test]
+    fn a_path_is_replaced_in_every_form_of_a_target() {
+        for mut head in [
+            http1("GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n"),
+            http1("GET https://x:1/a?b HTTP/1.1\r\nHost: x\r\n\r\n"),
+            http2("https://x:1/a?b"),
+        ] {
+            let (scheme, authority) = (head.scheme().to_owned(), head.authority().map(str::to_owned));
+            assert!(head.target.set_path_and_query("/longer/than/before?c"));
+            assert_eq!((head.path(), head.query()), ("/longer/than/before", Some("c")));
+            assert!(head.target.set_path_and_query("/"));
+            assert_eq!(head.path_and_query(), "/");
+            assert_eq!((head.scheme(), head.authority()), (&*scheme, authority.as_deref()));
+            for bad in ["", "no/slash", "/a b", "/a\r\nHost: y"] {
+                assert!(
+                    !head.target.set_path_and_query(bad) || head.path().starts_with('/'),
+                    "{bad}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_authority_is_replaced_wherever_it_is_said() {
+        let new = HeaderValue::from_static("new.example:81");
+        for mut head in [
+            http1("GET /a HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n"),
+            http1("GET http://x:1/a HTTP/1.1\r\nHost: x\r\n\r\n"),
+            http2("http://x:1/a"),
+        ] {
+            head.set_authority(&new);
+            let said = head.authority().map(str::as_bytes).or(head.headers.get(&header::HOST));
+            assert_eq!(said, Some(new.as_bytes()));
+            assert!(
+                head.headers
+                    .get(&header::HOST)
+                    .is_none_or(|host| host == new.as_bytes())
+            );
+            assert_eq!(head.path(), "/a");
+            assert_eq!(head.to_http2().uri(), "http://new.example:81/a");
+            let mut written = Vec::new();
+            head.write_http1(&mut written, crate::codec::BodyLength::None);
+            let written = String::from_utf8(written).unwrap().to_ascii_lowercase();
+            assert_eq!(written.matches("host: new.example:81\r\n").count(), 1, "{written}");
+            assert_eq!(written.matches("host:").count(), 1, "{written}");
+        }
+    }
 }

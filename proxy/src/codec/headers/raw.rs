@@ -12,7 +12,7 @@ const KEPT_BYTES: usize = 4 * 1024;
 const KEPT_FIELDS: usize = 64;
 
 /// Of a head that came over HTTP/1; reused from message to message, so that nothing is allocated.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct RawHeaders {
     /// All field lines, as received.
     bytes: Vec<u8>,
