@@ -4,10 +4,12 @@
 //! Semantics are Envoy's as Istio configures it: rules in order, the first that matches decides, nothing falls through.
 
 mod connection;
+mod explain;
 mod fields;
 mod scan;
 mod search;
 
+pub use explain::{Explanation, Mismatch, PassedOver, Verdict, explain, explain_connection};
 pub use fields::Fields;
 
 use std::net::IpAddr;
