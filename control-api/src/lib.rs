@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod explain;
 pub mod ingest;
 pub mod inject;
 pub mod kubernetes;

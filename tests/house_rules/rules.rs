@@ -30,6 +30,7 @@ pub(crate) const CONTROL_FLOORS: &[(&str, u8)] = &[
     ("cli", 7),
     ("api", 5),
     ("ingest", 4),
+    ("explain", 4),
     ("xds", 5),
     ("inject", 4),
     ("webhook", 5),
