@@ -81,6 +81,7 @@ async fn requests_are_counted_by_route_status_destination_and_flags() {
         "destination_subset",
         "source_workload",
         "response_flags",
+        "grpc_status",
     ];
     for (labels, _) in metrics.series("http_requests_total", &[]) {
         assert!(promised.iter().all(|label| labels.contains_key(*label)), "{labels:?}");

@@ -1,11 +1,18 @@
-//! A retry goes to another endpoint, sends the whole body again, and never repeats what may have been processed.
+//! A retry goes to another endpoint, sends the whole body again, and never repeats what may have been processed; all of them
+//! together take no longer than the request may.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
+use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tsunagi_tests::{
-    Behaviour, ControlPlane, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body, request, service,
+    Behaviour, Body, ControlPlane, LIMIT, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body,
+    eventually, request, service,
 };
 
 fn rules(retries: &str) -> String {
@@ -34,6 +41,17 @@ spec:
 
 async fn two(retries: &str) -> Sample {
     Sample::with("http", &["a", "b"], &rules(retries), &SidecarOptions::default()).await
+}
+
+/// Of a request that takes `timeout` altogether.
+async fn two_within(timeout: &str, retries: &str) -> Sample {
+    two(&format!("{retries}\n    timeout: {timeout}")).await
+}
+
+fn all(sample: &Sample, behaviour: Behaviour) {
+    for upstream in &sample.upstreams {
+        upstream.set(behaviour.clone());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,4 +190,173 @@ async fn attempts_0_turns_retries_off() {
         .for_each(|upstream| upstream.set(Behaviour::Close));
     assert_eq!(sample.get("/").await.status, 503);
     assert_eq!(sample.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tries_that_are_all_too_slow_end_in_504_ut_and_urx() {
+    let sample = two("{attempts: 1, retryOn: 5xx, perTryTimeout: 150ms}").await;
+    all(&sample, Behaviour::Hold);
+    let reply = sample.get("/").await;
+    assert_eq!((reply.status, reply.flags()), (504, "URX,UT"));
+    assert_eq!(sample.requests(), 2);
+    eventually("the log says which limit it was", LIMIT, async || {
+        let lines = sample.sidecar.process.stdout();
+        let said = |line: &String| line.contains("\"response_code_details\":\"upstream_per_try_timeout\"");
+        lines.iter().any(said).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_that_is_too_slow_is_not_repeated_where_no_condition_says_so() {
+    let sample = two("{attempts: 2, retryOn: 'connect-failure,refused-stream,503', perTryTimeout: 150ms}").await;
+    all(&sample, Behaviour::Hold);
+    let reply = sample.get("/").await;
+    assert_eq!((reply.status, reply.flags()), (504, "UT"));
+    assert_eq!(sample.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_requests_timeout_covers_all_its_tries_and_the_pauses_between() {
+    let sample = two_within("1s", "{attempts: 50, retryOn: 5xx, perTryTimeout: 300ms, backoff: 1ms}").await;
+    all(&sample, Behaviour::Hold);
+    let reply = sample.get("/").await;
+    assert_eq!((reply.status, reply.flags()), (504, "UT"));
+    assert!(reply.elapsed >= Duration::from_secs(1), "{:?}", reply.elapsed);
+    assert!((2..=4).contains(&sample.requests()), "{} tries", sample.requests());
+    // A pause that would be longer than what is left.
+    let sample = two_within("1s", "{attempts: 1, retryOn: 5xx, backoff: 3600s}").await;
+    all(&sample, Behaviour::Close);
+    let reply = sample.get("/").await;
+    assert_eq!((reply.status, reply.flags()), (504, "UT"));
+    assert_eq!(sample.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_may_not_take_longer_than_the_request() {
+    let sample = two_within("300ms", "{attempts: 2, retryOn: 5xx, perTryTimeout: 30s}").await;
+    all(&sample, Behaviour::Hold);
+    let reply = sample.get("/").await;
+    assert_eq!((reply.status, reply.flags()), (504, "UT"));
+    assert_eq!(sample.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_is_repeated_for_any_method_when_the_rule_says_so_and_only_then() {
+    for (condition, status) in [
+        ("reset", 200),
+        ("5xx", 200),
+        ("gateway-error", 200),
+        ("connect-failure", 503),
+    ] {
+        let sample = two(&format!("{{attempts: 2, retryOn: {condition}}}")).await;
+        sample.upstreams[0].set(Behaviour::Close);
+        let mut connection = sample.connect(Version::Http1).await;
+        let mut statuses = Vec::new();
+        for _ in 0..4 {
+            let mut post = request("POST", "echo", "/echo");
+            *post.body_mut() = body("once more");
+            statuses.push(connection.send(post).await.status);
+        }
+        assert!(sample.upstreams[0].requests() > 0);
+        assert!(statuses.contains(&status), "{condition}: {statuses:?}");
+        assert_eq!(statuses.contains(&503), status == 503, "{condition}: {statuses:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_endpoint_calls_rate_limited_is_not_repeated_as_an_error() {
+    let sample = two("{attempts: 2, retryOn: '5xx,429'}").await;
+    all(&sample, Behaviour::Head(429, "x-envoy-ratelimited", "true"));
+    let reply = sample.get("/").await;
+    assert_eq!((reply.status, reply.flags(), sample.requests()), (429, "", 1));
+    all(&sample, Behaviour::Status(429));
+    assert_eq!(sample.get("/").await.flags(), "URX");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_too_large_to_keep_is_sent_once() {
+    let sample = two("{attempts: 2, retryOn: 5xx}").await;
+    // It says no only when it has read everything.
+    all(&sample, Behaviour::Swallow(503));
+    let mut connection = sample.connect(Version::Http1).await;
+    for (length, tries, flags) in [(64 * 1024, 3, "URX"), (64 * 1024 + 1, 1, "")] {
+        let before = sample.requests();
+        let mut put = request("PUT", "echo", "/");
+        *put.body_mut() = body(vec![b'x'; length]);
+        let reply = connection.send(put).await;
+        assert_eq!((reply.status, reply.flags()), (503, flags), "{length}");
+        assert_eq!(sample.requests(), before + tries, "{length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_steer_envoy_steers_nothing_and_goes_no_further() {
+    let sample = two_within("10s", "{attempts: 2, retryOn: 5xx}").await;
+    for version in [Version::Http1, Version::Http2] {
+        let mut connection = sample.connect(version).await;
+        all(&sample, Behaviour::Delay(Duration::from_millis(100)));
+        let steered = |path: &str| {
+            let mut steered = request("GET", "echo", path);
+            for (name, value) in [
+                ("x-envoy-max-retries", "0"),
+                ("x-envoy-retry-on", "retriable-4xx"),
+                ("x-envoy-upstream-rq-timeout-ms", "1"),
+                ("x-envoy-upstream-rq-per-try-timeout-ms", "1"),
+                ("x-envoy-attempt-count", "77"),
+                ("x-envoy-original-path", "/kept"),
+            ] {
+                steered.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            steered
+        };
+        let reply = connection.send(steered("/head")).await;
+        assert_eq!(reply.status, 200, "{}", reply.flags());
+        let text = reply.text();
+        let mut said: Vec<_> = text.lines().filter(|line| line.starts_with("x-envoy-")).collect();
+        said.sort_unstable();
+        let expected = ["x-envoy-attempt-count: 1", "x-envoy-original-path: /kept"];
+        assert_eq!(said, expected, "{version:?}");
+        all(&sample, Behaviour::Answer);
+        let before = sample.requests();
+        assert_eq!(connection.send(steered("/status/503")).await.flags(), "URX");
+        assert_eq!(sample.requests(), before + 3);
+        let before = sample.requests();
+        assert_eq!(connection.send(steered("/status/409")).await.flags(), "");
+        assert_eq!(sample.requests(), before + 1);
+    }
+}
+
+/// A body that comes in three pieces, so far apart.
+fn slow(pause: Duration) -> Body {
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    tokio::spawn(async move {
+        for piece in ["one", "two", "three"] {
+            sleep(pause).await;
+            // A proxy that gave up has gone.
+            sender.send_data(Bytes::from_static(piece.as_bytes())).await.ok();
+        }
+    });
+    body.boxed_unsync()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_upload_is_not_the_endpoints_time() {
+    let sample = two_within("700ms", "{attempts: 0}").await;
+    let pause = Duration::from_millis(400);
+    for version in [Version::Http1, Version::Http2] {
+        let mut connection = sample.connect(version).await;
+        let mut post = request("POST", "echo", "/swallow");
+        *post.body_mut() = slow(pause);
+        let reply = connection.send(post).await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, "11"), "{}", reply.flags());
+        assert!(reply.elapsed >= 3 * pause);
+    }
+    // It counts from the last byte on.
+    all(&sample, Behaviour::Hold);
+    let mut connection = sample.connect(Version::Http1).await;
+    let mut post = request("POST", "echo", "/");
+    *post.body_mut() = slow(Duration::from_millis(100));
+    let reply = connection.send(post).await;
+    assert_eq!((reply.status, reply.flags()), (504, "UT"));
 }

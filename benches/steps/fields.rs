@@ -3,7 +3,7 @@
 
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tsunagi_proto::model::HeaderOperations;
+use tsunagi_proto::model::{HeaderOperations, HeaderText};
 use tsunagi_proxy::codec::{Headers, RequestHead, parse_request};
 
 const REQUEST: &[u8] = b"GET /api/v1/users/1234/orders?page=2 HTTP/1.1\r\n\
@@ -31,7 +31,12 @@ const OPERATIONS: [Operation; 5] = [
 ];
 
 fn operations(operation: Operation) -> HeaderOperations {
-    let pair = |name| (HeaderName::from_static(name), HeaderValue::from_static("bench"));
+    let pair = |name| {
+        (
+            HeaderName::from_static(name),
+            HeaderText::from(HeaderValue::from_static("bench")),
+        )
+    };
     let mut operations = HeaderOperations::default();
     match operation {
         Operation::Nothing => {}
@@ -50,7 +55,7 @@ fn of_an_http1_request(bencher: Bencher<'_, '_>, operation: Operation) {
     let mut head = RequestHead::default();
     let mut edit = || {
         let read = parse_request(black_box(REQUEST), &mut head);
-        operations.apply(&mut head.headers);
+        operations.apply(&mut head.headers, |_, _, _| {});
         read
     };
     // The first makes the buffers that are kept.
@@ -67,5 +72,5 @@ fn of_an_http2_request(bencher: Bencher<'_, '_>, operation: Operation) {
     let map: HeaderMap = head.headers.to_map();
     bencher
         .with_inputs(|| Headers::Map(map.clone()))
-        .bench_local_refs(|headers| operations.apply(headers));
+        .bench_local_refs(|headers| operations.apply(headers, |_, _, _| {}));
 }

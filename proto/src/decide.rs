@@ -4,13 +4,21 @@
 //! Semantics are Envoy's as Istio configures it: rules in order, the first that matches decides, nothing falls through.
 
 mod connection;
+mod cors;
 mod explain;
 mod fields;
+mod mirror;
+mod redirect;
+mod rewrite;
 mod scan;
 mod search;
 
+pub use cors::{Cors, cors};
 pub use explain::{Explanation, Mismatch, PassedOver, Verdict, explain, explain_connection};
 pub use fields::Fields;
+pub use mirror::shadow_authority;
+pub use redirect::location;
+pub use rewrite::{TooLong, rewritten_authority, rewritten_path};
 
 use std::net::IpAddr;
 

@@ -34,6 +34,10 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub enum Behaviour {
     Answer,
     Status(u16),
+    /// A status, once the request's body has come.
+    Swallow(u16),
+    /// A status with one header more and no body.
+    Head(u16, &'static str, &'static str),
     Delay(Duration),
     /// Nothing until the behaviour changes, then that.
     Hold,
@@ -303,6 +307,17 @@ async fn answer(
     match now {
         Behaviour::Answer | Behaviour::Hold => Ok(by_path(request, counts.clone()).await),
         Behaviour::Status(status) => Ok(named(status, &counts)),
+        Behaviour::Swallow(status) => {
+            swallow(request.into_body(), &counts).await;
+            Ok(named(status, &counts))
+        }
+        Behaviour::Head(status, name, value) => {
+            let mut response = whole(status, &counts, Bytes::new());
+            response
+                .headers_mut()
+                .insert(name, http::HeaderValue::from_static(value));
+            Ok(response)
+        }
         Behaviour::Delay(time) => {
             tokio::time::sleep(time).await;
             Ok(by_path(request, counts.clone()).await)

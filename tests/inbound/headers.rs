@@ -65,7 +65,8 @@ async fn a_request_has_one_id_from_its_first_sidecar_to_the_application_and_in_e
             assert!(is_uuid_v4(&id), "{id}");
             assert_eq!(headers.get_all("x-request-id").iter().count(), 1);
             assert_eq!(text(&headers, "x-forwarded-proto"), Some("http"));
-            for absent in ["x-forwarded-for", "x-envoy-attempt-count", "x-envoy-internal"] {
+            assert_eq!(text(&headers, "x-envoy-attempt-count"), Some("1"));
+            for absent in ["x-forwarded-for", "x-envoy-internal"] {
                 assert_eq!(text(&headers, absent), None, "{absent}");
             }
             ids.push(id);

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
+use tsunagi_proto::model::HeaderTemplate;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
@@ -200,18 +201,15 @@ fn header_name(name: &str, field: &Field<'_>) -> Option<String> {
     None
 }
 
-/// `%` begins one of Envoy's formatters, as in `%DOWNSTREAM_REMOTE_ADDRESS%`; `%%` is a percent sign.
+/// May have Envoy's formatters, as in `%DOWNSTREAM_REMOTE_ADDRESS%`; it is told to proxies as it is written.
 fn header_value(text: &str, field: &Field<'_>) -> Option<String> {
-    if text.replace("%%", "").contains('%') {
-        field.not_supported_yet("formatters in a header value; write `%%` for a percent sign");
-        return None;
+    match HeaderTemplate::parse(text) {
+        Ok(_) => Some(text.to_owned()),
+        Err(reason) => {
+            field.refuse(format!("{}: {reason}", shown(text)));
+            None
+        }
     }
-    let value = text.replace("%%", "%");
-    if HeaderValue::from_str(&value).is_err() {
-        field.refuse(format!("{} has a character that a header cannot have", shown(text)));
-        return None;
-    }
-    Some(value)
 }
 
 pub(super) fn read_retries(field: &Field<'_>) -> Retries {

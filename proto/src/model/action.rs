@@ -1,6 +1,7 @@
 //! What a rule does besides choosing a destination, or instead of it: redirect, direct response, rewrite, mirrors.
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode};
 use regex::bytes::Regex;
 
@@ -105,7 +106,8 @@ pub(super) fn authority(field: &str, text: &str) -> Result<Option<HeaderValue>, 
 
 /// Text that may stand in a request's target, perhaps with a query.
 fn path(field: &str, text: String) -> Result<String, Invalid> {
-    if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'#') {
+    // As any request's target is read, which may be without the slash that goes before it here.
+    if text.contains('#') || PathAndQuery::try_from(format!("/{text}")).is_err() {
         return Err(Invalid::new(
             field,
             format!("{text:?} has a character that a path cannot have"),

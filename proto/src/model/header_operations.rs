@@ -1,15 +1,44 @@
 //! Header operations of a route or a destination: remove, then set, then add.
+//!
+//! Source: Envoy's HeaderParser. Values are made of the message as it is when fields have been removed, so none sees what
+//! another one sets; a value that comes out empty leaves its header alone.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Invalid;
+use super::{Formatter, HeaderTemplate, Invalid};
+use crate::decide::Fields;
 use crate::wire::mesh;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderOperations {
     pub remove: Vec<HeaderName>,
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    pub add: Vec<(HeaderName, HeaderValue)>,
+    pub set: Vec<(HeaderName, HeaderText)>,
+    pub add: Vec<(HeaderName, HeaderText)>,
+}
+
+/// A value to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderText {
+    /// Ready to be sent.
+    Literal(HeaderValue),
+    Template(HeaderTemplate),
+}
+
+impl From<HeaderValue> for HeaderText {
+    fn from(value: HeaderValue) -> Self {
+        Self::Literal(value)
+    }
+}
+
+impl HeaderText {
+    /// As written in a rule.
+    fn checked(text: &str) -> Result<Self, String> {
+        let template = HeaderTemplate::parse(text)?;
+        Ok(match template.literal() {
+            Some(text) => Self::Literal(HeaderValue::from_bytes(text.as_bytes()).map_err(|error| error.to_string())?),
+            None => Self::Template(template),
+        })
+    }
 }
 
 impl HeaderOperations {
@@ -17,15 +46,55 @@ impl HeaderOperations {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    pub fn apply(&self, fields: &mut impl EditFields) {
-        for name in &self.remove {
+    fn has_templates(&self) -> bool {
+        let mut texts = self.set.iter().chain(&self.add);
+        texts.any(|(_, text)| matches!(text, HeaderText::Template(_)))
+    }
+
+    /// `write` says what a formatter stands for, given the fields.
+    pub fn apply<F: EditFields + Fields>(&self, fields: &mut F, write: impl Fn(&Formatter, &F, &mut Vec<u8>)) {
+        Self::apply_together(&[self], fields, write);
+    }
+
+    /// Several as if they were one: what any removes goes first, what any adds comes last.
+    pub fn apply_together<F: EditFields + Fields>(
+        all: &[&Self],
+        fields: &mut F,
+        write: impl Fn(&Formatter, &F, &mut Vec<u8>),
+    ) {
+        for name in all.iter().flat_map(|operations| &operations.remove) {
             fields.remove(name);
         }
-        for (name, value) in &self.set {
-            fields.set(name, value);
+        let texts = || {
+            let set = all.iter().flat_map(|operations| &operations.set);
+            let add = all.iter().flat_map(|operations| &operations.add);
+            set.map(|text| (true, text)).chain(add.map(|text| (false, text)))
+        };
+        let mut made = if all.iter().any(|operations| operations.has_templates()) {
+            let templates = texts().filter_map(|(_, (_, text))| match text {
+                HeaderText::Literal(_) => None,
+                HeaderText::Template(template) => Some(template.value(|formatter, out| write(formatter, fields, out))),
+            });
+            templates.collect::<Vec<_>>()
+        } else {
+            Vec::new()
         }
-        for (name, value) in &self.add {
-            fields.append(name, value);
+        .into_iter();
+        for (set, (name, text)) in texts() {
+            let made = match text {
+                HeaderText::Literal(_) => None,
+                HeaderText::Template(_) => made.next().flatten(),
+            };
+            let value = match text {
+                HeaderText::Literal(value) if !value.is_empty() => Some(value),
+                HeaderText::Literal(_) => None,
+                HeaderText::Template(_) => made.as_ref(),
+            };
+            match value {
+                Some(value) if set => fields.set(name, value),
+                Some(value) => fields.append(name, value),
+                None => {}
+            }
         }
     }
 }
@@ -78,10 +147,9 @@ fn name(text: &str) -> Result<HeaderName, Invalid> {
     Ok(name)
 }
 
-fn pair(wire: mesh::HeaderValue) -> Result<(HeaderName, HeaderValue), Invalid> {
-    let value = HeaderValue::from_str(&wire.value)
-        .map_err(|_| Invalid::new(&wire.name, "the value has a forbidden character"))?;
-    Ok((name(&wire.name)?, value))
+fn pair(wire: mesh::HeaderValue) -> Result<(HeaderName, HeaderText), Invalid> {
+    let text = HeaderText::checked(&wire.value).map_err(|reason| Invalid::new(&wire.name, reason))?;
+    Ok((name(&wire.name)?, text))
 }
 
 impl TryFrom<mesh::HeaderOperations> for HeaderOperations {
@@ -114,4 +182,89 @@ impl TryFrom<mesh::HeaderOperations> for HeaderOperations {
 /// Absent operations are none.
 pub(super) fn checked(field: &str, wire: Option<mesh::HeaderOperations>) -> Result<HeaderOperations, Invalid> {
     HeaderOperations::try_from(wire.unwrap_or_default()).map_err(|error| error.within(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operations(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> HeaderOperations {
+        let values = |pairs: &[(&str, &str)]| {
+            let wire = |(name, value): &(&str, &str)| mesh::HeaderValue {
+                name: (*name).to_owned(),
+                value: (*value).to_owned(),
+            };
+            pairs.iter().map(wire).collect()
+        };
+        HeaderOperations::try_from(mesh::HeaderOperations {
+            remove: remove.iter().map(|name| (*name).to_owned()).collect(),
+            set: values(set),
+            add: values(add),
+        })
+        .unwrap()
+    }
+
+    fn first_value(formatter: &Formatter, fields: &HeaderMap, out: &mut Vec<u8>) {
+        let Formatter::Request(text) = formatter else { return };
+        if let super::super::RequestField::Header(name) = &text.name {
+            out.extend_from_slice(fields.get(name).map_or(b"", |value| value.as_bytes()));
+        }
+    }
+
+    fn applied(all: &[&HeaderOperations], fields: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        HeaderOperations::apply_together(all, &mut map, first_value);
+        let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+        let mut all: Vec<_> = map.iter().map(text).collect();
+        all.sort();
+        all
+    }
+
+    fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
+        all.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_removed_goes_first_and_what_is_added_comes_last_whoever_says_it() {
+        let route = operations(&["x-a"], &[("x-b", "route")], &[("x-c", "route")]);
+        let destination = operations(&["x-c"], &[("x-b", "destination")], &[("x-a", "destination")]);
+        let applied = applied(&[&route, &destination], &[("x-a", "sent"), ("x-c", "sent")]);
+        let wanted = [("x-a", "destination"), ("x-b", "destination"), ("x-c", "route")];
+        assert_eq!(applied, pairs(&wanted));
+    }
+
+    #[test]
+    fn no_value_sees_what_another_one_sets() {
+        let swap = operations(
+            &[],
+            &[("x-a", "%REQ(x-b)%"), ("x-b", "%REQ(x-a)%")],
+            &[("x-c", "100%%")],
+        );
+        let applied = applied(&[&swap], &[("x-a", "1"), ("x-b", "2")]);
+        assert_eq!(applied, pairs(&[("x-a", "2"), ("x-b", "1"), ("x-c", "100%")]));
+    }
+
+    #[test]
+    fn an_empty_value_leaves_the_header_alone() {
+        let empty = operations(&[], &[("x-a", ""), ("x-b", "%REQ(x-none)%")], &[("x-c", "%HOSTNAME%")]);
+        assert_eq!(applied(&[&empty], &[("x-a", "1")]), pairs(&[("x-a", "1")]));
+    }
+
+    #[test]
+    fn an_unknown_formatter_is_refused_with_the_header_that_has_it() {
+        let wire = mesh::HeaderOperations {
+            set: vec![mesh::HeaderValue {
+                name: "x-a".into(),
+                value: "%WHAT%".into(),
+            }],
+            ..Default::default()
+        };
+        let error = HeaderOperations::try_from(wire).unwrap_err();
+        assert!(error.field == "set.x-a" && error.reason.contains("WHAT"), "{error}");
+    }
 }

@@ -16,6 +16,7 @@ mod route_table;
 mod rule_index;
 mod sorted_texts;
 mod source;
+mod time_format;
 mod workload;
 
 pub use action::{
@@ -27,14 +28,15 @@ pub use connection_rule::{ConnectionMatch, ConnectionRule, SniMatch};
 pub use cors::CorsPolicy;
 pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
 pub use fault::{Abort, AbortKind, Delay, DelayKind, Fault};
-pub use header_operations::{EditFields, HeaderOperations};
-pub use header_template::{HeaderTemplate, TemplatePart};
+pub use header_operations::{EditFields, HeaderOperations, HeaderText};
+pub use header_template::{AddressPart, FieldText, Formatter, HeaderTemplate, Peer, RequestField, TemplatePart};
 pub use host::{Host, Port, Protocol};
 pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
 pub use retry::{RetryOn, RetryPolicy};
 pub use route_table::{Action, HttpRule, Origin, RouteAction, RouteTable, WeightedDestination};
 pub(crate) use rule_index::{Bucket, Node, Place, RuleIndex};
 pub use source::{Source, SourceMatch};
+pub use time_format::TimeFormat;
 pub use workload::{InboundPort, OutboundTrafficPolicy, Workload};
 
 use std::time::Duration;

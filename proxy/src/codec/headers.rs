@@ -149,6 +149,20 @@ impl Headers {
         }
     }
 
+    /// Those that the proxy has no name of its own for.
+    pub fn remove_others(&mut self, is: fn(&[u8]) -> bool) {
+        match self {
+            Self::Raw(raw) => raw.remove_others(is),
+            Self::Map(map) => {
+                let named = map.keys().filter(|name| is(name.as_str().as_bytes()));
+                let removed: Vec<HeaderName> = named.cloned().collect();
+                for name in removed {
+                    map.remove(name);
+                }
+            }
+        }
+    }
+
     /// Headers that concern one connection only (RFC 9110, 7.6.1). What `Connection` names goes with them, and the length
     /// that `Transfer-Encoding` overrides.
     pub fn remove_hop_by_hop(&mut self) {

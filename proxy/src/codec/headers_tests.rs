@@ -92,10 +92,10 @@ fn rules_are_applied_to_raw_fields() {
     let mut headers = raw("X-Old: 1\r\nX-Set: 1\r\nx-set: 2\r\nX-Add: 1\r\n");
     let operations = tsunagi_proto::model::HeaderOperations {
         remove: vec![name("x-old")],
-        set: vec![(name("x-set"), value("new"))],
-        add: vec![(name("x-add"), value("2"))],
+        set: vec![(name("x-set"), value("new").into())],
+        add: vec![(name("x-add"), value("2").into())],
     };
-    operations.apply(&mut headers);
+    operations.apply(&mut headers, |_, _, _| {});
     assert_eq!(written(&headers), "X-Add: 1\r\nx-set: new\r\nx-add: 2\r\n");
 }
 

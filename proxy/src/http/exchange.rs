@@ -7,11 +7,12 @@ use std::time::{Instant, SystemTime};
 use http::{HeaderName, Method, Version, header};
 
 use super::downstream::DownstreamConnection;
+use super::local_reply::is_grpc;
 use super::request_path::Proxy;
 use super::unanswered::Unanswered;
-use crate::codec::{Known, RequestHead};
+use crate::codec::{Known, RequestHead, ResponseHead};
 use crate::telemetry::access_log::Entry;
-use crate::telemetry::{Direction, Flags, RequestSeries};
+use crate::telemetry::{Direction, Flags, GrpcCode, RequestSeries};
 use crate::upstream::Endpoint;
 
 #[derive(Debug)]
@@ -24,6 +25,9 @@ pub struct Exchange<'p> {
     /// What the downstream is sent; 0: nothing yet.
     pub status: u16,
     pub flags: Flags,
+    /// The request is a gRPC call.
+    pub grpc: bool,
+    pub grpc_status: GrpcCode,
     /// Where the caller connected to.
     pub called_at: Option<SocketAddr>,
     /// What the caller's sidecar is told, where this one is the application's.
@@ -81,6 +85,8 @@ impl<'p> Exchange<'p> {
             series: Arc::clone(&proxy.unrouted),
             status: 0,
             flags: Flags::NONE,
+            grpc: is_grpc(&head.headers),
+            grpc_status: GrpcCode::NONE,
             called_at: downstream.called_at,
             unanswered: None,
             log,
@@ -105,6 +111,21 @@ impl<'p> Exchange<'p> {
         if let Some(log) = &mut self.log {
             log.route = route.to_owned();
             log.cluster = cluster.to_owned();
+        }
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Takes note of how a gRPC call ended, if its response says that at once.
+    pub fn answered(&mut self, response: &ResponseHead) {
+        self.status = response.status.as_u16();
+        if self.grpc {
+            self.grpc_status = response
+                .headers
+                .known(Known::GrpcStatus)
+                .map_or(GrpcCode::NONE, GrpcCode::of);
         }
     }
 
@@ -133,7 +154,8 @@ impl<'p> Exchange<'p> {
             return;
         }
         let elapsed = self.started.elapsed();
-        self.series.record(&self.method, self.status, self.flags, elapsed);
+        self.series
+            .record_call(&self.method, self.status, self.grpc_status, self.flags, elapsed);
         let Some(log) = &self.log else { return };
         self.proxy.access_log.log(&Entry {
             start_time: log.start_time,
@@ -143,6 +165,7 @@ impl<'p> Exchange<'p> {
             protocol: Some(log.protocol),
             response_code: self.status,
             response_flags: self.flags,
+            grpc_status: self.grpc_status,
             response_code_details: log.details,
             bytes_received: log.received_bytes,
             bytes_sent: sent_bytes,

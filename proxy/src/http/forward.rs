@@ -1,11 +1,14 @@
 //! One attempt: an endpoint, a connection to it, the request out, the response's head in.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use tokio::time::timeout_at;
 use tsunagi_proto::model::Protocol;
 
+use super::deadline::{Late, Limits};
 use super::downstream::{Downstream, unless_gone};
 use super::local_reply::Cause;
 use super::request_body::{Attempted, RequestBody};
@@ -34,7 +37,10 @@ pub enum Failure {
         remote: bool,
     },
     Protocol,
-    TryTimeout,
+    /// `sent`: the endpoint may have it.
+    TryTimeout {
+        sent: bool,
+    },
     Timeout,
     BrokenRequestBody,
     ClientGone,
@@ -50,7 +56,8 @@ impl Failure {
             Self::Refused => Cause::UpstreamReset { remote: true },
             Self::Reset { remote } => Cause::UpstreamReset { remote },
             Self::Protocol => Cause::UpstreamProtocol,
-            Self::TryTimeout | Self::Timeout => Cause::Timeout,
+            Self::TryTimeout { .. } => Cause::TryTimeout,
+            Self::Timeout => Cause::Timeout,
             Self::BrokenRequestBody => Cause::BrokenRequestBody,
             Self::ClientGone => Cause::ClientGone,
         }
@@ -64,13 +71,21 @@ impl Failure {
             | Self::Connect(_)
             | Self::Stale
             | Self::ResetBeforeRequest
+            | Self::TryTimeout { sent: false }
             | Self::Refused => true,
             Self::Reset { .. }
             | Self::Protocol
-            | Self::TryTimeout
+            | Self::TryTimeout { sent: true }
             | Self::Timeout
             | Self::BrokenRequestBody
             | Self::ClientGone => false,
+        }
+    }
+
+    fn late(late: Late, sent: bool) -> Self {
+        match late {
+            Late::Request => Self::Timeout,
+            Late::Try => Self::TryTimeout { sent },
         }
     }
 
@@ -78,7 +93,7 @@ impl Failure {
         match self {
             Self::Connect(error) => (!error.is_local()).then_some(Outcome::ConnectFailure),
             Self::ResetBeforeRequest | Self::Refused | Self::Reset { .. } | Self::Protocol => Some(Outcome::Reset),
-            Self::TryTimeout | Self::Timeout => Some(Outcome::Timeout),
+            Self::TryTimeout { .. } | Self::Timeout => Some(Outcome::Timeout),
             Self::NoEndpoint | Self::Overflow(_) | Self::Stale | Self::BrokenRequestBody | Self::ClientGone => None,
         }
     }
@@ -92,7 +107,7 @@ pub struct Answer {
     pub upload: Transfer,
 }
 
-/// What outlives an attempt that is cut off by a timeout.
+/// What outlives an attempt that failed.
 #[derive(Default)]
 pub struct Progress {
     pub active: Option<ActiveRequest>,
@@ -106,7 +121,7 @@ impl Progress {
 
     /// Tells outlier detection. A timeout counts only when the endpoint had the request.
     pub fn observe_failure(&mut self, cluster: &Cluster, failure: &Failure) {
-        let timeout = matches!(failure, Failure::TryTimeout | Failure::Timeout);
+        let timeout = matches!(failure, Failure::TryTimeout { .. } | Failure::Timeout);
         if let Some(outcome) = failure.outcome().filter(|_| self.sent || !timeout) {
             self.observe(cluster, outcome);
         }
@@ -128,25 +143,30 @@ pub fn speaks_http2(cluster: &Cluster, head: &RequestHead) -> bool {
     }
 }
 
-/// Runs one attempt. Dropping the future cancels it: the queue is left, the connection closed or the stream reset.
+/// What stays the same from one attempt to the next.
+pub struct Attempt<'a> {
+    pub cluster: &'a Cluster,
+    pub head: &'a RequestHead,
+    pub worker: usize,
+}
+
+/// Runs one attempt, within its limits. Dropping the future cancels it: the queue is left, the connection closed or the stream reset.
 pub async fn attempt<D: Downstream>(
-    cluster: &Cluster,
-    head: &RequestHead,
+    of: &Attempt<'_>,
     body: &mut RequestBody,
     client: &mut D,
     retries: &Retries<'_>,
     progress: &mut Progress,
-    worker: usize,
+    limits: &mut Limits<'_>,
 ) -> Result<Answer, Failure> {
-    let http2 = speaks_http2(cluster, head);
-    let (mut lease, permit) = connection(cluster, http2, client, retries, progress, worker).await?;
+    let (mut lease, permit) = connection(of, client, retries, progress, limits).await?;
     progress.sent = true;
     let reused = lease.is_reused();
     let mut upload = Transfer::default();
     lease
-        .send_head(head, body.length)
+        .send_head(of.head, body.length)
         .map_err(|error| failure(error, reused))?;
-    exchange_heads(&mut lease, &mut upload, body, client)
+    exchange_heads(&mut lease, &mut upload, body, client, limits)
         .await?
         .map_err(|error| failure(error, reused))?;
     Ok(Answer { lease, permit, upload })
@@ -158,8 +178,10 @@ async fn exchange_heads<D: Downstream>(
     upload: &mut Transfer,
     body: &mut RequestBody,
     client: &mut D,
+    limits: &mut Limits<'_>,
 ) -> Result<Result<(), UpstreamError>, Failure> {
     let mut refused = false;
+    let mut timer = pin!(None);
     poll_fn(|cx| {
         if !upload.is_flushed() && !refused {
             match upload.poll_flushed(&mut Attempted { body, client }, lease, cx) {
@@ -169,10 +191,16 @@ async fn exchange_heads<D: Downstream>(
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        match lease.poll_response_head(cx) {
-            Poll::Ready(result) => Poll::Ready(Ok(result)),
-            Poll::Pending => client.poll_gone(cx).map(|()| Err(Failure::ClientGone)),
+        if let Poll::Ready(result) = lease.poll_response_head(cx) {
+            return Poll::Ready(Ok(result));
         }
+        if client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Failure::ClientGone));
+        }
+        limits.follow(body, refused);
+        limits
+            .poll(timer.as_mut(), cx)
+            .map(|late| Err(Failure::late(late, true)))
     })
     .await
 }
@@ -180,13 +208,14 @@ async fn exchange_heads<D: Downstream>(
 /// An endpoint, a connection to it, and a place among the requests in flight. Requests that share a connection take their
 /// place before they wait for it; those that have one each take it with the connection.
 async fn connection<D: Downstream>(
-    cluster: &Cluster,
-    http2: bool,
+    of: &Attempt<'_>,
     client: &mut D,
     retries: &Retries<'_>,
     progress: &mut Progress,
-    worker: usize,
+    limits: &Limits<'_>,
 ) -> Result<(Lease, Permit), Failure> {
+    let cluster = of.cluster;
+    let http2 = speaks_http2(cluster, of.head);
     let active = choose(
         &cluster.learned,
         &cluster.told,
@@ -198,10 +227,19 @@ async fn connection<D: Downstream>(
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
     let early = if http2 { Some(request_permit(cluster)?) } else { None };
-    let lease = match acquire_ready(&endpoint, &cluster.told, http2, worker) {
+    let lease = match acquire_ready(&endpoint, &cluster.told, http2, of.worker) {
         Some(lease) => lease,
         // Boxed: what is rare should not make every request's state larger.
-        None => Box::pin(wait_for_connection(cluster, &endpoint, http2, client, worker)).await?,
+        None => {
+            let wait = Box::pin(wait_for_connection(cluster, &endpoint, http2, client, of.worker));
+            match limits.next() {
+                None => wait.await?,
+                Some((at, late)) => match timeout_at(at, wait).await {
+                    Ok(lease) => lease?,
+                    Err(_) => return Err(Failure::late(late, false)),
+                },
+            }
+        }
     };
     if !Arc::ptr_eq(lease.endpoint(), &endpoint) {
         progress.active = Some(lease.endpoint().begin());

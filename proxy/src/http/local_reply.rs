@@ -25,6 +25,8 @@ pub enum Cause {
     },
     UpstreamProtocol,
     Timeout,
+    /// Of one attempt, and there is no other.
+    TryTimeout,
     BrokenRequestBody,
     /// The user's policy lets nothing out that is not registered.
     Blocked,
@@ -105,6 +107,12 @@ impl Cause {
             Self::Timeout => {
                 reply(StatusCode::GATEWAY_TIMEOUT, Flags::UT, "response_timeout", "upstream request timeout".into())
             }
+            Self::TryTimeout => reply(
+                StatusCode::GATEWAY_TIMEOUT,
+                Flags::UT,
+                "upstream_per_try_timeout",
+                "upstream request timeout".into(),
+            ),
             Self::Blocked => reply(
                 StatusCode::BAD_GATEWAY,
                 Flags::NONE,
@@ -145,7 +153,12 @@ impl LocalReply {
         let mut head = ResponseHead::local(StatusCode::OK);
         let headers = &mut head.headers;
         headers.set(&header::CONTENT_TYPE, &HeaderValue::from_static("application/grpc"));
-        let status = HeaderValue::from(grpc_status(self.status));
+        // A call that ran out of time says so: 14 (UNAVAILABLE) would invite its client to call again.
+        let status = match self.flags.contains(Flags::UT) {
+            true => DEADLINE_EXCEEDED,
+            false => grpc_status(self.status),
+        };
+        let status = HeaderValue::from(status);
         headers.set(&HeaderName::from_static("grpc-status"), &status);
         if let Ok(message) = HeaderValue::from_str(&percent_encoded(&self.body)) {
             headers.set(&HeaderName::from_static("grpc-message"), &message);
@@ -154,11 +167,15 @@ impl LocalReply {
     }
 }
 
+/// `application/grpc`, or `application/grpc+proto` and its like; gRPC-Web is HTTP.
 pub fn is_grpc(headers: &Headers) -> bool {
-    headers
+    let rest = headers
         .known(Known::ContentType)
-        .is_some_and(|value| value.starts_with(b"application/grpc"))
+        .and_then(|value| value.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
 }
+
+const DEADLINE_EXCEEDED: u16 = 4;
 
 /// gRPC's mapping of HTTP statuses (`doc/http-grpc-status-mapping.md`).
 fn grpc_status(status: StatusCode) -> u16 {
@@ -204,6 +221,34 @@ mod tests {
         assert_eq!(get("grpc-status"), Some(&b"14"[..]));
         assert_eq!(get("grpc-message"), Some(&b"no healthy upstream"[..]));
         assert!(body.is_empty());
+    }
+
+    #[test]
+    fn a_grpc_call_that_ran_out_of_time_says_deadline_exceeded() {
+        for cause in [Cause::Timeout, Cause::TryTimeout] {
+            let reply = cause.reply();
+            assert_eq!((reply.status.as_u16(), reply.flags), (504, Flags::UT));
+            let (head, _) = reply.response(true);
+            assert_eq!(head.headers.known(Known::GrpcStatus), Some(&b"4"[..]));
+        }
+    }
+
+    #[test]
+    fn grpc_web_and_what_only_looks_like_grpc_is_http() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/grpcs", false),
+            ("application/json", false),
+        ] {
+            let mut headers = Headers::default();
+            headers.append(&header::CONTENT_TYPE, &HeaderValue::from_static(content_type));
+            assert_eq!(is_grpc(&headers), expected, "{content_type}");
+        }
+        assert!(!is_grpc(&Headers::default()));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Serving one request: `request_path` is the way, every other file one step of it.
 
+mod attempts;
 mod connection;
+mod control_headers;
+mod deadline;
 mod downstream;
 mod exchange;
 mod forward;

@@ -26,6 +26,8 @@ pub struct RequestBody {
     /// Received from the client.
     pub bytes: u64,
     finished: bool,
+    /// When it was last asked, the client had nothing.
+    waits: bool,
 }
 
 impl RequestBody {
@@ -38,12 +40,23 @@ impl RequestBody {
             trailers: None,
             bytes: 0,
             finished: matches!(length, BodyLength::None | BodyLength::Exact(0)),
+            waits: false,
         }
     }
 
     /// Is all of it still there for another attempt?
     pub fn is_repeatable(&self) -> bool {
         self.keep || self.bytes == 0
+    }
+
+    /// Has the client sent all of it?
+    pub fn is_received(&self) -> bool {
+        self.finished
+    }
+
+    /// Is it the client that the request waits for, not the endpoint?
+    pub fn waits_for_client(&self) -> bool {
+        self.waits
     }
 
     /// From its start, for one more attempt.
@@ -86,12 +99,14 @@ pub struct Attempted<'a, S> {
 impl<S: Source> Source for Attempted<'_, S> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
         if self.body.repeated().is_some() {
+            self.body.waits = false;
             return Poll::Ready(Ok(Step::Data));
         }
         if self.body.finished {
             return Poll::Ready(Ok(Step::End));
         }
         let polled = self.client.poll_data(cx);
+        self.body.waits = polled.is_pending();
         if let Poll::Ready(Ok(Step::End)) = &polled {
             self.body.finished = true;
             self.body.trailers = self.client.take_trailers().map(Box::new);

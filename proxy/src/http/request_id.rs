@@ -2,8 +2,8 @@
 //!
 //! As Envoy's connection manager in a sidecar of Istio, which is not told to use the remote address: whoever calls is
 //! trusted, so `x-request-id` is kept, and made (UUID version 4) where there is none; `x-forwarded-proto` is set where there
-//! is none; `x-forwarded-for` is neither read nor extended, and trace headers pass as they are. Unlike there, no
-//! `x-envoy-*` header is added, and the id has no trace decision hidden in it.
+//! is none; `x-forwarded-for` is neither read nor extended, and trace headers pass as they are. Unlike there, the
+//! id has no trace decision hidden in it.
 
 use crate::codec::{Headers, Known};
 

@@ -6,32 +6,31 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::time::{Instant, sleep, timeout_at};
 
+use super::attempts::dispatch;
+use super::control_headers::remove_controls;
+use super::deadline::Deadline;
 use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone};
 use super::exchange::Exchange;
-use super::forward::{Answer, Failure, Progress, attempt, speaks_http2};
+use super::forward::speaks_http2;
 use super::head::{self, Authority};
-use super::local_reply::{Cause, is_grpc};
+use super::local_reply::Cause;
 use super::redirected::{Found, find_known, find_redirected};
 use super::request_body::RequestBody;
 use super::request_id::identify;
-use super::response::{End, Response, relay};
+use super::response::{End, relay};
 use super::retry::Retries;
 use super::route::{Route, find_host, find_known_host, find_port, find_route};
 use super::tunnel::{self, Tunnel};
-use super::unanswered::Unanswered;
 use crate::codec::{BodyLength, Known, RequestHead, ResponseHead, Transfer, Whole};
 use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
-use crate::upstream::Outcome;
 
 /// What one worker serves with; shared by its connections.
 #[derive(Debug)]
@@ -86,8 +85,8 @@ pub async fn serve<D: Downstream>(
     client: &mut D,
 ) -> Served {
     identify(&mut head.headers);
+    remove_controls(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
-    let grpc = is_grpc(&head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
         Ok(None) => Served::Done,
         Ok(Some(tunnel)) => Served::Tunnel(tunnel),
@@ -99,7 +98,7 @@ pub async fn serve<D: Downstream>(
                     Passthrough::BLACK_HOLE,
                 );
             }
-            Box::pin(reply(cause, grpc, client, exchange)).await;
+            Box::pin(reply(cause, client, exchange)).await;
             Served::Done
         }
     }
@@ -151,10 +150,10 @@ async fn answer<D: Downstream>(
         head.headers.remove(&header::EXPECT);
     }
     for operations in route.request_headers() {
-        operations.apply(&mut head.headers);
+        operations.apply(&mut head.headers, |_, _, _| {});
     }
 
-    let deadline = route.timeout().map(|timeout| Instant::now() + timeout);
+    let deadline = Deadline::new(route.timeout(), &head.headers, exchange.grpc, exchange.started());
     let keep = Retries::keeps_body(route.retries(), &head.method, speaks_http2(cluster, head));
     let mut body = RequestBody::new(length, keep);
     let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
@@ -170,9 +169,9 @@ async fn answer<D: Downstream>(
     // Only sidecars say it, and only to each other: nothing of it goes on, whoever sent it.
     upstream.headers.remove_known(Known::XTsunagiUnprocessed);
     for operations in route.response_headers() {
-        operations.apply(&mut upstream.headers);
+        operations.apply(&mut upstream.headers, |_, _, _| {});
     }
-    exchange.status = upstream.status.as_u16();
+    exchange.answered(upstream);
     show_flags(exchange, upstream);
     let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
     exchange.received(|| body.bytes);
@@ -254,145 +253,8 @@ fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange<'_>) -> Result<&'
     })
 }
 
-/// Attempts until one answers, or none is left.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the request's whole state, and it is called once"
-)]
-async fn dispatch<D: Downstream>(
-    proxy: &Proxy,
-    cluster: &Cluster,
-    route: &Route<'_>,
-    head: &RequestHead,
-    body: &mut RequestBody,
-    deadline: Option<Instant>,
-    client: &mut D,
-    exchange: &mut Exchange<'_>,
-) -> Result<Response, Cause> {
-    let mut retries = Retries::new(route.retries(), &cluster.learned, &head.method);
-    let mut unprocessed = true;
-    loop {
-        let mut progress = Progress::default();
-        let per_try = route.retries().per_try_timeout;
-        let outcome = {
-            let worker = proxy.worker;
-            let tried = pin!(attempt(cluster, head, body, client, &retries, &mut progress, worker));
-            match time_limit(deadline, per_try) {
-                None => tried.await,
-                Some((limit, late)) => timeout_at(limit, tried).await.unwrap_or(Err(late)),
-            }
-        };
-        if let Some(endpoint) = progress.endpoint() {
-            exchange.attempted(endpoint);
-        }
-        let has_others = cluster.members.are_several();
-        let at_once = match outcome {
-            Ok(answer) => {
-                let response = answer.lease.response();
-                let status = response.status.as_u16();
-                let repeatable = body.is_repeatable();
-                let endpoint = answer.lease.endpoint();
-                let said = match exchange.direction() {
-                    Direction::Outbound => Unanswered::read(response, endpoint.address),
-                    Direction::Inbound => None,
-                };
-                let again = match said {
-                    Some(Unanswered::Unprocessed) => {
-                        progress.observe(cluster, Outcome::ConnectFailure);
-                        retries.after_unprocessed(status, endpoint, repeatable)
-                    }
-                    Some(Unanswered::BrokenOff) => {
-                        unprocessed = false;
-                        progress.observe(cluster, Outcome::Reset);
-                        retries.after_failure(&Failure::Reset { remote: true }, Some(endpoint), repeatable)
-                    }
-                    None => {
-                        unprocessed = false;
-                        progress.observe(cluster, Outcome::Status(outlier_status(response)));
-                        retries.after_response(status, &response.headers, endpoint, repeatable)
-                    }
-                };
-                if !again {
-                    retries.record(status < 500 && said.is_none());
-                    match said {
-                        Some(Unanswered::Unprocessed) => exchange.flags.insert(Flags::UF),
-                        Some(Unanswered::BrokenOff) => exchange.flags.insert(Flags::UR),
-                        None => {}
-                    }
-                    retries.flag(&mut exchange.flags);
-                    return accept(answer, progress, deadline).ok_or(Cause::NoHealthyUpstream);
-                }
-                has_others && said == Some(Unanswered::Unprocessed)
-            }
-            Err(failure) => {
-                progress.observe_failure(cluster, &failure);
-                unprocessed &= failure.is_unprocessed();
-                let endpoint = progress.endpoint();
-                if !retries.after_failure(&failure, endpoint, body.is_repeatable()) {
-                    exchange.received(|| body.bytes);
-                    exchange.unanswered = Unanswered::of(&failure, unprocessed);
-                    retries.record(false);
-                    retries.flag(&mut exchange.flags);
-                    return Err(failure.cause());
-                }
-                matches!(failure, Failure::Stale) || (has_others && failure.is_unprocessed())
-            }
-        };
-        body.rewind();
-        drop(progress);
-        let wait = Box::pin(back_off(retries.backoff(at_once, rand::random()), deadline));
-        unless_gone(client, wait).await.unwrap_or(Err(Cause::ClientGone))?;
-    }
-}
-
-/// When an attempt is cut off, by its own time or by the request's, and what that means.
-fn time_limit(deadline: Option<Instant>, per_try: Option<Duration>) -> Option<(Instant, Failure)> {
-    match (deadline, per_try.map(|per_try| Instant::now() + per_try)) {
-        (None, None) => None,
-        (Some(deadline), Some(one)) if one < deadline => Some((one, Failure::TryTimeout)),
-        (Some(deadline), _) => Some((deadline, Failure::Timeout)),
-        (None, Some(one)) => Some((one, Failure::TryTimeout)),
-    }
-}
-
-async fn back_off(interval: Duration, deadline: Option<Instant>) -> Result<(), Cause> {
-    if interval.is_zero() {
-        return Ok(());
-    }
-    let wait = sleep(interval);
-    match deadline {
-        None => wait.await,
-        Some(deadline) => timeout_at(deadline, wait).await.map_err(|_| Cause::Timeout)?,
-    }
-    Ok(())
-}
-
-/// gRPC errors without a body count as the HTTP status that they stand for.
-fn outlier_status(response: &ResponseHead) -> u16 {
-    match response.headers.known(Known::GrpcStatus) {
-        None | Some(b"0") => response.status.as_u16(),
-        Some(b"14") => 503,
-        Some(b"4") => 504,
-        Some(b"2" | b"13" | b"15") => 500,
-        Some(_) => response.status.as_u16(),
-    }
-}
-
-fn accept(answer: Answer, progress: Progress, deadline: Option<Instant>) -> Option<Response> {
-    let keep_alive = answer.lease.response().keeps_alive();
-    Some(Response {
-        lease: answer.lease,
-        active: progress.active?,
-        permit: answer.permit,
-        upload: answer.upload,
-        upload_refused: false,
-        keep_alive,
-        deadline,
-    })
-}
-
 /// The proxy's own answer.
-async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exchange: Exchange<'_>) {
+async fn reply<D: Downstream>(cause: Cause, client: &mut D, mut exchange: Exchange<'_>) {
     if cause == Cause::ClientGone {
         // The exchange says so itself.
         client.abort();
@@ -401,11 +263,11 @@ async fn reply<D: Downstream>(cause: Cause, grpc: bool, client: &mut D, mut exch
     let reply = cause.reply();
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
-    let (mut head, body) = reply.response(grpc);
+    let (mut head, body) = reply.response(exchange.grpc);
     if let (Some(called_at), Some(unanswered)) = (exchange.called_at, exchange.unanswered) {
         unanswered.write(&mut head, called_at);
     }
-    exchange.status = head.status.as_u16();
+    exchange.answered(&head);
     show_flags(&exchange, &mut head);
     client.abandon_body();
     if reply.flags.contains(Flags::DPE) {

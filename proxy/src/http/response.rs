@@ -5,15 +5,17 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use http::Method;
-use tokio::time::{Instant, sleep_until};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use tokio::time::sleep_until;
 
+use super::deadline::Deadline;
 use super::downstream::Downstream;
 use super::exchange::Exchange;
 use super::request_body::{Attempted, RequestBody};
-use crate::codec::{BodyLength, Broken, HeadError, Source, Transfer};
+use crate::codec::{BodyError, BodyLength, Broken, HeadError, Known, Source, Step, Transfer};
 use crate::limits::Permit;
-use crate::telemetry::Flags;
+use crate::telemetry::{Flags, GrpcCode};
 use crate::upstream::{ActiveRequest, Lease};
 
 /// A response whose head is there, and everything that the request holds until it has ended.
@@ -26,7 +28,46 @@ pub struct Response {
     pub upload_refused: bool,
     /// The endpoint did not ask to close.
     pub keep_alive: bool,
-    pub deadline: Option<Instant>,
+    pub deadline: Deadline,
+    /// What its trailers say of a gRPC call.
+    pub grpc_status: Option<GrpcCode>,
+}
+
+/// The response's body, with an eye on its trailers.
+struct Watched<'a> {
+    lease: &'a mut Lease,
+    grpc_status: &'a mut Option<GrpcCode>,
+}
+
+impl Source for Watched<'_> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
+        self.lease.poll_data(cx)
+    }
+
+    fn data(&self) -> &[u8] {
+        self.lease.data()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.lease.consume(count);
+    }
+
+    fn take(&mut self, limit: usize) -> Bytes {
+        self.lease.take(limit)
+    }
+
+    fn is_end(&self) -> bool {
+        self.lease.is_end()
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        let trailers = self.lease.take_trailers();
+        let status = trailers
+            .as_ref()
+            .and_then(|trailers| trailers.get(Known::GrpcStatus.name()));
+        *self.grpc_status = status.map(|status| GrpcCode::of(status.as_bytes()));
+        trailers
+    }
 }
 
 /// How a response ended.
@@ -62,6 +103,11 @@ impl Response {
             exchange.flags.insert(flag);
             exchange.details(details);
         }
+        match (self.grpc_status, end) {
+            (Some(status), _) if exchange.grpc => exchange.grpc_status = status,
+            (_, End::Late) if exchange.grpc => exchange.grpc_status = GrpcCode::DEADLINE_EXCEEDED,
+            _ => {}
+        }
         exchange.finish(sent_bytes);
         let reusable = end == End::Whole && self.keep_alive && self.upload.is_flushed();
         drop((self.active, self.permit));
@@ -89,7 +135,11 @@ impl Response {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        match download.poll(&mut self.lease, client, cx) {
+        let mut watched = Watched {
+            lease: &mut self.lease,
+            grpc_status: &mut self.grpc_status,
+        };
+        match download.poll(&mut watched, client, cx) {
             Poll::Ready(Ok(())) => Poll::Ready(End::Whole),
             Poll::Ready(Err(Broken::Source(_))) => Poll::Ready(End::UpstreamBroke),
             Poll::Ready(Err(Broken::Sink(_))) => Poll::Ready(End::ClientGone),
@@ -118,10 +168,20 @@ pub async fn relay<D: Downstream>(
             Err(_) => (End::ClientGone, 0),
         };
     }
-    let mut late = response.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-    let end = poll_fn(|cx| match (response.poll(body, &mut download, client, cx), &mut late) {
-        (Poll::Pending, Some(late)) => late.as_mut().poll(cx).map(|()| End::Late),
-        (ended, _) => ended,
+    let mut timer = None;
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(end) = response.poll(body, &mut download, client, cx) {
+            return Poll::Ready(end);
+        }
+        response.deadline.follow(body, response.upload_refused);
+        let Some(at) = response.deadline.at() else {
+            return Poll::Pending;
+        };
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx).map(|()| End::Late)
     });
     (end.await, download.bytes)
 }

@@ -1,17 +1,18 @@
 //! Whether a failed attempt is repeated, and after how long.
 //!
-//! Conditions are Envoy's (`source/common/router/retry_state_impl.cc`). Ours on purpose: without a policy of the user only
+//! Conditions are Envoy's (`source/common/router/retry_state_impl.cc`): here for attempts without a response, in the policy
+//! for those with one. Ours on purpose: without a policy of the user only
 //! what provably was not processed is repeated, or a request whose method is idempotent; and a budget bounds all retries.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use tsunagi_proto::model::RetryPolicy;
 
 use super::forward::Failure;
 use super::head::is_idempotent;
-use crate::codec::{Headers, Known};
+use crate::codec::{Known, ResponseHead};
 use crate::limits::Permit;
 use crate::telemetry::Flags;
 use crate::upstream::{Cluster, Endpoint};
@@ -20,6 +21,8 @@ use crate::upstream::{Cluster, Endpoint};
 const MAX_STALE: u32 = 32;
 /// Ceiling of the backoff, in base intervals.
 const BACKOFF_CEILING: u32 = 10;
+
+static RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 pub struct Retries<'a> {
     policy: &'a RetryPolicy,
@@ -65,44 +68,42 @@ impl<'a> Retries<'a> {
             return repeatable && self.stale <= MAX_STALE;
         }
         let on = &self.policy.on;
-        let any_reset = (on.reset || on.any_5xx || on.gateway_error) && (on.explicit || self.idempotent);
+        let any_reset = on.any_reset() && (on.explicit || self.idempotent);
         let wanted = match failure {
-            Failure::Connect(_) => on.connect_failure || (any_reset && on.explicit),
+            // Nothing was sent; that an application cannot be connected to is its own sidecar's to know, not to repeat.
+            Failure::Connect(_) => on.connect_failure || (on.explicit && (on.reset_before_request || any_reset)),
             Failure::Refused => on.refused_stream || any_reset,
-            Failure::Reset { .. } | Failure::TryTimeout => any_reset,
-            Failure::ResetBeforeRequest => on.reset_before_request || any_reset,
+            Failure::Reset { .. } | Failure::TryTimeout { sent: true } => any_reset,
+            Failure::Protocol => any_reset && on.explicit,
+            Failure::ResetBeforeRequest | Failure::TryTimeout { sent: false } => on.reset_before_request || any_reset,
             Failure::Stale
             | Failure::Overflow(_)
             | Failure::NoEndpoint
             | Failure::Timeout
-            | Failure::Protocol
             | Failure::BrokenRequestBody
             | Failure::ClientGone => false,
         };
-        wanted && self.take(endpoint, repeatable, !matches!(failure, Failure::TryTimeout))
+        wanted && self.take(endpoint, repeatable, !matches!(failure, Failure::TryTimeout { .. }))
     }
 
-    pub fn after_response(
-        &mut self,
-        status: u16,
-        headers: &Headers,
-        endpoint: &Arc<Endpoint>,
-        repeatable: bool,
-    ) -> bool {
-        let grpc = || {
-            let status = headers
+    pub fn after_response(&mut self, response: &ResponseHead, endpoint: &Arc<Endpoint>, repeatable: bool) -> bool {
+        let on = &self.policy.on;
+        let grpc = match on.grpc.is_empty() {
+            true => None,
+            false => response
+                .headers
                 .known(Known::GrpcStatus)
-                .and_then(|value| str::from_utf8(value).ok()?.parse::<u8>().ok());
-            status.is_some_and(|status| self.policy.on.grpc.contains(&status))
+                .and_then(|value| str::from_utf8(value).ok()?.parse().ok()),
         };
-        (self.policy.on.status(status) || grpc()) && self.take(Some(endpoint), repeatable, false)
+        let rate_limited = || response.headers.contains(&RATE_LIMITED);
+        on.response(response.status.as_u16(), grpc, rate_limited) && self.take(Some(endpoint), repeatable, false)
     }
 
     /// The endpoint's sidecar answered because nobody else could: as if it had not taken the request.
     pub fn after_unprocessed(&mut self, status: u16, endpoint: &Arc<Endpoint>, repeatable: bool) -> bool {
         let on = &self.policy.on;
-        let any_reset = on.reset || on.any_5xx || on.gateway_error;
-        let wanted = on.refused_stream || on.connect_failure || any_reset || on.status(status) || on.grpc.contains(&14);
+        let unsent = on.refused_stream || on.connect_failure || on.reset_before_request;
+        let wanted = unsent || on.any_reset() || on.status(status) || on.grpc.contains(&14);
         wanted && self.take(Some(endpoint), repeatable, true)
     }
 
@@ -157,6 +158,11 @@ impl<'a> Retries<'a> {
         }
     }
 
+    /// How many attempts there have been with the one that runs, or runs next.
+    pub fn attempt(&self) -> u32 {
+        self.made + 1
+    }
+
     /// Counts how the last retry ended.
     pub fn record(&self, success: bool) {
         if self.made > 0 {
@@ -170,3 +176,7 @@ impl<'a> Retries<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "retry_tests.rs"]
+mod tests;

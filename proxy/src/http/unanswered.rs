@@ -35,7 +35,7 @@ impl Unanswered {
             Failure::NoEndpoint
             | Failure::Overflow(_)
             | Failure::Protocol
-            | Failure::TryTimeout
+            | Failure::TryTimeout { .. }
             | Failure::Timeout
             | Failure::BrokenRequestBody
             | Failure::ClientGone => None,

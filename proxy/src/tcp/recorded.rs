@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::Target;
 use crate::codec::Passed;
 use crate::telemetry::access_log::Entry;
-use crate::telemetry::{AccessLog, Direction, Flags};
+use crate::telemetry::{AccessLog, Direction, Flags, GrpcCode};
 
 /// What is known from its start.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl Recorded {
             protocol: None,
             response_code: 0,
             response_flags: end.flags,
+            grpc_status: GrpcCode::NONE,
             response_code_details: end.details,
             bytes_received: end.passed.received,
             bytes_sent: end.passed.sent,

@@ -1,4 +1,4 @@
-//! Folding of what others choose (method, status code) into a small fixed set of label values.
+//! Folding of what others choose (method, status code, gRPC status) into a small fixed set of label values.
 //!
 //! Whatever clients and upstreams send, there are at most 10 methods and 71 status codes: the 64 that IANA has
 //! registered, `0` (no response was sent), one per class for unregistered codes (`1xx` … `5xx`, which the usual
@@ -86,6 +86,34 @@ impl StatusCode {
     }
 }
 
+const GRPC: [&str; 19] = [
+    "", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "other",
+];
+
+/// A gRPC status as a label: empty where none was said, else its number (0 to 16), or `other`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GrpcCode(u8);
+
+impl GrpcCode {
+    /// No gRPC, or a call that ended without a status.
+    pub const NONE: GrpcCode = GrpcCode(0);
+    pub const DEADLINE_EXCEEDED: GrpcCode = GrpcCode(5);
+    const OTHER: GrpcCode = GrpcCode(GRPC.len() as u8 - 1);
+
+    /// Of what `grpc-status` says.
+    pub fn of(value: &[u8]) -> GrpcCode {
+        match *value {
+            [one @ b'0'..=b'9'] => GrpcCode(one - b'0' + 1),
+            [b'1', one @ b'0'..=b'6'] => GrpcCode(one - b'0' + 11),
+            _ => GrpcCode::OTHER,
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        GRPC[usize::from(self.0)]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +145,19 @@ mod tests {
     fn there_are_no_more_status_labels_than_promised() {
         let labels: std::collections::BTreeSet<_> = (0..=u16::MAX).map(|code| StatusCode::of(code).label()).collect();
         assert_eq!(labels.len(), 71);
+    }
+
+    #[test]
+    fn a_grpc_status_keeps_its_number_and_whatever_else_is_said_is_other() {
+        for status in 0..=16 {
+            let text = status.to_string();
+            assert_eq!(GrpcCode::of(text.as_bytes()).label(), text);
+        }
+        for wrong in ["", "17", "99", "00", "-1", "0 ", "OK", "100"] {
+            assert_eq!(GrpcCode::of(wrong.as_bytes()).label(), "other", "{wrong:?}");
+        }
+        assert_eq!(GrpcCode::NONE.label(), "");
+        assert_eq!(GrpcCode::DEADLINE_EXCEEDED, GrpcCode::of(b"4"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use metrics::{Counter, Gauge};
 
 pub use access_log::AccessLog;
 pub use cluster::ClusterSeries;
+pub use codes::GrpcCode;
 pub use flags::Flags;
 pub use process::resident_bytes;
 pub use series::{Direction, RequestSeries};

@@ -45,6 +45,7 @@ fn request_counts(page: &mut Exposition, source_workload: &str, all: &[Arc<Reque
                 ("destination_subset", &key.subset),
                 ("source_workload", source_workload),
                 ("response_flags", &cell.code.flags.to_string()),
+                ("grpc_status", cell.code.grpc.label()),
             ]);
             page.sample(name, &labels, cell.requests());
         }

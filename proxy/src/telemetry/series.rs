@@ -1,12 +1,12 @@
-//! The request series of one (direction, route, destination): counters by method, status and flags, durations by method
-//! and status.
+//! The request series of one (direction, route, destination): counters by method, status, gRPC status and flags,
+//! durations by method and status.
 //!
 //! Made when a snapshot is compiled and held by the route, so that a request finds its cells without a lookup by name.
 //! The cells are a grow-only hash table of `OnceLock` chains: reading takes no lock, a new combination takes one
 //! allocation once. `/metrics` reads the same cells.
 //!
-//! Bound: at most `MAX_CELLS` combinations per series (of 10 methods x 71 status codes x the flag sets that this proxy
-//! makes up), whatever is sent; later ones are counted in one cell, method `OTHER`, status `other`, no flags.
+//! Bound: at most `MAX_CELLS` combinations per series (of 10 methods x 71 status codes x 19 gRPC statuses x the flag sets
+//! that this proxy makes up), whatever is sent; later ones are counted in one cell, method `OTHER`, status `other`, no flags.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::Method;
 use metrics::{Counter, Histogram};
 
-use super::codes::{MethodCode, StatusCode};
+use super::codes::{GrpcCode, MethodCode, StatusCode};
 use super::flags::Flags;
 use super::histogram::Durations;
 
@@ -65,7 +65,7 @@ pub(crate) struct Cell {
     requests: Counter,
     duration: Histogram,
     requests_cell: Arc<AtomicU64>,
-    /// Shared by all flag sets of one method and status; read through the first of them.
+    /// Shared by all gRPC statuses and flag sets of one method and status; read through the first of them.
     durations: Arc<Durations>,
     first_of_durations: bool,
     next: Link,
@@ -75,6 +75,7 @@ pub(crate) struct Cell {
 pub(crate) struct Code {
     pub(crate) method: MethodCode,
     pub(crate) status: StatusCode,
+    pub(crate) grpc: GrpcCode,
     pub(crate) flags: Flags,
 }
 
@@ -82,10 +83,11 @@ impl Code {
     const OVERFLOW: Code = Code {
         method: MethodCode::OTHER,
         status: StatusCode::OTHER,
+        grpc: GrpcCode::NONE,
         flags: Flags::NONE,
     };
 
-    /// By method and status only: every flag set of them is in one chain, where a new one finds the durations to share.
+    /// By method and status only: every gRPC status and flag set of them is in one chain, where a new one finds the durations to share.
     fn bucket(self) -> usize {
         (usize::from(self.method.0) * 5 + usize::from(self.status.0)) % BUCKETS
     }
@@ -106,9 +108,15 @@ impl RequestSeries {
 
     /// Counts one finished request. `status` is what the downstream was sent, 0 if it was sent none.
     pub fn record(&self, method: &Method, status: u16, flags: Flags, elapsed: Duration) {
+        self.record_call(method, status, GrpcCode::NONE, flags, elapsed);
+    }
+
+    /// The same for what may have been a gRPC call.
+    pub fn record_call(&self, method: &Method, status: u16, grpc: GrpcCode, flags: Flags, elapsed: Duration) {
         let code = Code {
             method: MethodCode::of(method),
             status: StatusCode::of(status),
+            grpc,
             flags,
         };
         let cell = self.cell(code);
@@ -249,6 +257,21 @@ mod tests {
             .collect();
         assert_eq!(sums.len(), 2);
         assert!((sums.iter().sum::<f64>() - 7.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn grpc_statuses_are_counted_apart_and_share_their_durations() {
+        let series = series();
+        for status in [b"0", b"4", b"0"] {
+            let status = GrpcCode::of(status);
+            series.record_call(&Method::POST, 200, status, Flags::NONE, Duration::from_secs(1));
+        }
+        let counts: Vec<_> = series
+            .cells()
+            .map(|cell| (cell.code.grpc.label(), cell.requests()))
+            .collect();
+        assert_eq!(counts, [("0", 2), ("4", 1)]);
+        assert_eq!(series.cells().filter_map(Cell::durations).count(), 1);
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn a_request_shows_with_every_promised_label() {
         Some(
             "http_requests_total{direction=\"outbound\",method=\"GET\",route=\"canary\",status_code=\"503\",\
              destination_service=\"users.default.svc.cluster.local\",destination_subset=\"v2\",\
-             source_workload=\"client\",response_flags=\"URX,UF\"} 1"
+             source_workload=\"client\",response_flags=\"URX,UF\",grpc_status=\"\"} 1"
         )
     );
     let duration = "http_request_duration_seconds_bucket{direction=\"outbound\",method=\"GET\",route=\"canary\",\

@@ -15,7 +15,7 @@ mod queue;
 mod registry;
 mod retry_budget;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use balance::choose;
 pub use cluster::{Cluster, Local, Member, Members};

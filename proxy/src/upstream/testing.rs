@@ -1,4 +1,4 @@
-//! Clusters for the unit tests of this room.
+//! Clusters for the unit tests of this room and of those above.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tsunagi_proto::model::{
 use super::{Cluster, Members};
 use crate::telemetry::{Direction, Telemetry};
 
-pub(super) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<OutlierDetection>) -> Arc<Told> {
+pub(crate) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<OutlierDetection>) -> Arc<Told> {
     Arc::new(Told {
         key: ClusterKey {
             host: "user".into(),
@@ -40,7 +40,7 @@ pub(super) fn endpoint(port: u16, weight: u32) -> Arc<ToldEndpoint> {
 }
 
 /// A cluster with an endpoint of each weight, on ports 1, 2, 3 …
-pub(super) fn cluster(policy: &Arc<Told>, weights: &[u32]) -> (Arc<Cluster>, Arc<Members>) {
+pub(crate) fn cluster(policy: &Arc<Told>, weights: &[u32]) -> (Arc<Cluster>, Arc<Members>) {
     let series = Telemetry::new("test").cluster_series(Direction::Outbound, "user", "");
     let cluster = Cluster::new(Arc::clone(policy), series, 1);
     let told: Vec<_> = weights

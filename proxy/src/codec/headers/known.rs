@@ -5,7 +5,7 @@ use http::HeaderName;
 use http::header;
 
 /// By `Known`; what is not known has a name that is never asked for.
-static NAMES: [HeaderName; 18] = [
+static NAMES: [HeaderName; 20] = [
     HeaderName::from_static("x-other"),
     header::HOST,
     header::CONNECTION,
@@ -24,6 +24,8 @@ static NAMES: [HeaderName; 18] = [
     header::USER_AGENT,
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-tsunagi-unprocessed"),
+    HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static("x-envoy-attempt-count"),
 ];
 
 /// Which of them a field is.
@@ -48,10 +50,12 @@ pub enum Known {
     UserAgent,
     XForwardedProto,
     XTsunagiUnprocessed,
+    GrpcTimeout,
+    XEnvoyAttemptCount,
 }
 
 impl Known {
-    /// By length and first letter there is one candidate at most; then the rest is compared, in any case.
+    /// By length and first letter (third, where that is not enough) there is one candidate at most; then the rest is compared, in any case.
     pub fn of(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };
         let candidate = match (name.len(), first | 0x20) {
@@ -65,13 +69,15 @@ impl Known {
             (10, b'u') => Self::UserAgent,
             (11, b'g') => Self::GrpcStatus,
             (12, b'c') => Self::ContentType,
+            (12, b'g') => Self::GrpcTimeout,
             (12, b'x') => Self::XRequestId,
             (14, b'c') => Self::ContentLength,
             (14, b'h') => Self::Http2Settings,
             (16, b'p') => Self::ProxyConnection,
             (17, b't') => Self::TransferEncoding,
             (17, b'x') => Self::XForwardedProto,
-            (21, b'x') => Self::XTsunagiUnprocessed,
+            (21, b'x') if name[2] | 0x20 == b't' => Self::XTsunagiUnprocessed,
+            (21, b'x') => Self::XEnvoyAttemptCount,
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) {
@@ -107,6 +113,8 @@ impl Known {
             Self::UserAgent => "user-agent",
             Self::XForwardedProto => "x-forwarded-proto",
             Self::XTsunagiUnprocessed => "x-tsunagi-unprocessed",
+            Self::GrpcTimeout => "grpc-timeout",
+            Self::XEnvoyAttemptCount => "x-envoy-attempt-count",
         }
     }
 }
@@ -177,7 +185,7 @@ impl KnownSet {
 mod tests {
     use super::*;
 
-    const ALL: [Known; 17] = [
+    const ALL: [Known; 19] = [
         Known::Host,
         Known::Connection,
         Known::KeepAlive,
@@ -195,6 +203,8 @@ mod tests {
         Known::UserAgent,
         Known::XForwardedProto,
         Known::XTsunagiUnprocessed,
+        Known::GrpcTimeout,
+        Known::XEnvoyAttemptCount,
     ];
 
     #[test]

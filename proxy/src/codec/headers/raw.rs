@@ -177,6 +177,15 @@ impl RawHeaders {
         }
     }
 
+    /// Of what the sender wrote.
+    pub(super) fn remove_others(&mut self, is: fn(&[u8]) -> bool) {
+        for field in &mut self.fields {
+            if field.known == Known::Other && is(field.name(&self.bytes)) {
+                field.live = false;
+            }
+        }
+    }
+
     fn remove_all(&mut self, of: KnownSet) {
         if !self.present.meets(of) {
             return;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::super::timestamp::Rfc3339;
-use super::super::{Direction, Flags};
+use super::super::{Direction, Flags, GrpcCode};
 
 /// A text of a client is cut after so many bytes.
 pub const LONGEST_TEXT_BYTES: usize = 2048;
@@ -28,6 +28,8 @@ pub struct Entry<'a> {
     /// 0: the downstream was sent no response.
     pub response_code: u16,
     pub response_flags: Flags,
+    /// What a gRPC call ended with, as far as it was said.
+    pub grpc_status: GrpcCode,
     /// Envoy's `RESPONSE_CODE_DETAILS`: `via_upstream`, `route_not_found`, ..
     pub response_code_details: &'a str,
     pub bytes_received: u64,
@@ -72,6 +74,7 @@ impl Serialize for Entry<'_> {
         } else {
             map.serialize_entry("response_flags", &Shown(self.response_flags))?;
         }
+        text(&mut map, "grpc_status", self.grpc_status.label().as_bytes())?;
         text(&mut map, "response_code_details", self.response_code_details.as_bytes())?;
         map.serialize_entry("bytes_received", &self.bytes_received)?;
         map.serialize_entry("bytes_sent", &self.bytes_sent)?;
@@ -140,6 +143,7 @@ impl Entry<'_> {
             protocol: Some(http::Version::HTTP_11),
             response_code: 200,
             response_flags: Flags::NONE,
+            grpc_status: GrpcCode::NONE,
             response_code_details: "via_upstream",
             bytes_received: 0,
             bytes_sent: 5,
@@ -200,6 +204,16 @@ mod tests {
         for name in ["upstream_host", "upstream_cluster", "user_agent"] {
             assert!(value.get(name).is_none(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_grpc_call_has_its_status() {
+        let (_, value) = written(Entry {
+            grpc_status: GrpcCode::of(b"14"),
+            ..Entry::example()
+        });
+        assert_eq!(value["grpc_status"], "14");
+        assert!(written(Entry::example()).1.get("grpc_status").is_none());
     }
 
     #[test]
