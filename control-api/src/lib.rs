@@ -1,6 +1,7 @@
 //! The control plane (`tsunagi serve`) and the command line for people. Floors as in the design: a room imports lower
 //! floors and itself.
 
+pub mod analyze;
 pub mod api;
 pub mod app;
 pub mod bootstrap;

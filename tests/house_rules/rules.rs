@@ -29,6 +29,7 @@ pub(crate) const CONTROL_FLOORS: &[(&str, u8)] = &[
     ("main", 8),
     ("cli", 7),
     ("api", 5),
+    ("analyze", 4),
     ("ingest", 4),
     ("explain", 4),
     ("xds", 5),

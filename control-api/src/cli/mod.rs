@@ -2,6 +2,7 @@
 //! `demo` is a small client of the HTTP API. Exit codes: 0 done, 1 refused or failed (the reason on stderr), 2 wrong
 //! usage.
 
+mod analyze;
 mod apply;
 mod client;
 mod delete;
@@ -57,6 +58,8 @@ enum Command {
     Get(get::Options),
     /// Delete resources by name or from files
     Delete(delete::Options),
+    /// Find what is valid but will not do what its author meant
+    Analyze(analyze::Options),
     /// Show the connected proxies and what each has acknowledged
     Proxies(proxies::Options),
     /// Show what a request gets: the rule, its destinations with their endpoints, and why the rules before it do not match
@@ -133,20 +136,27 @@ pub fn main() -> ExitCode {
 
 /// One thread is enough for one request.
 fn run(command: Command, server: &str) -> Result<(), CliError> {
-    let client = Client::new(server)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
     runtime.block_on(async {
         let mut output = Output::stdout();
+        let client = match &command {
+            // It may do without.
+            Command::Analyze(options) => {
+                analyze::run(options, server, &mut output).await?;
+                return Ok(output.flush()?);
+            }
+            _ => Client::new(server)?,
+        };
         match command {
             Command::Apply(options) => apply::run(&options, &client, &mut output).await?,
             Command::Get(options) => get::run(&options, &client, &mut output).await?,
             Command::Delete(options) => delete::run(&options, &client, &mut output).await?,
             Command::Proxies(options) => proxies::run(&options, &client, &mut output).await?,
             Command::Explain(options) => explain::run(&options, &client, &mut output).await?,
-            Command::Serve(_) | Command::Demo(_) | Command::Inject(_) | Command::Test(_) => {}
+            Command::Serve(_) | Command::Demo(_) | Command::Inject(_) | Command::Analyze(_) | Command::Test(_) => {}
         }
         Ok(output.flush()?)
     })

@@ -39,7 +39,7 @@ pub use raw::{Raw, parse_raw};
 pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};
-pub use text::{from_object, from_stored, parse};
+pub use text::{Survey, from_object, from_stored, parse, survey};
 pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
 pub use virtual_service::{
     Abort, ConnectionMatch, ConnectionRule, CorsPolicy, Delay, Delegate, DirectResponse, ExportTo, Fault,

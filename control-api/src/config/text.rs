@@ -19,31 +19,37 @@ const MOST_PROBLEMS: usize = 1000;
 /// All documents of `text`, or everything that is wrong with it. `file` is what the problems name; documents that say
 /// no namespace are in `default_namespace`.
 pub fn parse(file: &str, text: &str, default_namespace: &str) -> Result<Vec<Document>, Vec<Problem>> {
-    let mut reading = Reading {
-        file,
-        default_namespace,
-        documents: Vec::new(),
-        problems: Vec::new(),
-    };
-    if text.len() > LONGEST_TEXT_BYTES {
-        let reason = format!("longer than {} MiB: split it", LONGEST_TEXT_BYTES >> 20);
-        reading.problem(1, &Value::Null, String::new(), reason);
-        return Err(reading.problems);
+    let mut reading = Reading::new(file, default_namespace);
+    if reading.fits(text) {
+        reading.text(text);
     }
-    yaml::each_tree(text, |tree| {
-        reading.tree(&tree);
-        if reading.is_full() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
-    reading.find_repeats();
-    reading.problems.truncate(MOST_PROBLEMS);
     if reading.problems.is_empty() {
         Ok(reading.documents)
     } else {
         Err(reading.problems)
+    }
+}
+
+/// What is in a text that need not be all ours.
+#[derive(Debug, Default)]
+pub struct Survey {
+    pub documents: Vec<Document>,
+    pub problems: Vec<Problem>,
+    /// Of kinds that are not ours, as they stand.
+    pub others: Vec<Value>,
+}
+
+/// As `parse`, but what is wrong or not ours does not keep the rest back.
+pub fn survey(file: &str, text: &str, default_namespace: &str) -> Survey {
+    let mut reading = Reading::new(file, default_namespace);
+    reading.others = Some(Vec::new());
+    if reading.fits(text) {
+        reading.text(text);
+    }
+    Survey {
+        documents: reading.documents,
+        problems: reading.problems,
+        others: reading.others.unwrap_or_default(),
     }
 }
 
@@ -60,12 +66,7 @@ pub fn from_stored(object: &Value) -> Result<Document, Problem> {
 pub fn from_object(object: Value) -> Result<Document, Vec<Problem>> {
     let names = names_of(&object);
     reader::document(object, Origin::default(), "").map_err(|findings| {
-        let mut reading = Reading {
-            file: "",
-            default_namespace: "",
-            documents: Vec::new(),
-            problems: Vec::new(),
-        };
+        let mut reading = Reading::new("", "");
         for finding in findings {
             reading.problem(0, &names, path_text(&finding.path), finding.reason);
         }
@@ -78,9 +79,43 @@ struct Reading<'a> {
     default_namespace: &'a str,
     documents: Vec<Document>,
     problems: Vec<Problem>,
+    /// Where documents of kinds that are not ours go; `None`: they are refused.
+    others: Option<Vec<Value>>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(file: &'a str, default_namespace: &'a str) -> Self {
+        Self {
+            file,
+            default_namespace,
+            documents: Vec::new(),
+            problems: Vec::new(),
+            others: None,
+        }
+    }
+
+    fn fits(&mut self, text: &str) -> bool {
+        let fits = text.len() <= LONGEST_TEXT_BYTES;
+        if !fits {
+            let reason = format!("longer than {} MiB: split it", LONGEST_TEXT_BYTES >> 20);
+            self.problem(1, &Value::Null, String::new(), reason);
+        }
+        fits
+    }
+
+    fn text(&mut self, text: &str) {
+        yaml::each_tree(text, |tree| {
+            self.tree(&tree);
+            if self.is_full() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        self.find_repeats();
+        self.problems.truncate(MOST_PROBLEMS);
+    }
+
     fn is_full(&self) -> bool {
         self.problems.len() >= MOST_PROBLEMS
     }
@@ -148,6 +183,12 @@ impl Reading<'_> {
             file: self.file.to_owned(),
             line,
         };
+        if let (Some(others), Some(kind)) = (&mut self.others, value["kind"].as_str())
+            && Kind::of_document(kind).is_none()
+        {
+            others.push(value);
+            return;
+        }
         // The reader takes the value; the names are for its problems.
         let names = names_of(&value);
         match reader::document(value, origin, self.default_namespace) {

@@ -96,7 +96,7 @@ pub(super) fn selector(document: &Document) -> Option<&BTreeMap<String, String>>
 
 /// FQDNs of a Service or a ServiceEntry. A ServiceEntry's host without a dot is also found as every other name without a
 /// dot is: as a name in its namespace.
-pub(super) fn fqdns(document: &Document) -> Vec<String> {
+pub fn fqdns(document: &Document) -> Vec<String> {
     let namespace = &document.key.namespace;
     let qualified = |name: &str| resolve_in_rule(name, namespace, DEFAULT_CLUSTER_DOMAIN);
     match &document.spec {

@@ -22,6 +22,7 @@ mod slices;
 mod workload;
 mod world;
 
+pub use catalog::fqdns;
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
 pub use workload::Node;

@@ -1,0 +1,163 @@
+//! `tsunagi analyze`: over files without a control plane, and over what a control plane holds.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tsunagi_tests::{ControlPlane, binaries};
+
+/// The service and its endpoint, as a file of a user's repository beside his Deployments.
+const SERVICES: &str = "apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec:
+  selector: {app: shop}
+  ports: [{name: http, port: 80}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  template:
+    metadata: {labels: {app: shop, version: v1}}
+";
+
+const RULES: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: shop
+spec:
+  hosts:
+  - shop
+  http:
+  - match:
+    - uri:
+        prefix: /cart
+    route:
+    - destination:
+        host: shop
+        subset: v2
+  - match:
+    - uri:
+        exact: /cart/items
+    retries:
+      attempts: 3
+      retryOn: 5xx
+    route:
+    - destination:
+        host: shop
+  - route:
+    - destination:
+        host: shop
+";
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    folder
+}
+
+/// No control plane is anywhere near.
+fn offline(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(&binaries().tsunagi);
+    command
+        .env("TSUNAGI_SERVER", "http://127.0.0.1:1")
+        .arg("analyze")
+        .args(arguments);
+    let Output { status, stdout, stderr } = command.output().expect("run");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn traps_in_files_are_named_by_line_with_what_to_write_instead() {
+    let folder = folder(&[("rules.yaml", RULES), ("services.yaml", SERVICES)]);
+    let path = folder.path().to_str().expect("UTF-8");
+    let (code, shown, stderr) = offline(&["-f", path]);
+    assert_eq!(code, Some(1), "{shown}{stderr}");
+    for (line, words) in [
+        (
+            15,
+            "error IST0101 VirtualService default/shop: spec.http[0].route[0].destination.subset: no DestinationRule defines the subset v2",
+        ),
+        (11, "info TSU-PREFIX"),
+        (
+            16,
+            "warning IST0130 VirtualService default/shop: spec.http[1]: is never met: spec.http[0] before it",
+        ),
+        (21, "warning TSU-RETRY-WRITES"),
+    ] {
+        let expected = format!("{path}/rules.yaml:{line}: {words}");
+        assert!(shown.lines().any(|it| it.starts_with(&expected)), "{expected}\n{shown}");
+    }
+    assert!(
+        shown.contains("\n    write instead: the narrower rule before the broader one\n"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("documents: 1 errors, 2 warnings, 1 hints\n"), "{shown}");
+}
+
+#[test]
+fn files_that_do_what_they_say_are_exit_code_0_and_as_json_an_empty_list() {
+    let folder = folder(&[("services.yaml", SERVICES)]);
+    let path = folder.path().to_str().expect("UTF-8");
+    let (code, shown, stderr) = offline(&["-f", path, "-o", "json"]);
+    assert_eq!(code, Some(0), "{shown}{stderr}");
+    let value: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(value["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_document_that_would_be_refused_is_an_error_with_its_line_and_keeps_nothing_back() {
+    let broken = RULES.replace("retries:", "retires:");
+    let folder = folder(&[("rules.yaml", &broken), ("services.yaml", SERVICES)]);
+    let path = folder.path().to_str().expect("UTF-8");
+    let (code, shown, _) = offline(&["-f", path]);
+    assert_eq!(code, Some(1));
+    let expected =
+        format!("{path}/rules.yaml:19: error IST0106 VirtualService shop: spec.http[1].retires: unknown field");
+    assert!(shown.lines().any(|it| it.starts_with(&expected)), "{expected}\n{shown}");
+}
+
+#[test]
+fn without_files_it_needs_a_control_plane_and_says_which_one_it_asked() {
+    let (code, shown, stderr) = offline(&[]);
+    assert_eq!((code, shown.as_str()), (Some(1), ""));
+    assert!(stderr.contains("127.0.0.1:1"), "{stderr}");
+    assert_eq!(offline(&["--with-server"]).0, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_control_plane_holds_is_analysed_alone_and_together_with_files() {
+    let control = ControlPlane::start();
+    let service = SERVICES.split("---").next().expect("the service");
+    assert_eq!(control.cli_with_input(&["apply", "-f", "-"], service).await.code, 0);
+    let clean = control.cli(&["analyze"]).await;
+    assert_eq!(clean.code, 0, "{}{}", clean.stdout, clean.stderr);
+
+    let wrong = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: wrong}\nspec: {hosts: [shpo], http: [{route: [{destination: {host: shop}}]}]}\n";
+    let files = control
+        .cli_with_input(&["analyze", "--with-server", "-f", "-"], wrong)
+        .await;
+    assert_eq!(files.code, 1, "{}{}", files.stdout, files.stderr);
+    let expected =
+        "stdin:4: warning TSU-HOST VirtualService default/wrong: spec.hosts[0]: no service has the host shpo.default";
+    assert!(files.stdout.contains(expected), "{}", files.stdout);
+    assert!(
+        files.stdout.contains("did you mean shop.default.svc.cluster.local?"),
+        "{}",
+        files.stdout
+    );
+
+    assert_eq!(control.cli_with_input(&["apply", "-f", "-"], wrong).await.code, 0);
+    let held = control.cli(&["analyze"]).await;
+    assert_eq!(held.code, 1);
+    assert!(
+        held.stdout.contains("warning TSU-HOST VirtualService default/wrong"),
+        "{}",
+        held.stdout
+    );
+}
