@@ -16,6 +16,7 @@ use super::control_headers::remove_controls;
 use super::deadline::Deadline;
 use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone};
 use super::exchange::Exchange;
+use super::explained;
 use super::forward::speaks_http2;
 use super::head::{self, Authority};
 use super::local_reply::Cause;
@@ -87,6 +88,7 @@ pub async fn serve<D: Downstream>(
     identify(&mut head.headers);
     remove_controls(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
+    exchange.explained = explained::asked(proxy, downstream.direction, &mut head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
         Ok(None) => Served::Done,
         Ok(Some(tunnel)) => Served::Tunnel(tunnel),
@@ -127,6 +129,7 @@ async fn answer<D: Downstream>(
     host.touch();
     exchange.series = Arc::clone(&host.unrouted);
     let port = find_destination_port(downstream.direction, &host, number, &authority)?;
+    explained::decided(exchange, &host, port, head, &authority);
     if connect {
         let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
         return Box::pin(open_tunnel(tunnel, client, exchange)).await;
@@ -242,6 +245,7 @@ fn find_cluster<'h>(route: &Route<'h>, exchange: &mut Exchange<'_>) -> Result<&'
     let destination = route.destination;
     let name = destination.cluster.as_ref().map_or("", |cluster| &cluster.learned.name);
     exchange.routed(&destination.series, route.label(), name);
+    explained::drawn(exchange, destination);
     destination.cluster.as_deref().ok_or_else(|| {
         Cause::ClusterNotFound(
             format!(
@@ -309,6 +313,7 @@ async fn open_tunnel<D: Downstream>(
 }
 
 fn show_flags(exchange: &Exchange<'_>, head: &mut ResponseHead) {
+    explained::show(exchange, head);
     if exchange.proxy().debug_headers
         && !exchange.flags.is_empty()
         && let Ok(flags) = HeaderValue::from_str(&exchange.flags.to_string())
