@@ -6,7 +6,8 @@ use http::HeaderName;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{HttpMatch, StringMatch, regex_syntax, virtual_service};
+use super::virtual_service::Context;
+use super::{HttpMatch, SourceMatch, StringMatch, names, regex_syntax, visibility};
 
 pub(super) const MATCH: Fields = Fields {
     supported: &[
@@ -19,9 +20,13 @@ pub(super) const MATCH: Fields = Fields {
         "withoutHeaders",
         "queryParams",
         "port",
+        "scheme",
+        "sourceLabels",
+        "sourceNamespace",
         "gateways",
+        "statPrefix",
     ],
-    later: &["scheme", "sourceLabels", "sourceNamespace", "statPrefix"],
+    later: &[],
 };
 const STRING: Fields = Fields {
     supported: &["exact", "prefix", "regex"],
@@ -30,26 +35,28 @@ const STRING: Fields = Fields {
 /// Istio ignores headers of these names, silently.
 const IGNORED_BY_ISTIO: [&str; 4] = ["uri", "scheme", "method", "authority"];
 
-pub(super) fn read_list(list: &Field<'_>) -> Vec<HttpMatch> {
-    list.items().iter().filter_map(read).collect()
+/// Headers that HTTP/2 has for what fields of a match are for, which Envoy reads as headers.
+const PSEUDO_HEADERS: [&str; 3] = [":authority", ":method", ":scheme"];
+/// A counter's name is no place for a text of any length.
+const LONGEST_STAT_PREFIX: usize = 253;
+
+type Named = Vec<(String, Option<StringMatch>)>;
+
+pub(super) fn read_list(list: &Field<'_>, context: &Context<'_>) -> Vec<HttpMatch> {
+    let items = list.items();
+    items.iter().filter_map(|item| read(item, context)).collect()
 }
 
-fn read(item: &Field<'_>) -> Option<HttpMatch> {
+fn read(item: &Field<'_>, context: &Context<'_>) -> Option<HttpMatch> {
     if !item.is_message_around(&MATCH, &[("uri", &STRING)]) {
         return None;
     }
-    if let Some(gateways) = item.get("gateways") {
-        virtual_service::only_mesh(&gateways);
-    }
     let value = |name| item.get(name).and_then(|field| required_string(&field));
-    let headers = |name| item.get(name).map(|field| headers(&field)).unwrap_or_default();
-    Some(HttpMatch {
-        name: item
-            .get("name")
-            .and_then(|field| field.text())
-            .unwrap_or_default()
-            .to_owned(),
-        uri: value("uri"),
+    let headers = |name| item.get(name).map(|field| headers(&field, context)).unwrap_or_default();
+    let text = |name| item.get(name).and_then(|field| field.text()).unwrap_or_default().to_owned();
+    let mut read = HttpMatch {
+        name: text("name"),
+        uri: item.get("uri").and_then(|field| uri(&field)),
         ignore_uri_case: item
             .get("ignoreUriCase")
             .and_then(|field| field.flag())
@@ -63,12 +70,72 @@ fn read(item: &Field<'_>) -> Option<HttpMatch> {
             .map(|field| query_params(&field))
             .unwrap_or_default(),
         port: item.get("port").and_then(|field| field.port()),
-        ..HttpMatch::default()
-    })
+        scheme: value("scheme"),
+        source: read_source(item),
+        stat_prefix: text("statPrefix"),
+    };
+    if read.stat_prefix.len() > LONGEST_STAT_PREFIX {
+        item.refuse_at("statPrefix", format!("is longer than {LONGEST_STAT_PREFIX} bytes"));
+    }
+    take_pseudo_headers(item, &mut read);
+    Some(read)
 }
 
-/// `uri`, `method` and `authority` are never empty, so a match on nothing is a mistake.
-fn required_string(field: &Field<'_>) -> Option<StringMatch> {
+/// What a match of requests or connections asks of the client.
+pub(super) fn read_source(item: &Field<'_>) -> SourceMatch {
+    let namespace = item.get("sourceNamespace").filter(|field| !field.is(""));
+    let namespace = namespace.and_then(|field| {
+        let text = field.text()?;
+        if !names::is_dns_label(text) {
+            field.refuse(format!("{} is not a namespace name", shown(text)));
+        }
+        Some(text.to_owned())
+    });
+    SourceMatch {
+        labels: item
+            .get("sourceLabels")
+            .map(|field| field.labels())
+            .unwrap_or_default(),
+        namespace,
+        gateways: visibility::gateways(item),
+    }
+}
+
+/// `headers: {":method": ..}` is `method: ..`.
+fn take_pseudo_headers(item: &Field<'_>, read: &mut HttpMatch) {
+    if read.without_headers.iter().any(|(name, _)| name.starts_with(':')) {
+        item.refuse_at("withoutHeaders", "every request has its pseudo-headers");
+    }
+    for (name, value) in std::mem::take(&mut read.headers) {
+        let (field, place) = match name.as_str() {
+            ":authority" => ("authority", &mut read.authority),
+            ":method" => ("method", &mut read.method),
+            ":scheme" => ("scheme", &mut read.scheme),
+            _ => {
+                read.headers.push((name, value));
+                continue;
+            }
+        };
+        if place.is_some() {
+            item.refuse_at("headers", format!("`{name}` is what `{field}` matches already"));
+        }
+        // Every request has it: its presence is no condition.
+        *place = value.or_else(|| place.take());
+    }
+}
+
+/// An empty prefix is one that every path has.
+fn uri(field: &Field<'_>) -> Option<StringMatch> {
+    let any = field.get("prefix").is_some_and(|prefix| prefix.is(""));
+    if any && field.entries().len() == 1 {
+        Some(StringMatch::Prefix(String::new()))
+    } else {
+        required_string(field)
+    }
+}
+
+/// What is never empty: a match on nothing is a mistake.
+pub(super) fn required_string(field: &Field<'_>) -> Option<StringMatch> {
     match string(field)? {
         None => {
             // An unknown field instead was refused already.
@@ -129,12 +196,12 @@ fn at_name(field: &Field<'_>) -> Option<Option<StringMatch>> {
     }
 }
 
-fn headers(field: &Field<'_>) -> Vec<(String, Option<StringMatch>)> {
-    let mut headers: Vec<(String, Option<StringMatch>)> = Vec::new();
+fn headers(field: &Field<'_>, context: &Context<'_>) -> Named {
+    let mut headers = Named::new();
     let mut seen = HashSet::new();
     for (name, field) in field.entries() {
         let value = at_name(&field);
-        let Some(name) = header_name(name, &field) else {
+        let Some(name) = header_name(name, &field, context) else {
             continue;
         };
         if !seen.insert(name.clone()) {
@@ -148,12 +215,17 @@ fn headers(field: &Field<'_>) -> Vec<(String, Option<StringMatch>)> {
     headers
 }
 
-fn header_name(name: &str, field: &Field<'_>) -> Option<String> {
+fn header_name(name: &str, field: &Field<'_>, context: &Context<'_>) -> Option<String> {
     let lower = name.to_ascii_lowercase();
-    if lower.starts_with(':') {
-        field.not_supported_yet("a pseudo-header; match `method`, `uri` or `authority`");
+    if PSEUDO_HEADERS.contains(&lower.as_str()) {
+        return Some(lower);
+    } else if lower.starts_with(':') {
+        field.not_supported_yet("this pseudo-header; match `uri`, `method`, `authority` or `scheme`");
     } else if lower.starts_with("@request.auth") {
-        field.not_supported_yet("claims of a token");
+        // What is for gateways only is in force at no sidecar, and Istio takes it.
+        if context.concerns_sidecars {
+            field.refuse("claims of a token are matched at gateways only");
+        }
     } else if IGNORED_BY_ISTIO.contains(&lower.as_str()) {
         field.refuse(format!(
             "Istio does not match a header of this name: use the field `{lower}`"
@@ -166,8 +238,8 @@ fn header_name(name: &str, field: &Field<'_>) -> Option<String> {
     None
 }
 
-fn query_params(field: &Field<'_>) -> Vec<(String, Option<StringMatch>)> {
-    let mut params: Vec<(String, Option<StringMatch>)> = Vec::new();
+fn query_params(field: &Field<'_>) -> Named {
+    let mut params = Named::new();
     for (name, field) in field.entries() {
         if name.is_empty() {
             field.refuse("a query parameter needs a name");

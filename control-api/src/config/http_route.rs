@@ -7,13 +7,18 @@ use tsunagi_proto::model::HeaderTemplate;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{HeaderOperations, Headers, Retries, WeightedDestination, names};
+use super::{HeaderOperations, Headers, Retries, WeightedDestination, http_action, names};
 
 pub(super) const ROUTE: Fields = Fields {
     supported: &["destination", "weight", "headers"],
     later: &[],
 };
-const DESTINATION: Fields = Fields {
+/// Of rules for connections.
+pub(super) const CONNECTION_ROUTE: Fields = Fields {
+    supported: &["destination", "weight"],
+    later: &[],
+};
+pub(super) const DESTINATION: Fields = Fields {
     supported: &["host", "subset", "port"],
     later: &[],
 };
@@ -36,12 +41,13 @@ pub(super) const RETRIES: Fields = Fields {
         "retryOn",
         "backoff",
         "retryIgnorePreviousHosts",
+        "retryRemoteLocalities",
     ],
-    later: &["retryRemoteLocalities"],
+    later: &[],
 };
 
 /// Conditions of Envoy and gRPC that are supported.
-const CONDITIONS: [&str; 13] = [
+const CONDITIONS: [&str; 16] = [
     "5xx",
     "gateway-error",
     "reset",
@@ -55,8 +61,10 @@ const CONDITIONS: [&str; 13] = [
     "internal",
     "resource-exhausted",
     "unavailable",
+    "retriable-headers",
+    "envoy-ratelimited",
+    "http3-post-connect-failure",
 ];
-const LATER_CONDITIONS: [&str; 3] = ["retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"];
 /// More would be an outage of its own.
 const MOST_ATTEMPTS: i64 = 100;
 
@@ -74,11 +82,22 @@ const FRAMING: [&str; 9] = [
 ];
 
 pub(super) fn read_list(list: &Field<'_>, namespace: &str) -> Vec<WeightedDestination> {
-    let items = list.items();
-    if items.is_empty() && list.is_list() {
+    read_route(list, namespace, &ROUTE)
+}
+
+/// Of a rule for connections.
+pub(super) fn read_connection_list(list: &Field<'_>, namespace: &str) -> Vec<WeightedDestination> {
+    let route = read_route(list, namespace, &CONNECTION_ROUTE);
+    if list.is_list() && list.items().is_empty() {
         list.refuse("must not be empty");
     }
-    let route: Vec<Option<WeightedDestination>> = items.iter().map(|item| destination(item, namespace)).collect();
+    route
+}
+
+fn read_route(list: &Field<'_>, namespace: &str, fields: &Fields) -> Vec<WeightedDestination> {
+    let items = list.items();
+    let route = items.iter().map(|item| destination(item, namespace, fields));
+    let route: Vec<Option<WeightedDestination>> = route.collect();
     let whole = route.iter().all(Option::is_some);
     let route: Vec<WeightedDestination> = route.into_iter().flatten().collect();
     let total: u64 = route.iter().map(|destination| u64::from(destination.weight)).sum();
@@ -91,25 +110,14 @@ pub(super) fn read_list(list: &Field<'_>, namespace: &str) -> Vec<WeightedDestin
     route
 }
 
-fn destination(item: &Field<'_>, namespace: &str) -> Option<WeightedDestination> {
-    if !item.is_message_around(&ROUTE, &[("destination", &DESTINATION)]) {
+fn destination(item: &Field<'_>, namespace: &str, fields: &Fields) -> Option<WeightedDestination> {
+    if !item.is_message_around(fields, &[("destination", &DESTINATION)]) {
         return None;
     }
     let weight = item.get("weight").map_or(Some(0), |field| field.count());
-    let headers = item
-        .get("headers")
-        .map(|field| read_headers(&field))
-        .unwrap_or_default();
-    let destination = item.required("destination")?;
-    if !destination.is_message_around(&DESTINATION, &[("port", &PORT)]) {
-        return None;
-    }
-    let subset = destination
-        .get("subset")
-        .and_then(|field| subset(&field))
-        .unwrap_or_default();
-    let port = destination.get("port").and_then(|field| port(&field));
-    let host = names::host(&destination.required("host")?, namespace)?;
+    let headers = item.get("headers").map(|field| read_headers(&field));
+    let (headers, authority) = headers.unwrap_or_default();
+    let (host, port, subset) = read_destination(&item.required("destination")?, namespace)?;
     Some(WeightedDestination {
         host,
         port,
@@ -117,8 +125,23 @@ fn destination(item: &Field<'_>, namespace: &str) -> Option<WeightedDestination>
         weight: weight?,
         weight_is_given: item.get("weight").is_some(),
         headers,
-        authority: String::new(),
+        authority,
     })
+}
+
+/// FQDN, port and subset.
+pub(super) fn read_destination(field: &Field<'_>, namespace: &str) -> Option<(String, Option<u16>, String)> {
+    if !field.is_message_around(&DESTINATION, &[("port", &PORT)]) {
+        return None;
+    }
+    let subset = field.get("subset").and_then(|field| subset(&field));
+    let port = field.get("port").and_then(|field| port(&field));
+    let name = field.required("host")?;
+    let host = names::host_or_wildcard(&name)?;
+    if host == "*" {
+        name.refuse("a destination is one host");
+    }
+    Some((names::resolve(&host, namespace), port, subset.unwrap_or_default()))
 }
 
 fn subset(field: &Field<'_>) -> Option<String> {
@@ -137,22 +160,34 @@ fn port(field: &Field<'_>) -> Option<u16> {
     }
 }
 
-pub(super) fn read_headers(field: &Field<'_>) -> Headers {
+/// Operations, and the authority that they set, if they do: Istio takes a `Host` that a request gets for that.
+pub(super) fn read_headers(field: &Field<'_>) -> (Headers, String) {
     if !field.is_message_around(&HEADERS, &[("request", &OPERATIONS), ("response", &OPERATIONS)]) {
-        return Headers::default();
+        return <(Headers, String)>::default();
     }
-    let operations = |name| field.get(name).map(|field| operations(&field)).unwrap_or_default();
-    Headers {
-        request: operations("request"),
-        response: operations("response"),
+    let mut authorities = Vec::new();
+    let request = field.get("request").map(|field| operations(&field, Some(&mut authorities)));
+    let response = field.get("response").map(|field| operations(&field, None));
+    if authorities.len() > 1 {
+        field.refuse_at("request", "the authority is set twice");
     }
+    let headers = Headers {
+        request: request.unwrap_or_default(),
+        response: response.unwrap_or_default(),
+    };
+    (headers, authorities.pop().unwrap_or_default())
 }
 
-fn operations(field: &Field<'_>) -> HeaderOperations {
+/// `authorities`: where those go that are set; of responses there is none.
+fn operations(field: &Field<'_>, mut authorities: Option<&mut Vec<String>>) -> HeaderOperations {
     if !field.is_message(&OPERATIONS) {
         return HeaderOperations::default();
     }
-    let values = |name| field.get(name).map(|field| values(&field)).unwrap_or_default();
+    let mut read = |name| match field.get(name) {
+        Some(field) => values(&field, authorities.as_deref_mut()),
+        None => Vec::new(),
+    };
+    let (set, add) = (read("set"), read("add"));
     let mut remove: Vec<String> = match field.get("remove") {
         Some(list) => list
             .items()
@@ -163,17 +198,18 @@ fn operations(field: &Field<'_>) -> HeaderOperations {
     };
     remove.sort();
     remove.dedup();
-    HeaderOperations {
-        set: values("set"),
-        add: values("add"),
-        remove,
-    }
+    HeaderOperations { set, add, remove }
 }
 
-fn values(field: &Field<'_>) -> Vec<(String, String)> {
+fn values(field: &Field<'_>, mut authorities: Option<&mut Vec<String>>) -> Vec<(String, String)> {
     let mut values: Vec<(String, String)> = Vec::new();
     let mut seen = HashSet::new();
     for (name, field) in field.entries() {
+        if let Some(authorities) = authorities.as_deref_mut().filter(|_| is_authority(name)) {
+            let text = field.word();
+            authorities.extend(text.and_then(|text| http_action::authority(text, &field)));
+            continue;
+        }
         let value = field.text().and_then(|text| header_value(text, &field));
         let Some(name) = header_name(name, &field) else {
             continue;
@@ -187,10 +223,16 @@ fn values(field: &Field<'_>) -> Vec<(String, String)> {
     values
 }
 
+fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
+}
+
 fn header_name(name: &str, field: &Field<'_>) -> Option<String> {
     let lower = name.to_ascii_lowercase();
-    if lower == "host" || lower.starts_with(':') {
-        field.not_supported_yet("changing the host or a pseudo-header");
+    if is_authority(&lower) {
+        field.refuse(format!("`{lower}` can be set in requests only"));
+    } else if lower.starts_with(':') {
+        field.refuse("a rule cannot change this pseudo-header: see `rewrite` and `redirect`");
     } else if FRAMING.contains(&lower.as_str()) {
         field.refuse(format!("`{lower}` frames the message: a rule cannot change it"));
     } else if HeaderName::from_bytes(lower.as_bytes()).is_err() {
@@ -227,9 +269,9 @@ pub(super) fn read_retries(field: &Field<'_>) -> Retries {
     let attempts = field
         .get("attempts")
         .map_or(Some(0), |field| field.number(0, MOST_ATTEMPTS));
-    let configured = ["perTryTimeout", "retryOn", "backoff"]
+    let configured = ["perTryTimeout", "retryOn", "backoff", "retryRemoteLocalities"]
         .iter()
-        .any(|name| field.get(name).is_some());
+        .any(|name| field.get(name).is_some_and(|field| !field.is("")));
     if attempts == Some(0) && configured {
         field.refuse_at("attempts", "is 0, which turns retries off, but they are configured");
     }
@@ -239,6 +281,10 @@ pub(super) fn read_retries(field: &Field<'_>) -> Retries {
     retries.per_try_timeout = field.get("perTryTimeout").and_then(|field| field.duration());
     retries.backoff = field.get("backoff").and_then(|field| field.duration());
     retries.ignore_previous_hosts = field.get("retryIgnorePreviousHosts").and_then(|field| field.flag());
+    retries.retry_remote_localities = field
+        .get("retryRemoteLocalities")
+        .and_then(|field| field.flag())
+        .unwrap_or(false);
     retries.retry_on = field.get("retryOn").map(|field| conditions(&field)).unwrap_or_default();
     retries
 }
@@ -250,8 +296,6 @@ fn conditions(field: &Field<'_>) -> Vec<String> {
         let status = condition.len() == 3 && condition.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));
         if status || CONDITIONS.contains(&condition) {
             conditions.push(condition.to_owned());
-        } else if LATER_CONDITIONS.contains(&condition) {
-            field.not_supported_yet(condition);
         } else {
             let known = names::did_you_mean(condition, CONDITIONS.into_iter());
             field.refuse(format!(

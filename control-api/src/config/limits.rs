@@ -21,16 +21,23 @@ const MOST_REGEX_BYTES: u64 = 4 << 20;
 
 /// Hosts, and the matches and destinations of all rules; the regexes among them.
 pub(super) fn of_virtual_service(spec: &Field<'_>) -> bool {
-    let spec_value = spec.value();
-    let http = list(spec_value, "http");
-    let items: usize = http
-        .iter()
-        .map(|rule| (list(rule, "match").len() + list(rule, "route").len()).max(1))
-        .sum();
-    let hosts = list(spec_value, "hosts").len();
-    let fits = product(spec, "hosts", &[(hosts, "hosts"), (items, "matches and destinations")])
-        && bytes(spec, hosts, spec_value.get("http"));
-    fits && regexes(spec, http)
+    let value = spec.value();
+    let rules = ["http", "tls", "tcp"].into_iter().flat_map(|kind| list(value, kind));
+    let items: usize = rules.map(items).sum();
+    let hosts = list(value, "hosts").len();
+    // A delegate's rules go to the hosts of others, at least to one.
+    let times = hosts.max(1);
+    product(spec, "hosts", &[(times, "hosts"), (items, "matches and destinations")])
+        && ["http", "tls", "tcp"].into_iter().all(|kind| bytes(spec, times, value.get(kind)))
+        && regexes(spec, value)
+}
+
+/// What a proxy holds of a rule.
+fn items(rule: &Value) -> usize {
+    let names = ["sniHosts", "sni_hosts", "destinationSubnets", "destination_subnets"];
+    let of_match = |item: &Value| names.iter().map(|name| list(item, name).len()).sum::<usize>().max(1);
+    let matches: usize = list(rule, "match").iter().map(of_match).sum();
+    (matches + list(rule, "route").len() + list(rule, "mirrors").len()).max(1)
 }
 
 /// Hosts, ports and endpoints.
@@ -85,10 +92,10 @@ fn size(value: &Value) -> usize {
     FIELD_BYTES + inner
 }
 
-fn regexes(spec: &Field<'_>, http: &[Value]) -> bool {
+fn regexes(spec: &Field<'_>, value: &Value) -> bool {
     let mut patterns = Vec::new();
-    for item in http.iter().flat_map(|rule| list(rule, "match")) {
-        find_patterns(item, &mut patterns);
+    for rule in list(value, "http") {
+        find_patterns(rule, &mut patterns);
     }
     let length: usize = patterns.iter().map(|pattern| pattern.len()).sum();
     let compiled = patterns
@@ -110,12 +117,16 @@ fn regexes(spec: &Field<'_>, http: &[Value]) -> bool {
     false
 }
 
+/// A `regex` of a match or of an origin, and the `match` of a rewrite.
 fn find_patterns<'a>(value: &'a Value, patterns: &mut Vec<&'a str>) {
+    if let Some(items) = value.as_array() {
+        items.iter().for_each(|item| find_patterns(item, patterns));
+    }
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
-            Value::String(pattern) if name == "regex" => patterns.push(pattern),
-            Value::Object(_) => find_patterns(value, patterns),
-            _ => {}
+            Value::String(pattern) if name == "regex" || name == "match" => patterns.push(pattern),
+            Value::String(_) => {}
+            value => find_patterns(value, patterns),
         }
     }
 }

@@ -3,14 +3,20 @@
 //! Text -> trees that remember lines (`yaml`) -> plain values, read field by field (`read`, one reader a kind). A field
 //! is supported, known but not supported yet, or unknown: only the first is taken, none is ignored.
 
+mod connection_rule;
+mod cors;
 mod destination_rule;
 mod document;
 mod duration;
 mod endpoint_slice;
+mod fault;
+mod http_action;
 mod http_match;
 mod http_route;
+mod http_rule;
 mod kind;
 mod limits;
+mod mirror;
 mod names;
 mod problem;
 mod protocol;
@@ -22,10 +28,12 @@ mod regex_syntax;
 mod scalar;
 mod service;
 mod service_entry;
+mod share;
 mod sidecar;
 mod text;
 mod traffic_policy;
 mod virtual_service;
+mod visibility;
 mod workload_entry;
 mod yaml;
 

@@ -1,5 +1,6 @@
 //! What names may look like, as Kubernetes and Istio check them, and which known name a misspelt one is close to.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
@@ -88,6 +89,63 @@ pub(super) fn host(field: &Field<'_>, namespace: &str) -> Option<String> {
     host_as_written(field).map(|host| resolve_in_rule(&host, namespace, DEFAULT_CLUSTER_DOMAIN))
 }
 
+/// One host of a rule as it stands, in lower case: a name, a wildcard in place of a name's first labels (`*.example.com`),
+/// `*`, or an IP address.
+pub(super) fn host_or_wildcard(field: &Field<'_>) -> Option<String> {
+    let text = field.word()?;
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_string());
+    }
+    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    match host.strip_prefix('*') {
+        None if is_host_name(&host) => return Some(host),
+        Some("") => return Some(host),
+        Some(rest) if rest.strip_prefix('.').is_some_and(is_host_name) => return Some(host),
+        Some(rest) if is_host_name(rest.trim_start_matches('-')) => {
+            field.not_supported_yet("a wildcard for a part of a label");
+        }
+        _ => field.refuse(format!("{} is not a host name", shown(text))),
+    }
+    None
+}
+
+/// A host as `host_or_wildcard` has read it, as a rule of `namespace` means it.
+pub(super) fn resolve(host: &str, namespace: &str) -> String {
+    if host.parse::<IpAddr>().is_ok() {
+        host.to_owned()
+    } else {
+        resolve_in_rule(host, namespace, DEFAULT_CLUSTER_DOMAIN)
+    }
+}
+
+/// Is everything that `host` means meant by `pattern`, too? Both as `host_or_wildcard` has read them.
+pub(super) fn covers(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(suffix) => host.strip_prefix('*').unwrap_or(host).ends_with(suffix),
+        None => pattern == host,
+    }
+}
+
+/// Of a field that protobuf calls `written`.
+pub(super) fn json_name(written: &str) -> Cow<'_, str> {
+    if written.starts_with('_') || written.ends_with('_') {
+        return written.into();
+    }
+    let mut name = String::with_capacity(written.len());
+    let mut after_underscore = false;
+    for char in written.chars() {
+        match char {
+            '_' if after_underscore => return written.into(),
+            'A'..='Z' => return written.into(),
+            _ if after_underscore => name.push(char.to_ascii_uppercase()),
+            '_' => {}
+            char => name.push(char),
+        }
+        after_underscore = char == '_';
+    }
+    name.into()
+}
+
 /// `, did you mean ..?` when one of `known` is close to `text`.
 pub(super) fn did_you_mean(text: &str, known: impl Iterator<Item = &'static str>) -> String {
     // The distance takes quadratic time.
@@ -126,6 +184,37 @@ mod tests {
         assert!(is_label_key("app.kubernetes.io/name") && !is_label_key("/x") && !is_label_key("a/b/c"));
         assert!(is_label_value("") && is_label_value("v1_2.3") && !is_label_value(".v") && !is_label_value("a b"));
         assert!(is_subset_name("V1") && !is_subset_name("v.1"));
+    }
+
+    #[test]
+    fn a_wildcard_covers_names_and_wildcards_below_it() {
+        for (pattern, host, covered) in [
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "*.a.example.com", true),
+            ("*.example.com", "*.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.a.example.com", "*.example.com", false),
+            ("*", "a", true),
+            ("a", "a", true),
+            ("a", "*", false),
+        ] {
+            assert_eq!(covers(pattern, host), covered, "{pattern} {host}");
+        }
+    }
+
+    #[test]
+    fn protobufs_name_of_a_field_is_turned_into_jsons() {
+        for (written, name) in [
+            ("mirror_percent", "mirrorPercent"),
+            ("consecutive_5xx_errors", "consecutive5xxErrors"),
+            ("http2_error", "http2Error"),
+            ("time_out", "timeOut"),
+            ("mirror__percent", "mirror__percent"),
+            ("mirror_Percent", "mirror_Percent"),
+            ("name", "name"),
+        ] {
+            assert_eq!(json_name(written), name);
+        }
     }
 
     #[test]

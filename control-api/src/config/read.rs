@@ -1,6 +1,7 @@
 //! Small typed readers over a document: each reports the field's path and the reason, and reading goes on, so that one
 //! pass finds everything that is wrong.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -52,6 +53,8 @@ pub(super) struct Field<'a> {
     parent: Option<&'a Field<'a>>,
     at: At<'a>,
     report: &'a Report,
+    /// Fields may be written under their names in protobuf, too.
+    protobuf: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -81,6 +84,31 @@ impl<'a> Field<'a> {
             parent: None,
             at: At::Root,
             report,
+            protobuf: false,
+        }
+    }
+
+    /// For a message of Istio's, of which JSON has every field under two names: `mirrorPercent` and `mirror_percent`.
+    pub(super) fn as_protobuf(self) -> Self {
+        Field { protobuf: true, ..self }
+    }
+
+    fn child<'s>(&'s self, value: &'s Value, at: At<'s>) -> Field<'s> {
+        Field {
+            value,
+            parent: Some(self),
+            at,
+            report: self.report,
+            protobuf: self.protobuf,
+        }
+    }
+
+    /// A field's name as the readers know it.
+    fn known_name<'n>(&self, written: &'n str) -> Cow<'n, str> {
+        if self.protobuf && written.contains('_') {
+            names::json_name(written)
+        } else {
+            written.into()
         }
     }
 
@@ -144,10 +172,15 @@ impl<'a> Field<'a> {
             return false;
         };
         for (name, value) in map {
-            if fields.supported.contains(&name.as_str()) {
+            let known = self.known_name(name);
+            if fields.supported.contains(&known.as_ref()) {
+                let same = |(other, value): &(&String, &Value)| !value.is_null() && self.known_name(other) == known;
+                if known != name.as_str() && map.iter().filter(same).count() > 1 {
+                    self.refuse_at(name, format!("`{known}` is there already, under another name"));
+                }
                 continue;
             }
-            if fields.later.contains(&name.as_str()) {
+            if fields.later.contains(&known.as_ref()) {
                 let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
                 if !empty {
                     self.refuse_at(name, "known but not supported yet");
@@ -170,13 +203,13 @@ impl<'a> Field<'a> {
 
     /// The field of that name, if it is set.
     pub(super) fn get<'s>(&'s self, name: &'s str) -> Option<Field<'s>> {
-        let value = self.map()?.get(name).filter(|value| !value.is_null())?;
-        Some(Field {
-            value,
-            parent: Some(self),
-            at: At::Key(name),
-            report: self.report,
-        })
+        let mut set = self.map()?.iter().filter(|(_, value)| !value.is_null());
+        let (key, value) = if self.protobuf {
+            set.find(|(key, _)| self.known_name(key) == name)?
+        } else {
+            (self.map()?.get_key_value(name)).filter(|(_, value)| !value.is_null())?
+        };
+        Some(self.child(value, At::Key(key)))
     }
 
     /// The same; reports that it is missing.
@@ -197,12 +230,7 @@ impl<'a> Field<'a> {
         items
             .iter()
             .enumerate()
-            .map(|(index, value)| Field {
-                value,
-                parent: Some(self),
-                at: At::Index(index),
-                report: self.report,
-            })
+            .map(|(index, value)| self.child(value, At::Index(index)))
             .collect()
     }
 
@@ -213,17 +241,7 @@ impl<'a> Field<'a> {
             return Vec::new();
         };
         map.iter()
-            .map(|(key, value)| {
-                (
-                    key.as_str(),
-                    Field {
-                        value,
-                        parent: Some(self),
-                        at: At::Key(key),
-                        report: self.report,
-                    },
-                )
-            })
+            .map(|(key, value)| (key.as_str(), self.child(value, At::Key(key))))
             .collect()
     }
 
@@ -305,6 +323,15 @@ impl<'a> Field<'a> {
         None
     }
 
+    pub(super) fn decimal(&self, least: f64, most: f64) -> Option<f64> {
+        match self.value.as_f64() {
+            Some(number) if (least..=most).contains(&number) => return Some(number),
+            Some(number) => self.refuse(format!("{number} is out of range: {least} to {most}")),
+            None => self.mistyped("a number"),
+        }
+        None
+    }
+
     /// A count of Istio's, which are 32 bits with a sign.
     pub(super) fn count(&self) -> Option<u32> {
         self.number(0, i64::from(i32::MAX))
@@ -372,7 +399,7 @@ impl<'a> Field<'a> {
         labels
     }
 
-    /// `exportTo`, of which only the default, everywhere, is supported.
+    /// `exportTo` of the other kinds, of which only the default, everywhere, is supported.
     pub(super) fn exported_everywhere(&self) {
         let Some(field) = self.get("exportTo") else { return };
         for item in field.items() {
@@ -487,6 +514,36 @@ mod tests {
                 "f: is required"
             ]
         );
+    }
+
+    #[test]
+    fn a_field_of_istios_has_two_names() {
+        const FIELDS: Fields = Fields {
+            supported: &["mirrorPercent", "timeout"],
+            later: &[],
+        };
+        let read = |value: Value, is_istios: bool| {
+            let report = Report::default();
+            let field = Field::root(&value, &report);
+            let field = if is_istios { field.as_protobuf() } else { field };
+            field.is_message(&FIELDS);
+            let read = field.get("mirrorPercent").and_then(|field| field.count());
+            let found = report.into_findings();
+            (read, found.first().map(|finding| path_text(&finding.path) + ": " + &finding.reason))
+        };
+        assert_eq!(read(json!({"mirror_percent": 5}), true), (Some(5), None));
+        assert_eq!(read(json!({"mirror_percent": null, "mirrorPercent": 6}), true), (Some(6), None));
+        let (none, refused) = read(json!({"mirror_percent": 5}), false);
+        assert_eq!((none, refused.unwrap().contains("did you mean `mirrorPercent`?")), (None, true));
+        let (_, twice) = read(json!({"mirror_percent": 5, "mirrorPercent": 6}), true);
+        assert_eq!(
+            twice.unwrap(),
+            "mirror_percent: `mirrorPercent` is there already, under another name"
+        );
+        let (_, mistyped) = read(json!({"mirror_percent": "x"}), true);
+        assert!(mistyped.unwrap().starts_with("mirror_percent: "));
+        let (_, unknown) = read(json!({"time_out": "1s"}), true);
+        assert!(unknown.unwrap().contains("did you mean `timeout`?"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use prost_types::Timestamp;
 use serde_json::Value;
 
-use super::kind::LATER;
+use super::kind::{LATER, NETWORKING};
 use super::read::{Field, Fields, Finding, Report};
 use super::scalar::shown;
 use super::{
@@ -100,7 +100,12 @@ fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
         shapes(metadata, kind);
     }
     let kind = kind?;
-    let mut spec = spec(kind, &root.required("spec")?, namespace, &labels)?;
+    let field = root.required("spec")?;
+    let field = match kind.group() {
+        NETWORKING => field.as_protobuf(),
+        _ => field,
+    };
+    let mut spec = spec(kind, &field, namespace, &labels)?;
     if let (Spec::WorkloadEntry(entry), Some(status)) = (&mut spec, root.get("status")) {
         entry.healthy = workload_entry::is_healthy(&status);
     }

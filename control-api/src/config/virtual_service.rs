@@ -1,14 +1,18 @@
 //! VirtualService: the rules by which requests to a host find their destination.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::connection_rule::{self, Kind};
 use super::read::{Field, Fields};
-use super::{http_match, http_route, limits, names};
+use super::{http_rule, limits, visibility};
+
+/// The proxies at applications, among the gateways.
+const SIDECARS: &str = "mesh";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualService {
-    /// FQDNs, never empty, no duplicates.
+    /// FQDNs, wildcards (`*.example.com`, `*`) and IP addresses, no duplicates. Empty: a delegate, whose rules others take.
     pub hosts: Vec<String>,
     /// The proxies that it is for, as written; empty: sidecars (`mesh`).
     pub gateways: Vec<String>,
@@ -49,6 +53,8 @@ pub struct HttpRule {
     /// `None`: the mesh's default.
     pub retries: Option<Retries>,
     pub headers: Headers,
+    /// In place of the request's (a `Host` that is set in `headers`), never beside one of `rewrite`. Empty: kept.
+    pub authority: String,
 }
 
 /// All that is set must hold.
@@ -240,119 +246,99 @@ pub struct Retries {
 }
 
 const SPEC: Fields = Fields {
-    supported: &["hosts", "gateways", "http", "exportTo"],
-    later: &["tls", "tcp"],
+    supported: &["hosts", "gateways", "http", "tls", "tcp", "exportTo"],
+    later: &[],
 };
-const RULE: Fields = Fields {
-    supported: &["name", "match", "route", "timeout", "retries", "headers"],
-    later: &[
-        "redirect",
-        "directResponse",
-        "delegate",
-        "rewrite",
-        "fault",
-        "mirror",
-        "mirrors",
-        "mirrorPercent",
-        "mirrorPercentage",
-        "corsPolicy",
-    ],
-};
-/// What a rule may do instead of routing.
-const OTHER_ACTIONS: [&str; 3] = ["redirect", "directResponse", "delegate"];
+
+/// What the readers of its parts must know of a VirtualService.
+pub(super) struct Context<'a> {
+    pub namespace: &'a str,
+    pub is_delegate: bool,
+    pub concerns_sidecars: bool,
+    /// As written, in lower case.
+    pub hosts: &'a [String],
+}
+
+impl VirtualService {
+    /// False: it is for gateways only.
+    pub fn concerns_sidecars(&self) -> bool {
+        concern_sidecars(&self.gateways)
+    }
+
+    /// Its rules are in force only where others delegate to it.
+    pub fn is_delegate(&self) -> bool {
+        self.hosts.is_empty()
+    }
+}
+
+impl SourceMatch {
+    /// False: the match is for gateways only.
+    pub fn concerns_sidecars(&self) -> bool {
+        concern_sidecars(&self.gateways)
+    }
+}
+
+fn concern_sidecars(gateways: &[String]) -> bool {
+    gateways.is_empty() || gateways.iter().any(|gateway| gateway == SIDECARS)
+}
 
 pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<VirtualService> {
-    if !spec.is_message_around(&SPEC, &[("http", &RULE)]) || !limits::of_virtual_service(spec) {
+    let inner = [("http", &http_rule::RULE)];
+    if !spec.is_message_around(&SPEC, &inner) || !limits::of_virtual_service(spec) {
         return None;
     }
-    spec.exported_everywhere();
-    if let Some(gateways) = spec.get("gateways") {
-        only_mesh(&gateways);
-    }
-    let hosts = spec
-        .required("hosts")
-        .map(|field| hosts(&field, namespace))
-        .unwrap_or_default();
-    Some(VirtualService {
-        hosts,
-        gateways: Vec::new(),
-        export_to: ExportTo::default(),
-        http: rules(spec, namespace),
-        tls: Vec::new(),
-        tcp: Vec::new(),
-    })
-}
-
-/// Rules for sidecars, which are the only ones there are.
-pub(super) fn only_mesh(gateways: &Field<'_>) {
-    for item in gateways.items() {
-        if item.text().is_some_and(|name| name != "mesh") {
-            item.not_supported_yet("a gateway other than `mesh`");
-        }
-    }
-}
-
-fn hosts(list: &Field<'_>, namespace: &str) -> Vec<String> {
-    let items = list.items();
-    if items.is_empty() && list.is_list() {
-        list.refuse("must not be empty");
-    }
-    let mut seen = HashSet::with_capacity(items.len());
-    let hosts = items.iter().filter_map(|item| names::host(item, namespace));
-    hosts.filter(|host| seen.insert(host.clone())).collect()
-}
-
-fn rules(spec: &Field<'_>, namespace: &str) -> Vec<HttpRule> {
-    let Some(list) = spec.get("http") else {
-        // Of tls and tcp it was said already that they are not supported yet.
-        if ["tls", "tcp"].iter().all(|name| spec.get(name).is_none()) {
-            spec.refuse_at("http", "is required");
-        }
-        return Vec::new();
+    let gateways = visibility::gateways(spec);
+    let concerns_sidecars = concern_sidecars(&gateways);
+    let is_delegate = spec
+        .get("hosts")
+        .is_none_or(|list| list.is_list() && list.items().is_empty());
+    let hosts = match spec.get("hosts") {
+        Some(list) => visibility::hosts(&list, concerns_sidecars),
+        None => Vec::new(),
     };
-    let items = list.items();
-    if items.is_empty() && list.is_list() {
-        list.refuse("must not be empty");
-    }
-    items.iter().filter_map(|item| rule(item, namespace)).collect()
-}
-
-fn rule(item: &Field<'_>, namespace: &str) -> Option<HttpRule> {
-    let inner = [
-        ("match", &http_match::MATCH),
-        ("route", &http_route::ROUTE),
-        ("retries", &http_route::RETRIES),
-    ];
-    if !item.is_message_around(&RULE, &inner) {
-        return None;
-    }
-    let matches = item
-        .get("match")
-        .map(|list| http_match::read_list(&list))
-        .unwrap_or_default();
-    let route = match item.get("route") {
-        Some(list) => http_route::read_list(&list, namespace),
-        None => {
-            if OTHER_ACTIONS.iter().all(|name| item.get(name).is_none()) {
-                item.refuse_at("route", "is required");
-            }
-            Vec::new()
-        }
+    let context = Context {
+        namespace,
+        is_delegate,
+        concerns_sidecars,
+        hosts: &hosts,
     };
-    Some(HttpRule {
-        name: item
-            .get("name")
-            .and_then(|field| field.text())
+    if is_delegate {
+        check_delegate(spec);
+    } else if ["http", "tls", "tcp"].iter().all(|name| is_empty(spec, name)) {
+        spec.refuse_at("http", "is required, or `tls` or `tcp`");
+    }
+    let connections = |name, kind| {
+        let list = spec.get(name);
+        list.map(|list| connection_rule::read_list(&list, kind, &context))
             .unwrap_or_default()
-            .to_owned(),
-        matches,
-        route,
-        timeout: item.get("timeout").and_then(|field| field.duration()),
-        retries: item.get("retries").map(|field| http_route::read_retries(&field)),
-        headers: item
-            .get("headers")
-            .map(|field| http_route::read_headers(&field))
+    };
+    Some(VirtualService {
+        http: spec
+            .get("http")
+            .map(|list| http_rule::read_list(&list, &context))
             .unwrap_or_default(),
-        ..HttpRule::default()
+        tls: connections("tls", Kind::Tls),
+        tcp: connections("tcp", Kind::Tcp),
+        export_to: visibility::export_to(spec, namespace),
+        gateways,
+        hosts: visibility::resolved(&hosts, namespace),
     })
+}
+
+fn is_empty(spec: &Field<'_>, name: &str) -> bool {
+    spec.get(name)
+        .is_none_or(|list| list.is_list() && list.items().is_empty())
+}
+
+/// Without hosts it is one. Whoever only forgot them is told about them, too.
+fn check_delegate(spec: &Field<'_>) {
+    let only = "a VirtualService without `hosts` is one that others delegate to, with `http` alone";
+    for name in ["gateways", "tls", "tcp"] {
+        if !is_empty(spec, name) {
+            spec.refuse_at(name, only);
+        }
+    }
+    if is_empty(spec, "http") {
+        spec.refuse_at("http", "is required");
+    }
 }

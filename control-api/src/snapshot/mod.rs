@@ -4,6 +4,7 @@
 //! which host; `host`, `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
 //! leaving; `judge` refuses what a proxy would refuse.
 
+mod actions;
 mod addresses;
 mod catalog;
 mod clusters;

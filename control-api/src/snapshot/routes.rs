@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tsunagi_proto::wire::mesh;
 
+use super::{actions, clusters};
 use crate::config::{
-    HeaderOperations, HttpMatch, HttpRule, Key, Retries, StringMatch, VirtualService, WeightedDestination,
+    ConnectionMatch, ConnectionRule, HeaderOperations, HttpMatch, HttpRule, Key, Retries, Rewrite, SourceMatch,
+    StringMatch, VirtualService, WeightedDestination,
 };
 
 /// Weight of a destination that has no other beside it.
@@ -15,20 +17,54 @@ pub(super) fn table(key: &Key, rule: &VirtualService) -> mesh::RouteTable {
     mesh::RouteTable {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        http: rule.http.iter().map(http_rule).collect(),
-        ..mesh::RouteTable::default()
+        http: placed(&rule.http, |rule, at| http_rule(rule, at.origin(key))),
+        tls: placed(&rule.tls, |rule, at| connection_rule(rule, at.origin(key))),
+        tcp: placed(&rule.tcp, |rule, at| connection_rule(rule, at.origin(key))),
     }
 }
 
-/// The destinations that get requests, with their index: one alone gets all whatever its weight, of several those
-/// with weight 0 get none.
+/// Where a rule was written, and where it is told.
+struct At {
+    written: usize,
+    told: usize,
+}
+
+impl At {
+    /// Said only where the proxy would not find it by the position.
+    fn origin(&self, key: &Key) -> Option<mesh::Origin> {
+        (self.written != self.told).then(|| origin(key, self.written))
+    }
+}
+
+/// The rules that concern sidecars.
+fn placed<R, W>(rules: &[R], encode: impl Fn(&R, &At) -> Option<W>) -> Vec<W> {
+    let mut encoded = Vec::with_capacity(rules.len());
+    for (written, rule) in rules.iter().enumerate() {
+        let told = encoded.len();
+        encoded.extend(encode(rule, &At { written, told }));
+    }
+    encoded
+}
+
+/// The place of a rule: a VirtualService, and the index in its `http`, `tls` or `tcp`.
+pub(super) fn origin(key: &Key, index: usize) -> mesh::Origin {
+    mesh::Origin {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+    }
+}
+
+/// The destinations that get requests, with their index.
 pub(super) fn reachable(rule: &HttpRule) -> Vec<(usize, &WeightedDestination)> {
-    let several = rule.route.len() > 1;
-    rule.route
-        .iter()
-        .enumerate()
-        .filter(|(_, to)| !several || to.weight > 0)
-        .collect()
+    weighted(&rule.route)
+}
+
+/// One alone gets all whatever its weight, of several those with weight 0 get none.
+pub(super) fn weighted(route: &[WeightedDestination]) -> Vec<(usize, &WeightedDestination)> {
+    let several = route.len() > 1;
+    let route = route.iter().enumerate();
+    route.filter(|(_, to)| !several || to.weight > 0).collect()
 }
 
 /// Those of several destinations whose weight nobody wrote, by their index: a 0 that is written is meant.
@@ -46,12 +82,13 @@ pub(super) fn catches_all(rule: &HttpRule) -> bool {
     let any = |item: &HttpMatch| {
         let uri = match &item.uri {
             None => true,
-            Some(StringMatch::Prefix(prefix)) => prefix == "/",
+            Some(StringMatch::Prefix(prefix)) => prefix.is_empty() || prefix == "/",
             Some(StringMatch::Regex(regex)) => regex == ".*",
             Some(StringMatch::Exact(_)) => false,
         };
-        let rest = item.method.is_none() && item.authority.is_none() && item.port.is_none();
-        uri && rest && item.headers.is_empty() && item.without_headers.is_empty() && item.query_params.is_empty()
+        let rest = item.method.is_none() && item.authority.is_none() && item.port.is_none() && item.scheme.is_none();
+        let anyone = item.source == SourceMatch::default();
+        uri && rest && anyone && item.headers.is_empty() && item.without_headers.is_empty() && item.query_params.is_empty()
     };
     rule.matches.is_empty() || rule.matches.iter().any(any)
 }
@@ -63,19 +100,73 @@ pub(super) fn duration(duration: Option<Duration>) -> Option<prost_types::Durati
         .and_then(|duration| duration.try_into().ok())
 }
 
-fn http_rule(rule: &HttpRule) -> mesh::HttpRule {
-    let reachable = reachable(rule);
-    let alone = reachable.len() == 1;
-    mesh::HttpRule {
+/// `None`: there is nothing to tell sidecars. It is for gateways only, or it only delegates.
+pub(super) fn http_rule(rule: &HttpRule, origin: Option<mesh::Origin>) -> Option<mesh::HttpRule> {
+    let matches = for_sidecars(&rule.matches, |item| &item.source, http_match)?;
+    let mut encoded = mesh::HttpRule {
         name: rule.name.clone(),
-        matches: rule.matches.iter().map(http_match).collect(),
-        route: reachable.into_iter().map(|(_, to)| destination(to, alone)).collect(),
-        timeout: duration(rule.timeout),
-        retries: rule.retries.as_ref().map(retries),
+        matches,
         request_headers: operations(&rule.headers.request),
         response_headers: operations(&rule.headers.response),
+        fault: rule.fault.as_ref().and_then(actions::fault),
+        cors: rule.cors.as_ref().map(actions::cors),
+        origin,
         ..mesh::HttpRule::default()
+    };
+    if let Some(redirect) = &rule.redirect {
+        encoded.redirect = Some(actions::redirect(redirect));
+    } else if let Some(response) = &rule.direct_response {
+        encoded.direct_response = Some(actions::direct_response(response));
+    } else if rule.route.is_empty() {
+        return None;
+    } else {
+        encoded.route = destinations(reachable(rule));
+        encoded.timeout = duration(rule.timeout);
+        encoded.retries = rule.retries.as_ref().map(retries);
+        encoded.rewrite = rewrite(rule);
+        encoded.mirrors = actions::mirrors(&rule.mirrors);
     }
+    Some(encoded)
+}
+
+/// With the authority that the rule's headers set.
+fn rewrite(rule: &HttpRule) -> Option<mesh::Rewrite> {
+    let mut rewrite: Rewrite = rule.rewrite.clone().unwrap_or_default();
+    if rewrite.authority.is_empty() {
+        rewrite.authority.clone_from(&rule.authority);
+    }
+    (rewrite != Rewrite::default()).then(|| actions::rewrite(&rewrite))
+}
+
+/// `None`: it is for gateways only.
+pub(super) fn connection_rule(rule: &ConnectionRule, origin: Option<mesh::Origin>) -> Option<mesh::ConnectionRule> {
+    Some(mesh::ConnectionRule {
+        matches: for_sidecars(&rule.matches, |item| &item.source, connection_match)?,
+        route: destinations(weighted(&rule.route)),
+        origin,
+    })
+}
+
+/// The matches that are not for gateways only. `None`: all of them are.
+fn for_sidecars<M, W>(matches: &[M], source: fn(&M) -> &SourceMatch, encode: fn(&M) -> W) -> Option<Vec<W>> {
+    let concern = matches.iter().filter(|item| source(item).concerns_sidecars());
+    let encoded: Vec<W> = concern.map(encode).collect();
+    (matches.is_empty() || !encoded.is_empty()).then_some(encoded)
+}
+
+/// Labels and namespace; not looked at, as in Istio, where the match names its gateways.
+fn source(source: &SourceMatch) -> (Vec<mesh::Label>, String) {
+    if source.gateways.is_empty() {
+        let namespace = source.namespace.clone().unwrap_or_default();
+        (clusters::labels(&source.labels), namespace)
+    } else {
+        (Vec::new(), String::new())
+    }
+}
+
+fn destinations(reachable: Vec<(usize, &WeightedDestination)>) -> Vec<mesh::WeightedDestination> {
+    let alone = reachable.len() == 1;
+    reachable.into_iter().map(|(_, to)| destination(to, alone)).collect()
 }
 
 fn destination(to: &WeightedDestination, alone: bool) -> mesh::WeightedDestination {
@@ -86,11 +177,12 @@ fn destination(to: &WeightedDestination, alone: bool) -> mesh::WeightedDestinati
         weight: if alone { WHOLE } else { to.weight },
         request_headers: operations(&to.headers.request),
         response_headers: operations(&to.headers.response),
-        ..mesh::WeightedDestination::default()
+        authority: to.authority.clone(),
     }
 }
 
 fn http_match(item: &HttpMatch) -> mesh::HttpMatch {
+    let (source_labels, source_namespace) = source(&item.source);
     mesh::HttpMatch {
         name: item.name.clone(),
         uri: item.uri.as_ref().map(string),
@@ -102,7 +194,22 @@ fn http_match(item: &HttpMatch) -> mesh::HttpMatch {
         without_headers: named(&item.without_headers),
         query_params: named(&item.query_params),
         port: item.port.map(u32::from).unwrap_or_default(),
-        ..mesh::HttpMatch::default()
+        scheme: item.scheme.as_ref().map(string),
+        source_labels,
+        source_namespace,
+        stat_prefix: item.stat_prefix.clone(),
+    }
+}
+
+fn connection_match(item: &ConnectionMatch) -> mesh::ConnectionMatch {
+    let (source_labels, source_namespace) = source(&item.source);
+    mesh::ConnectionMatch {
+        sni_hosts: item.sni_hosts.clone(),
+        destination_subnets: item.destination_subnets.clone(),
+        port: item.port.map(u32::from).unwrap_or_default(),
+        source_labels,
+        source_namespace,
+        source_subnet: item.source_subnet.clone().unwrap_or_default(),
     }
 }
 
@@ -116,7 +223,7 @@ fn named(items: &[(String, Option<StringMatch>)]) -> Vec<mesh::NamedMatch> {
         .collect()
 }
 
-fn string(value: &StringMatch) -> mesh::StringMatch {
+pub(super) fn string(value: &StringMatch) -> mesh::StringMatch {
     use mesh::string_match::Kind;
     let kind = match value {
         StringMatch::Exact(text) => Kind::Exact(text.clone()),
@@ -150,6 +257,6 @@ fn retries(retries: &Retries) -> mesh::RetryPolicy {
         retry_on: retries.retry_on.clone(),
         backoff: duration(retries.backoff),
         ignore_previous_hosts: retries.ignore_previous_hosts,
-        ..mesh::RetryPolicy::default()
+        retry_remote_localities: retries.retry_remote_localities,
     }
 }

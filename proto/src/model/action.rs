@@ -116,6 +116,21 @@ fn path(field: &str, text: String) -> Result<String, Invalid> {
     Ok(text)
 }
 
+/// May a rule have this text where it names an authority?
+pub fn is_authority(text: &str) -> bool {
+    authority("", text).is_ok()
+}
+
+/// May a rule have this text where it rewrites a path?
+pub fn is_path(text: &str) -> bool {
+    path("", text.to_owned()).is_ok()
+}
+
+/// May a rule replace by this text what the pattern matches?
+pub fn is_substitution(pattern: &str, text: &str) -> bool {
+    matching::search(pattern).is_ok_and(|pattern| substitution(text, pattern.captures_len()).is_ok())
+}
+
 pub(super) fn status(field: &str, code: u32) -> Result<StatusCode, Invalid> {
     u16::try_from(code)
         .ok()

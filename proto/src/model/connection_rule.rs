@@ -73,6 +73,11 @@ fn subnet(field: &str, text: &str) -> Result<IpNet, Invalid> {
         .map_err(|_| Invalid::new(field, format!("{text:?} is neither a CIDR nor an IP address")))
 }
 
+/// May a rule have this text where it names a subnet?
+pub fn is_subnet(text: &str) -> bool {
+    subnet("", text).is_ok()
+}
+
 impl TryFrom<mesh::ConnectionMatch> for ConnectionMatch {
     type Error = Invalid;
 

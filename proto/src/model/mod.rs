@@ -21,10 +21,10 @@ mod workload;
 
 pub use action::{
     ALWAYS, DirectResponse, Mirror, PathRewrite, Redirect, RedirectPath, RedirectPort, Rewrite, Substitution,
-    SubstitutionPart, draws,
+    SubstitutionPart, draws, is_authority, is_path, is_substitution,
 };
 pub use cluster::{Cluster, ClusterKey, ConnectionPool, LoadBalancer, OutlierDetection, UNLIMITED};
-pub use connection_rule::{ConnectionMatch, ConnectionRule, SniMatch};
+pub use connection_rule::{ConnectionMatch, ConnectionRule, SniMatch, is_subnet};
 pub use cors::CorsPolicy;
 pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
 pub use fault::{Abort, AbortKind, Delay, DelayKind, Fault};
