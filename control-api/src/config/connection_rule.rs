@@ -63,7 +63,9 @@ fn rule(item: &Field<'_>, kind: Kind, context: &Context<'_>) -> Option<Connectio
     if kind == Kind::Tls && written.is_empty() && matches.as_ref().is_none_or(|list| list.is_list()) {
         item.refuse_at("match", "is required: a tls rule is for some `sniHosts`");
     }
-    let matches = written.iter().filter_map(|item| read_match(item, kind, fields, context));
+    let matches = written
+        .iter()
+        .filter_map(|item| read_match(item, kind, fields, context));
     let route = item.required("route");
     Some(ConnectionRule {
         matches: matches.collect(),
@@ -90,7 +92,9 @@ fn read_match(item: &Field<'_>, kind: Kind, fields: &Fields, context: &Context<'
     let mut destination_subnets = subnets.unwrap_or_default();
     destination_subnets.sort();
     destination_subnets.dedup();
-    let source_subnet = item.get("sourceSubnet").filter(|field| kind == Kind::Tcp && !field.is(""));
+    let source_subnet = item
+        .get("sourceSubnet")
+        .filter(|field| kind == Kind::Tcp && !field.is(""));
     Some(ConnectionMatch {
         sni_hosts,
         destination_subnets,

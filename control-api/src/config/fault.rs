@@ -98,7 +98,11 @@ fn read_abort(field: &Field<'_>) -> Option<(u32, Abort)> {
         return None;
     }
     let share = field.get("percentage").and_then(|field| share::exact(&field));
-    let kinds = (field.get("httpStatus"), field.get("grpcStatus"), field.get("http2Error"));
+    let kinds = (
+        field.get("httpStatus"),
+        field.get("grpcStatus"),
+        field.get("http2Error"),
+    );
     let abort = match kinds {
         (Some(status), None, None) => Abort::HttpStatus(http_action::status(&status)?),
         (None, Some(status), None) => Abort::GrpcStatus(numbered(&status, &GRPC_STATUSES, "gRPC status")?),

@@ -87,7 +87,9 @@ fn path(field: &Field<'_>) -> Option<String> {
 /// Of a message that may have one. Empty is not set.
 fn read_authority(message: &Field<'_>) -> String {
     let field = message.get("authority");
-    field.and_then(|field| authority(field.text()?, &field)).unwrap_or_default()
+    field
+        .and_then(|field| authority(field.text()?, &field))
+        .unwrap_or_default()
 }
 
 /// A host, perhaps with a port.

@@ -53,7 +53,12 @@ fn read(item: &Field<'_>, context: &Context<'_>) -> Option<HttpMatch> {
     }
     let value = |name| item.get(name).and_then(|field| required_string(&field));
     let headers = |name| item.get(name).map(|field| headers(&field, context)).unwrap_or_default();
-    let text = |name| item.get(name).and_then(|field| field.text()).unwrap_or_default().to_owned();
+    let text = |name| {
+        item.get(name)
+            .and_then(|field| field.text())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut read = HttpMatch {
         name: text("name"),
         uri: item.get("uri").and_then(|field| uri(&field)),
@@ -92,10 +97,7 @@ pub(super) fn read_source(item: &Field<'_>) -> SourceMatch {
         Some(text.to_owned())
     });
     SourceMatch {
-        labels: item
-            .get("sourceLabels")
-            .map(|field| field.labels())
-            .unwrap_or_default(),
+        labels: item.get("sourceLabels").map(|field| field.labels()).unwrap_or_default(),
         namespace,
         gateways: visibility::gateways(item),
     }

@@ -166,7 +166,9 @@ pub(super) fn read_headers(field: &Field<'_>) -> (Headers, String) {
         return <(Headers, String)>::default();
     }
     let mut authorities = Vec::new();
-    let request = field.get("request").map(|field| operations(&field, Some(&mut authorities)));
+    let request = field
+        .get("request")
+        .map(|field| operations(&field, Some(&mut authorities)));
     let response = field.get("response").map(|field| operations(&field, None));
     if authorities.len() > 1 {
         field.refuse_at("request", "the authority is set twice");

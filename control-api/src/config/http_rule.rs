@@ -87,14 +87,19 @@ fn rule(item: &Field<'_>, context: &Context<'_>) -> Option<HttpRule> {
 fn conflicts(item: &Field<'_>, context: &Context<'_>) {
     let is_set = |name| item.get(name).is_some();
     // Of lists an empty one is none.
-    let is_routed = item.get("route").is_some_and(|list| !list.is_list() || !list.items().is_empty());
+    let is_routed = item
+        .get("route")
+        .is_some_and(|list| !list.is_list() || !list.items().is_empty());
     if is_set("delegate") {
         if context.is_delegate {
             item.refuse_at("delegate", "a rule that was delegated to cannot delegate");
         }
         for name in ["route", "redirect", "directResponse"] {
             if is_set(name) {
-                item.refuse_at(name, "a rule with `delegate` leaves this to the rules that it delegates to");
+                item.refuse_at(
+                    name,
+                    "a rule with `delegate` leaves this to the rules that it delegates to",
+                );
             }
         }
         return;

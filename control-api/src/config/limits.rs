@@ -28,7 +28,9 @@ pub(super) fn of_virtual_service(spec: &Field<'_>) -> bool {
     // A delegate's rules go to the hosts of others, at least to one.
     let times = hosts.max(1);
     product(spec, "hosts", &[(times, "hosts"), (items, "matches and destinations")])
-        && ["http", "tls", "tcp"].into_iter().all(|kind| bytes(spec, times, value.get(kind)))
+        && ["http", "tls", "tcp"]
+            .into_iter()
+            .all(|kind| bytes(spec, times, value.get(kind)))
         && regexes(spec, value)
 }
 

@@ -529,12 +529,23 @@ mod tests {
             field.is_message(&FIELDS);
             let read = field.get("mirrorPercent").and_then(|field| field.count());
             let found = report.into_findings();
-            (read, found.first().map(|finding| path_text(&finding.path) + ": " + &finding.reason))
+            (
+                read,
+                found
+                    .first()
+                    .map(|finding| path_text(&finding.path) + ": " + &finding.reason),
+            )
         };
         assert_eq!(read(json!({"mirror_percent": 5}), true), (Some(5), None));
-        assert_eq!(read(json!({"mirror_percent": null, "mirrorPercent": 6}), true), (Some(6), None));
+        assert_eq!(
+            read(json!({"mirror_percent": null, "mirrorPercent": 6}), true),
+            (Some(6), None)
+        );
         let (none, refused) = read(json!({"mirror_percent": 5}), false);
-        assert_eq!((none, refused.unwrap().contains("did you mean `mirrorPercent`?")), (None, true));
+        assert_eq!(
+            (none, refused.unwrap().contains("did you mean `mirrorPercent`?")),
+            (None, true)
+        );
         let (_, twice) = read(json!({"mirror_percent": 5, "mirrorPercent": 6}), true);
         assert_eq!(
             twice.unwrap(),

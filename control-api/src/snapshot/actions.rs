@@ -31,9 +31,10 @@ pub(super) fn direct_response(response: &DirectResponse) -> mesh::DirectResponse
 
 pub(super) fn rewrite(rewrite: &Rewrite) -> mesh::Rewrite {
     use mesh::rewrite::Path;
-    let regex = rewrite.uri_regex.clone().map(|(pattern, substitution)| {
-        Path::UriRegex(mesh::RegexRewrite { pattern, substitution })
-    });
+    let regex = rewrite
+        .uri_regex
+        .clone()
+        .map(|(pattern, substitution)| Path::UriRegex(mesh::RegexRewrite { pattern, substitution }));
     mesh::Rewrite {
         path: rewrite.uri.clone().map(Path::Uri).or(regex),
         authority: rewrite.authority.clone(),

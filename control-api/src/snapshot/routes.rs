@@ -88,7 +88,11 @@ pub(super) fn catches_all(rule: &HttpRule) -> bool {
         };
         let rest = item.method.is_none() && item.authority.is_none() && item.port.is_none() && item.scheme.is_none();
         let anyone = item.source == SourceMatch::default();
-        uri && rest && anyone && item.headers.is_empty() && item.without_headers.is_empty() && item.query_params.is_empty()
+        uri && rest
+            && anyone
+            && item.headers.is_empty()
+            && item.without_headers.is_empty()
+            && item.query_params.is_empty()
     };
     rule.matches.is_empty() || rule.matches.iter().any(any)
 }
