@@ -1,18 +1,13 @@
 //! A retry goes to another endpoint, sends the whole body again, and never repeats what may have been processed; all of them
 //! together take no longer than the request may.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::HeaderValue;
-use http_body_util::BodyExt;
-use http_body_util::channel::Channel;
 use tokio::net::TcpListener;
-use tokio::time::sleep;
 use tsunagi_tests::{
-    Behaviour, Body, ControlPlane, LIMIT, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body,
-    eventually, request, service,
+    Behaviour, ControlPlane, LIMIT, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body, eventually,
+    request, service, slow_body,
 };
 
 fn rules(retries: &str) -> String {
@@ -327,19 +322,6 @@ async fn what_would_steer_envoy_steers_nothing_and_goes_no_further() {
     }
 }
 
-/// A body that comes in three pieces, so far apart.
-fn slow(pause: Duration) -> Body {
-    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
-    tokio::spawn(async move {
-        for piece in ["one", "two", "three"] {
-            sleep(pause).await;
-            // A proxy that gave up has gone.
-            sender.send_data(Bytes::from_static(piece.as_bytes())).await.ok();
-        }
-    });
-    body.boxed_unsync()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_upload_is_not_the_endpoints_time() {
     let sample = two_within("700ms", "{attempts: 0}").await;
@@ -347,7 +329,7 @@ async fn a_slow_upload_is_not_the_endpoints_time() {
     for version in [Version::Http1, Version::Http2] {
         let mut connection = sample.connect(version).await;
         let mut post = request("POST", "echo", "/swallow");
-        *post.body_mut() = slow(pause);
+        *post.body_mut() = slow_body(&["one", "two", "three"], pause);
         let reply = connection.send(post).await;
         assert_eq!((reply.status, reply.text().as_str()), (200, "11"), "{}", reply.flags());
         assert!(reply.elapsed >= 3 * pause);
@@ -356,7 +338,7 @@ async fn a_slow_upload_is_not_the_endpoints_time() {
     all(&sample, Behaviour::Hold);
     let mut connection = sample.connect(Version::Http1).await;
     let mut post = request("POST", "echo", "/");
-    *post.body_mut() = slow(Duration::from_millis(100));
+    *post.body_mut() = slow_body(&["one", "two", "three"], Duration::from_millis(100));
     let reply = connection.send(post).await;
     assert_eq!((reply.status, reply.flags()), (504, "UT"));
 }

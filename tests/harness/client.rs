@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, Request, Response, Uri};
+use http_body_util::channel::Channel;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -14,6 +15,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::block_in_place;
+use tokio::time::sleep;
 
 use crate::eventually::{LIMIT, within};
 use crate::pods::Pod;
@@ -164,4 +166,18 @@ pub fn empty() -> Body {
 
 pub fn body(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
+}
+
+/// Of a slow client: a pause before each piece.
+pub fn slow_body(pieces: &[&'static str], pause: Duration) -> Body {
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    let pieces = pieces.to_vec();
+    tokio::spawn(async move {
+        for piece in pieces {
+            sleep(pause).await;
+            // Nobody takes it any more where the answer came first.
+            sender.send_data(Bytes::from_static(piece.as_bytes())).await.ok();
+        }
+    });
+    body.boxed_unsync()
 }

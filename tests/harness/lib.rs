@@ -24,7 +24,7 @@ mod yaml;
 pub use ads::AdsClient;
 pub use binaries::{Binaries, binaries};
 pub use binomial::binomial_bounds;
-pub use client::{Body, Connection, Reply, Version, body, empty, request};
+pub use client::{Body, Connection, Reply, Version, body, empty, request, slow_body};
 pub use eventually::{LIMIT, eventually, within};
 pub use kube_api::{KubeApi, Patched};
 pub use mesh::{CliOutput, ControlPlane, Sidecar, SidecarOptions};
