@@ -43,12 +43,12 @@ impl Encoded {
     }
 }
 
-/// What a proxy makes of it. `None`: it is another kind of resource, or one that a proxy would refuse.
 impl Encoded {
     fn kind(&self) -> Option<Kind> {
         Resource::decode(self.bytes.clone()).ok()?.kind
     }
 
+    /// What a proxy makes of it. `None`: it is another kind of resource, or one that a proxy would refuse.
     pub fn host(&self) -> Option<Host> {
         match self.kind()? {
             Kind::Host(host) => host.try_into().ok(),

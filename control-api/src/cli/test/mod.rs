@@ -18,7 +18,7 @@ use crate::explain::{
 };
 use file::{Case, TestFile};
 
-/// In `--help` and, as `deploy/examples/route-tests/routes.test.yaml`, tested.
+/// What `--help` adds; `deploy/examples/route-tests` is an example that runs.
 const EXAMPLE: &str = "\
 Example, beside the rules that it tests:
 

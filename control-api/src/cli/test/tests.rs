@@ -185,3 +185,37 @@ fn what_is_expected_of_several_is_found_in_whatever_order() {
     assert!(!expect::pairs(&["a", "a"], &["a", "b"], meets));
     assert!(!expect::pairs(&["a"], &["a", "a"], meets));
 }
+
+#[test]
+fn answers_of_a_rule_and_mirrors_are_compared_too() {
+    let rules = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: user, namespace: shop}
+spec:
+  hosts: [user]
+  http:
+  - match: [{uri: {exact: /closed}}]
+    directResponse: {status: 410, body: {string: gone}}
+  - route: [{destination: {host: user}}]
+    mirror: {host: copy}
+    mirrorPercentage: {value: 12.5}
+    rewrite: {authority: users.internal}
+";
+    let file = cases(
+        "- name: closed
+  request: {url: 'http://user/closed'}
+  expect: {status: 410, body: gone, outcome: directResponse}
+- name: mirrored
+  request: {url: 'http://user/', method: POST}
+  expect: {mirrors: [{host: copy, percentage: 12.5}], authority: users.internal}
+- name: mirrored otherwise
+  request: {url: 'http://user/'}
+  expect: {mirrors: [{host: copy, percentage: 12.6}], authority: user, body: gone}
+",
+    );
+    let (lines, tally) = tested(rules, &file).expect("runs");
+    assert_eq!((tally.passed, tally.failed), (2, 1), "{lines}");
+    for field in ["          mirrors\n", "          authority\n", "          body\n"] {
+        assert!(lines.contains(field), "{field}{lines}");
+    }
+}
