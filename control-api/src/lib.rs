@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod explain;
 pub mod ingest;
 pub mod inject;
 pub mod kubernetes;

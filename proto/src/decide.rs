@@ -5,6 +5,7 @@
 
 mod connection;
 mod cors;
+mod explain;
 mod fields;
 mod mirror;
 mod redirect;
@@ -13,6 +14,7 @@ mod scan;
 mod search;
 
 pub use cors::{Cors, cors};
+pub use explain::{Explanation, Mismatch, PassedOver, Verdict, explain, explain_connection};
 pub use fields::Fields;
 pub use mirror::shadow_authority;
 pub use redirect::location;

@@ -3,8 +3,21 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
-use crate::model::HttpMatch;
+use crate::model::{HttpMatch, Source};
 use crate::wire::mesh::{self, string_match::Kind};
+
+/// Every decision of these tests is explained, too, and the explanation says the same.
+fn decide<F: Fields>(table: &RouteTable, head: &RequestHead<'_, F>) -> Option<usize> {
+    let decided = super::decide(table, head);
+    let explained = explain(table, head, &Source::default());
+    let rule = match explained.verdict {
+        Verdict::Rule { index, .. } => Some(index),
+        Verdict::NoRule | Verdict::NotConcerned => None,
+    };
+    assert_eq!(rule, decided, "{explained:?}");
+    assert_eq!(explained.passed_over.len(), decided.unwrap_or(table.rules.len()));
+    decided
+}
 
 fn text(kind: Kind) -> Option<mesh::StringMatch> {
     Some(mesh::StringMatch { kind: Some(kind) })

@@ -220,7 +220,10 @@ impl Sidecar {
 
     fn spawn(mut command: Command, control_plane: SocketAddr, options: &SidecarOptions, own: TempDir) -> Sidecar {
         let control_plane = format!("http://{control_plane}");
-        command.args(["--control-plane", &control_plane, "--debug-headers"]);
+        command.args(["--control-plane", &control_plane]);
+        if !options.args.iter().any(|arg| arg.starts_with("--debug-headers")) {
+            command.arg("--debug-headers");
+        }
         command.args(["--node-id", &options.node_id, "--namespace", &options.namespace]);
         command.args(["--workers", &options.workers.to_string()]);
         if let Some(app) = options.app {

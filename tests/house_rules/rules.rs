@@ -31,6 +31,7 @@ pub(crate) const CONTROL_FLOORS: &[(&str, u8)] = &[
     ("api", 5),
     ("analyze", 4),
     ("ingest", 4),
+    ("explain", 4),
     ("xds", 5),
     ("inject", 4),
     ("webhook", 5),

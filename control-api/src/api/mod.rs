@@ -5,6 +5,7 @@
 mod connections;
 mod delete_options;
 mod documents;
+mod explain;
 pub mod failure;
 mod grpc;
 mod operations;
@@ -53,6 +54,7 @@ pub fn router(api: Api) -> Router {
         .route("/healthz", get(operations::healthy))
         .route("/readyz", get(operations::ready))
         .route("/metrics", get(operations::metrics))
+        .route("/v1/explain", post(explain::explain))
         .route("/v1/proxies", get(proxies::list))
         .route("/v1/transactions", post(transactions::transact))
         .route("/api/{*path}", any(resources::serve))
@@ -68,10 +70,9 @@ async fn unknown_path(State(_): State<Api>, request: Request) -> Failure {
 }
 
 async fn wrong_method(request: Request) -> Failure {
-    let allowed = if request.uri().path() == "/v1/transactions" {
-        "POST"
-    } else {
-        "GET, HEAD"
+    let allowed = match request.uri().path() {
+        "/v1/transactions" | "/v1/explain" => "POST",
+        _ => "GET, HEAD",
     };
     Failure::method_not_allowed(request.method(), allowed)
 }

@@ -7,12 +7,14 @@ mod apply;
 mod client;
 mod delete;
 mod demo;
+mod explain;
 mod files;
 mod get;
 mod inject;
 mod output;
 mod proxies;
 mod table;
+mod test;
 
 use std::{io, process::ExitCode};
 
@@ -60,6 +62,10 @@ enum Command {
     Analyze(analyze::Options),
     /// Show the connected proxies and what each has acknowledged
     Proxies(proxies::Options),
+    /// Show what a request gets: the rule, its destinations with their endpoints, and why the rules before it do not match
+    Explain(explain::Options),
+    /// Run unit tests of routes: request -> expected destination, status or rewrite. Offline, for a CI
+    Test(test::Options),
     /// Print workloads with the sidecar added
     Inject(inject::Options),
     #[command(flatten)]
@@ -74,6 +80,9 @@ enum CliError {
     Usage(String),
     #[error("{0}")]
     Failed(String),
+    /// Exit code 2: what was to be done could not be tried.
+    #[error("{0}")]
+    CannotRun(String),
     /// The reason is on stderr already.
     #[error("failed")]
     Told,
@@ -99,6 +108,13 @@ pub fn main() -> ExitCode {
             let mut output = Output::stdout();
             inject::run(&options, &mut output).and_then(|()| Ok(output.flush()?))
         }
+        Command::Test(options) => {
+            let mut output = Output::stdout();
+            test::run(&options, &mut output).and_then(|passed| {
+                output.flush()?;
+                if passed { Ok(()) } else { Err(CliError::Told) }
+            })
+        }
         command => run(command, &cli.server),
     };
     match result {
@@ -107,6 +123,10 @@ pub fn main() -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(CliError::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, message).exit(),
         Err(CliError::Told) => ExitCode::FAILURE,
+        Err(CliError::CannotRun(reason)) => {
+            output::complain(&reason);
+            ExitCode::from(2)
+        }
         Err(error) => {
             output::complain(&format!("tsunagi: {error}"));
             ExitCode::FAILURE
@@ -135,7 +155,8 @@ fn run(command: Command, server: &str) -> Result<(), CliError> {
             Command::Get(options) => get::run(&options, &client, &mut output).await?,
             Command::Delete(options) => delete::run(&options, &client, &mut output).await?,
             Command::Proxies(options) => proxies::run(&options, &client, &mut output).await?,
-            Command::Serve(_) | Command::Demo(_) | Command::Inject(_) | Command::Analyze(_) => {}
+            Command::Explain(options) => explain::run(&options, &client, &mut output).await?,
+            Command::Serve(_) | Command::Demo(_) | Command::Inject(_) | Command::Analyze(_) | Command::Test(_) => {}
         }
         Ok(output.flush()?)
     })
@@ -203,6 +224,8 @@ mod tests {
             "tsunagi inject -f pod.yaml -f - -n shop -o json --inject-config settings.yaml --native-sidecars false",
             "tsunagi serve --webhook-addr 0.0.0.0:15017 --webhook-names a.svc,127.0.0.1 --inject-config settings.yaml",
             "tsunagi demo --exit",
+            "tsunagi explain -X POST http://user/a -H version:v2 --header a:b --from-namespace shop --from-label app=web -o json",
+            "tsunagi test routes.test.yaml tests",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
@@ -224,6 +247,10 @@ mod tests {
             "tsunagi inject",
             "tsunagi inject -f a --native-sidecars maybe",
             "tsunagi serve --webhook-names a_b!",
+            "tsunagi explain",
+            "tsunagi explain user -H version",
+            "tsunagi explain user --from-label app",
+            "tsunagi test",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use tsunagi_proto::model::{EndpointSet, Host, Workload};
 use tsunagi_proto::names;
 use tsunagi_proto::wire::mesh::{Resource, resource::Kind};
 
@@ -38,6 +39,34 @@ impl Encoded {
             version: names::version_of(&bytes),
             bytes,
             change: None,
+        }
+    }
+}
+
+impl Encoded {
+    fn kind(&self) -> Option<Kind> {
+        Resource::decode(self.bytes.clone()).ok()?.kind
+    }
+
+    /// What a proxy makes of it. `None`: it is another kind of resource, or one that a proxy would refuse.
+    pub fn host(&self) -> Option<Host> {
+        match self.kind()? {
+            Kind::Host(host) => host.try_into().ok(),
+            _ => None,
+        }
+    }
+
+    pub fn endpoints(&self) -> Option<EndpointSet> {
+        match self.kind()? {
+            Kind::Endpoints(endpoints) => EndpointSet::whole(endpoints).ok(),
+            _ => None,
+        }
+    }
+
+    pub fn workload(&self) -> Option<Workload> {
+        match self.kind()? {
+            Kind::Workload(workload) => workload.try_into().ok(),
+            _ => None,
         }
     }
 }

@@ -1,5 +1,7 @@
-//! The specification of the decision: each rule in turn, each of its matches in turn. Small tables are decided by it, and
-//! whatever narrows the search in large ones must come to the same answer.
+//! The specification of the decision: each rule in turn, each of its matches in turn, each predicate of a match in turn.
+//! Small tables are decided by it, and whatever narrows the search in large ones must come to the same answer. Whether a
+//! match holds and which of its predicates is the first that does not are one question here: `explain` tells what
+//! `decide` has seen.
 //!
 //! Source: Istio's HTTPMatchRequest as Envoy carries it out.
 
@@ -8,6 +10,19 @@ use http::HeaderName;
 use super::fields::with_value;
 use super::{Fields, RequestHead};
 use crate::model::{HttpMatch, HttpRule, NamedMatch, StringMatch};
+
+/// What a match asks of a request, in the order in which it is looked at; lists by the index of what does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Predicate {
+    Port,
+    Uri,
+    Method,
+    Authority,
+    Scheme,
+    Header(usize),
+    WithoutHeader(usize),
+    QueryParam(usize),
+}
 
 pub(super) fn first_match<F: Fields>(rules: &[HttpRule], head: &RequestHead<'_, F>) -> Option<usize> {
     rules.iter().position(|rule| rule_matches(rule, head))
@@ -19,17 +34,43 @@ fn rule_matches<F: Fields>(rule: &HttpRule, head: &RequestHead<'_, F>) -> bool {
 
 #[inline]
 pub(super) fn match_holds<F: Fields>(item: &HttpMatch, head: &RequestHead<'_, F>) -> bool {
-    item.port.is_none_or(|port| port == head.port)
-        && uri_holds(item, head.path)
-        && holds(&item.method, head.method)
-        && holds(&item.authority, head.authority)
-        && holds(&item.scheme, head.scheme)
-        && item.headers.iter().all(|wanted| header_holds(wanted, head.headers))
-        && item
-            .without_headers
-            .iter()
-            .all(|unwanted| header_absent(unwanted, head.headers))
-        && item.query_params.iter().all(|wanted| query_holds(wanted, head.query))
+    first_failed(item, head).is_none()
+}
+
+/// `None`: the match holds.
+#[inline]
+pub(super) fn first_failed<F: Fields>(item: &HttpMatch, head: &RequestHead<'_, F>) -> Option<Predicate> {
+    if item.port.is_some_and(|port| port != head.port) {
+        return Some(Predicate::Port);
+    }
+    if !uri_holds(item, head.path) {
+        return Some(Predicate::Uri);
+    }
+    if !holds(&item.method, head.method) {
+        return Some(Predicate::Method);
+    }
+    if !holds(&item.authority, head.authority) {
+        return Some(Predicate::Authority);
+    }
+    if !holds(&item.scheme, head.scheme) {
+        return Some(Predicate::Scheme);
+    }
+    let missed = item
+        .headers
+        .iter()
+        .position(|wanted| !header_holds(wanted, head.headers));
+    if let Some(index) = missed {
+        return Some(Predicate::Header(index));
+    }
+    let unwanted = &item.without_headers;
+    if let Some(index) = unwanted.iter().position(|one| !header_absent(one, head.headers)) {
+        return Some(Predicate::WithoutHeader(index));
+    }
+    let missed = item
+        .query_params
+        .iter()
+        .position(|wanted| !query_holds(wanted, head.query));
+    missed.map(Predicate::QueryParam)
 }
 
 fn holds(wanted: &Option<StringMatch>, value: &str) -> bool {
@@ -62,15 +103,19 @@ fn header_absent<F: Fields>(unwanted: &NamedMatch<HeaderName>, headers: &F) -> b
     }
 }
 
-/// Only the first value of a repeated parameter counts; nothing is percent-decoded.
 fn query_holds(wanted: &NamedMatch<String>, query: Option<&str>) -> bool {
-    let pairs = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
-    let mut parsed = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let Some((_, value)) = parsed.find(|(name, _)| *name == wanted.name) else {
+    let Some(value) = query_value(&wanted.name, query) else {
         return false;
     };
     wanted
         .value
         .as_ref()
         .is_none_or(|matcher| matcher.matches(value.as_bytes()))
+}
+
+/// Only the first value of a repeated parameter counts; nothing is percent-decoded.
+pub(super) fn query_value<'q>(name: &str, query: Option<&'q str>) -> Option<&'q str> {
+    let pairs = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
+    let mut parsed = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    parsed.find(|(own, _)| *own == name).map(|(_, value)| value)
 }

@@ -6,8 +6,8 @@ use std::cell::Cell;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
-use crate::decide::{RequestHead, decide, scan};
-use crate::model::{HttpMatch, RouteTable, StringMatch};
+use crate::decide::{RequestHead, Verdict, decide, explain, matched_item, scan};
+use crate::model::{HttpMatch, RouteTable, Source, SourceMatch, StringMatch};
 use crate::wire::mesh::{self, string_match::Kind};
 
 /// SplitMix64.
@@ -288,6 +288,81 @@ fn the_index_answers_what_the_scan_answers() {
     assert!(
         first > 5_000 && later > 50_000 && none > 5_000,
         "{first} {later} {none}"
+    );
+}
+
+/// Some matches are for the clients of a namespace, some for those with a label.
+fn divide(random: &mut Random, table: &mut RouteTable) {
+    for item in table.rules.iter_mut().flat_map(|rule| &mut rule.matches) {
+        let label = |value: &str| [("app".to_owned(), value.to_owned())].into();
+        item.source = match random.below(12) {
+            0 => SourceMatch {
+                namespace: Some(random.of(&["shop", "web"]).to_owned()),
+                ..SourceMatch::default()
+            },
+            1 => SourceMatch {
+                labels: label(random.of(&["a", "b"])),
+                ..SourceMatch::default()
+            },
+            _ => SourceMatch::default(),
+        };
+    }
+}
+
+#[test]
+fn what_is_explained_is_what_a_proxy_decides() {
+    let mut random = Random(7);
+    let clients = [("shop", "a"), ("web", "b"), ("web", "c")].map(|(namespace, app)| Source {
+        namespace: namespace.to_owned(),
+        labels: [("app".to_owned(), app.to_owned())].into(),
+    });
+    let (mut decisions, mut others, mut none, mut not_concerned) = (0, 0, 0, 0);
+    while decisions < 200_000 {
+        let mut table = random_table(&mut random);
+        divide(&mut random, &mut table);
+        // As a proxy of each client holds it.
+        let told = clients.clone().map(|client| table.clone().for_source(&client));
+        for _ in 0..400 {
+            let request = request(&mut random, &table);
+            let client = random.below(clients.len());
+            let (source, told) = (&clients[client], &told[client]);
+            let head = RequestHead {
+                method: &request.method,
+                scheme: "http",
+                path: &request.path,
+                query: request.query.as_deref(),
+                authority: &request.authority,
+                headers: &request.headers,
+                port: request.port,
+            };
+            let explanation = explain(&table, &head, source);
+            let decided = decide(told, &head).map(|index| &told.rules[index]);
+            let routed = told.rules.iter().any(|rule| rule.concerns(head.port));
+            match explanation.verdict {
+                Verdict::Rule { index, item } => {
+                    let rule = &table.rules[index];
+                    assert_eq!(decided.map(|rule| &rule.origin), Some(&rule.origin), "{head:?}");
+                    let met = decided.and_then(|rule| matched_item(rule, &head));
+                    let said = item.map(|item| &rule.matches[item]);
+                    assert_eq!(format!("{met:?}"), format!("{said:?}"));
+                }
+                Verdict::NoRule => assert!(decided.is_none() && routed, "{head:?}"),
+                Verdict::NotConcerned => assert!(decided.is_none() && !routed, "{head:?}"),
+            }
+            for passed in &explanation.passed_over {
+                assert_eq!(passed.reasons.len(), table.rules[passed.index].matches.len());
+                let for_others = |reason: &&crate::decide::Mismatch| reason.predicate.starts_with("source");
+                others += passed.reasons.iter().filter(for_others).count();
+            }
+            decisions += 1;
+            none += usize::from(explanation.verdict == Verdict::NoRule);
+            not_concerned += usize::from(explanation.verdict == Verdict::NotConcerned);
+        }
+    }
+    // Else the requests test less than they seem to.
+    assert!(
+        others > 100_000 && none > 5_000 && not_concerned > 100,
+        "{others} {none} {not_concerned}"
     );
 }
 

@@ -130,6 +130,13 @@ impl StringMatch {
     }
 }
 
+impl HttpMatch {
+    /// Can a request for this port meet it?
+    pub fn concerns(&self, port: u16) -> bool {
+        self.port.is_none_or(|wanted| wanted == port)
+    }
+}
+
 fn optional(field: &str, wire: Option<mesh::StringMatch>) -> Result<Option<StringMatch>, Invalid> {
     wire.map(|wire| StringMatch::checked(field, wire, false)).transpose()
 }

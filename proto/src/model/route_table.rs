@@ -86,6 +86,11 @@ impl HttpRule {
             Action::Redirect(_) | Action::DirectResponse(_) => None,
         }
     }
+
+    /// Can a request for this port meet it?
+    pub fn concerns(&self, port: u16) -> bool {
+        self.matches.is_empty() || self.matches.iter().any(|item| item.concerns(port))
+    }
 }
 
 impl RouteTable {

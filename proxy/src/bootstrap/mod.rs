@@ -225,7 +225,8 @@ pub struct Options {
     )]
     pub access_log: Switch,
 
-    /// Adds the proxy's own findings to responses: x-tsunagi-response-flags, where there are any
+    /// Adds the proxy's own findings to responses: x-tsunagi-response-flags, where there are any, and the answer to
+    /// x-tsunagi-explain: 1
     #[arg(long, env = "TSUNAGI_DEBUG_HEADERS", value_name = "BOOL", default_value_t = false,
           action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub debug_headers: bool,

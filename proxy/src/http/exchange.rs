@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use super::downstream::DownstreamConnection;
+use super::explained::Explained;
 use super::local_reply::is_grpc;
 use super::request_path::Proxy;
 use super::unanswered::Unanswered;
@@ -36,6 +37,8 @@ pub struct Exchange<'p> {
     pub called_at: Option<SocketAddr>,
     /// What the caller's sidecar is told, where this one is the application's.
     pub unanswered: Option<Unanswered>,
+    /// Only of a request that asks.
+    pub explained: Option<Box<Explained>>,
     /// Only with the access log on.
     log: Option<Box<Log>>,
     recorded: bool,
@@ -95,6 +98,7 @@ impl<'p> Exchange<'p> {
             prefixed: None,
             called_at: downstream.called_at,
             unanswered: None,
+            explained: None,
             log,
             recorded: false,
         }
@@ -139,6 +143,9 @@ impl<'p> Exchange<'p> {
         if let Some(log) = &mut self.log {
             log.attempts += 1;
             log.upstream = Some(endpoint.address);
+        }
+        if let Some(explained) = &mut self.explained {
+            explained.attempted(endpoint);
         }
     }
 

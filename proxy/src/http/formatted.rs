@@ -187,6 +187,7 @@ mod tests {
             original_destination: "10.9.9.9:80".parse().ok(),
             called_at: None,
             tunnelled: false,
+            by_upgrade: false,
         };
         let formatted = Formatted {
             downstream: &downstream,

@@ -8,6 +8,7 @@ mod deadline;
 mod downstream;
 mod exchange;
 mod expectation;
+mod explained;
 mod fault;
 mod formatted;
 mod forward;

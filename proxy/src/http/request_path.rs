@@ -17,6 +17,7 @@ use super::control_headers::remove_controls;
 use super::deadline::Deadline;
 use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone};
 use super::exchange::Exchange;
+use super::explained;
 use super::formatted::{Formatted, edit_response};
 use super::forward::speaks_http2;
 use super::head::{self, Authority};
@@ -101,6 +102,7 @@ pub async fn serve<'p, D: Downstream>(
     identify(&mut head.headers);
     remove_controls(&mut head.headers);
     let mut exchange = Exchange::begin(proxy, downstream, head);
+    exchange.explained = explained::asked(proxy, downstream.direction, &mut head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {
         Ok(None) => Served::Done,
         Ok(Some(Onward::Tunnel(tunnel))) => Served::Tunnel(tunnel),
@@ -142,6 +144,7 @@ async fn answer<D: Downstream>(
     host.touch();
     exchange.series = Arc::clone(&host.unrouted);
     let port = find_destination_port(downstream.direction, &host, number, &authority)?;
+    explained::decided(exchange, &host, port, head, &authority);
     if connect {
         let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
         return Box::pin(open_tunnel(tunnel, client, exchange)).await;
@@ -275,6 +278,7 @@ fn begin_route<'a>(
     let destination = route.destination;
     let cluster = destination.cluster.as_ref().map_or("", |cluster| &cluster.learned.name);
     exchange.routed(&destination.series, route.label(), cluster);
+    explained::drawn(exchange, destination);
     exchange.prefixed = route.prefixed().cloned();
     Formatted {
         downstream,
@@ -334,6 +338,7 @@ async fn open_tunnel<D: Downstream>(
 }
 
 pub(super) fn show_flags(exchange: &Exchange<'_>, head: &mut ResponseHead) {
+    explained::show(exchange, head);
     if exchange.proxy().debug_headers
         && !exchange.flags.is_empty()
         && let Ok(flags) = HeaderValue::from_str(&exchange.flags.to_string())

@@ -208,17 +208,10 @@ impl Resolve<'_> {
             port: port.number,
             subset: String::new(),
         };
-        let concerns = |rule: &model::HttpRule| {
-            rule.matches.is_empty()
-                || rule
-                    .matches
-                    .iter()
-                    .any(|item| item.port.is_none_or(|wanted| wanted == port.number))
-        };
         Port {
             number: port.number,
             protocol: port.protocol,
-            routed: rules.iter().any(concerns),
+            routed: rules.iter().any(|rule| rule.concerns(port.number)),
             rules: rules.iter().map(|rule| self.rule(rule, port.number)).collect(),
             plain: Rule::plain(self.destination(PLAIN_ROUTE, &self.told.fqdn, "", Some(key))),
             tcp: self

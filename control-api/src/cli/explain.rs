@@ -1,0 +1,393 @@
+//! `tsunagi explain`: what a request gets, and why. An answer that says 404 is an answer: only a question that cannot be
+//! asked fails.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use hyper::Method;
+
+use super::{
+    CliError,
+    client::{Call, Client},
+    get::Format,
+    output::Output,
+    refusal, table,
+};
+use crate::explain::{
+    HeaderText, Question,
+    answer::{Answer, Destination, Outcome, PassedOver, Policies, Reply, Rule},
+    default_namespace, get,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// Of the request: http://HOST[:PORT]/PATH, with the name that the client uses; https:// or tls://HOST:PORT for a TLS
+    /// connection to that name, tcp://HOST:PORT for a plain one
+    url: String,
+
+    /// Of the request
+    #[arg(short = 'X', long, value_name = "METHOD", default_value_t = get())]
+    method: String,
+
+    /// Of the request, as `name: value`; repeated for more
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
+    headers: Vec<(String, String)>,
+
+    /// The namespace of the client
+    #[arg(long, value_name = "NAMESPACE", env = "TSUNAGI_NAMESPACE", default_value_t = default_namespace())]
+    from_namespace: String,
+
+    /// A label of the client's workload, as `key=value`; repeated for more
+    #[arg(long = "from-label", value_name = "LABEL", value_parser = label)]
+    from_labels: Vec<(String, String)>,
+
+    /// How to show it
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("not of the form `name: value`")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("not of the form `key=value`")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub(super) async fn run(options: &Options, client: &Client, output: &mut Output) -> Result<(), CliError> {
+    let question = question(options);
+    let mut call = Call::new(Method::POST, "/v1/explain".to_owned());
+    call.media_type = Some("application/json");
+    call.body = serde_json::to_string(&question).map_err(|error| CliError::Failed(error.to_string()))?;
+    let reply = client.call(call).await?;
+    if !reply.status.is_success() {
+        return Err(refusal(&reply, client));
+    }
+    let not_understood = |error| CliError::Failed(format!("the control plane's answer is not understood: {error}"));
+    if options.output != Format::Table {
+        let value = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+        return Ok(output.line(&options.output.write(&value)?)?);
+    }
+    let answer: Answer = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+    Ok(output.line(&shown(&question, &answer))?)
+}
+
+fn question(options: &Options) -> Question {
+    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in &options.headers {
+        headers.entry(name.clone()).or_default().push(value.clone());
+    }
+    Question {
+        url: options.url.clone(),
+        method: options.method.clone(),
+        headers: headers
+            .into_iter()
+            .map(|(name, values)| (name, HeaderText::Several(values)))
+            .collect(),
+        from_namespace: options.from_namespace.clone(),
+        from_labels: options.from_labels.iter().cloned().collect(),
+    }
+}
+
+fn shown(question: &Question, answer: &Answer) -> String {
+    let mut parts = vec![summary(question, answer)];
+    if !answer.passed_over.is_empty() {
+        let heading = match answer.rule {
+            Some(_) => "Rules before it that do not match",
+            None => "Rules that do not match",
+        };
+        parts.push(section(
+            heading,
+            &["RULE", "PLACE", "FIRST THAT FAILED"],
+            passed_over(&answer.passed_over),
+        ));
+    }
+    if !answer.destinations.is_empty() {
+        let columns = [
+            "SHARE",
+            "WEIGHT",
+            "HOST",
+            "PORT",
+            "SUBSET",
+            "LABELS",
+            "ENDPOINTS",
+            "LOAD BALANCER",
+        ];
+        parts.push(section(
+            "Destinations",
+            &columns,
+            answer.destinations.iter().map(destination).collect(),
+        ));
+        let endpoints = endpoints(&answer.destinations);
+        if !endpoints.is_empty() {
+            let columns = ["SUBSET", "ENDPOINT", "STATE", "WEIGHT", "LOCALITY"];
+            parts.push(section("Endpoints", &columns, endpoints));
+        }
+    }
+    let policies = policies(answer.policies.as_ref(), &answer.destinations);
+    if !policies.is_empty() {
+        parts.push(section("Policies", &["POLICY", "VALUE"], policies));
+    }
+    parts.join("\n\n")
+}
+
+fn section(heading: &str, columns: &[&str], rows: Vec<Vec<String>>) -> String {
+    let table = table::render(columns, rows);
+    let lines: Vec<String> = table.lines().map(|line| format!("  {line}")).collect();
+    format!("{heading}:\n{}", lines.join("\n"))
+}
+
+fn summary(question: &Question, answer: &Answer) -> String {
+    let client: Vec<String> = question
+        .from_labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let mut lines = vec![
+        format!("{} {}", question.method, question.url),
+        format!(
+            "  from            namespace {} {}",
+            question.from_namespace,
+            client.join(",")
+        )
+        .trim_end()
+        .to_owned(),
+    ];
+    if !answer.host.is_empty() {
+        let port = answer.port.map(|port| format!(", port {port}")).unwrap_or_default();
+        lines.push(format!("  host            {}{port}", answer.host));
+    }
+    if !answer.virtual_service.is_empty() {
+        lines.push(format!("  VirtualService  {}", answer.virtual_service));
+    }
+    let rule = answer
+        .rule
+        .as_ref()
+        .map(|rule| rule_line(rule, &answer.virtual_service));
+    lines.extend(rule.map(|rule| format!("  rule            {rule}")));
+    lines.push(format!("  answer          {}", verdict(answer)));
+    lines.extend(answer.notes.iter().map(|note| format!("  note            {note}")));
+    lines.join("\n")
+}
+
+fn rule_line(rule: &Rule, root: &str) -> String {
+    let item = rule.item.map(|item| format!(".match[{item}]")).unwrap_or_default();
+    let delegate = if rule.virtual_service == root {
+        String::new()
+    } else {
+        format!(" of {}", rule.virtual_service)
+    };
+    format!("{} ({}{item}{delegate})", rule.name, rule.place)
+}
+
+fn verdict(answer: &Answer) -> String {
+    match (&answer.reply, answer.outcome) {
+        (Some(reply), _) => reply_line(reply),
+        (None, Outcome::DefaultRoute) => "from the service".to_owned(),
+        (None, _) => "from the rule's destinations".to_owned(),
+    }
+}
+
+fn reply_line(reply: &Reply) -> String {
+    let flags = if reply.flags.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", reply.flags)
+    };
+    let location = reply.location.as_ref().map(|location| format!(", Location {location}"));
+    let reason = &reply.reason;
+    format!(
+        "{}{flags} by the proxy itself: {reason}{}",
+        reply.status,
+        location.unwrap_or_default()
+    )
+}
+
+fn passed_over(passed: &[PassedOver]) -> Vec<Vec<String>> {
+    let rows = passed.iter().flat_map(|passed| {
+        let several = passed.reasons.len() > 1;
+        passed.reasons.iter().enumerate().map(move |(item, reason)| {
+            let item = if several {
+                format!(".match[{item}]")
+            } else {
+                String::new()
+            };
+            let place = format!("{}{item}", passed.rule.place);
+            vec![passed.rule.name.clone(), place, reason.clone()]
+        })
+    });
+    rows.collect()
+}
+
+fn destination(to: &Destination) -> Vec<String> {
+    let healthy = to
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.state == "HEALTHY")
+        .count();
+    let endpoints = match &to.reply {
+        Some(reply) => format!("{} {}: {}", reply.status, reply.flags, reply.reason),
+        None => format!("{healthy} of {} healthy", to.endpoints.len()),
+    };
+    let labels: Vec<String> = to.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let policy = to.traffic_policy.as_ref();
+    vec![
+        format!("{} %", to.share),
+        to.weight.to_string(),
+        to.host.clone(),
+        to.port.map(|port| port.to_string()).unwrap_or_default(),
+        to.subset.clone(),
+        labels.join(","),
+        endpoints,
+        policy.map(|policy| policy.load_balancer.clone()).unwrap_or_default(),
+    ]
+}
+
+fn endpoints(destinations: &[Destination]) -> Vec<Vec<String>> {
+    let rows = destinations.iter().flat_map(|to| {
+        to.endpoints.iter().map(|endpoint| {
+            vec![
+                to.subset.clone(),
+                endpoint.address.clone(),
+                endpoint.state.clone(),
+                endpoint.weight.to_string(),
+                endpoint.locality.clone(),
+            ]
+        })
+    });
+    rows.collect()
+}
+
+fn policies(of_rule: Option<&Policies>, destinations: &[Destination]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut add = |name: &str, value: &str| rows.push(vec![name.to_owned(), value.to_owned()]);
+    if let Some(policies) = of_rule {
+        let optional = [
+            ("timeout", &policies.timeout),
+            ("cors", &policies.cors),
+            ("path becomes", &policies.path),
+            ("authority becomes", &policies.authority),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                add(name, value);
+            }
+        }
+        if !policies.retries.is_empty() {
+            add("retries", &policies.retries);
+        }
+        for fault in &policies.faults {
+            add("fault", fault);
+        }
+        for mirror in &policies.mirrors {
+            let (host, subset) = (&mirror.host, &mirror.subset);
+            let subset = if subset.is_empty() {
+                String::new()
+            } else {
+                format!(" subset {subset}")
+            };
+            add("mirror", &format!("{} % to {host}{subset}", mirror.percentage));
+        }
+        for (name, operations) in [
+            ("request headers", &policies.request_headers),
+            ("response headers", &policies.response_headers),
+        ] {
+            if !operations.is_empty() {
+                add(name, &operations.join(", "));
+            }
+        }
+    }
+    for to in destinations {
+        let Some(policy) = &to.traffic_policy else { continue };
+        for (name, values) in [
+            ("connectionPool", &policy.connection_pool),
+            ("outlierDetection", &policy.outlier_detection),
+        ] {
+            if !values.is_empty() {
+                let values: Vec<String> = values.iter().map(|(key, value)| format!("{key} {value}")).collect();
+                add(&format!("{name} of {}", to.cluster), &values.join(", "));
+            }
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Answer {
+        let rule = |name: &str, index: usize| Rule {
+            name: name.to_owned(),
+            virtual_service: "shop/user".to_owned(),
+            place: format!("http[{index}]"),
+            item: None,
+        };
+        Answer {
+            outcome: Outcome::Route,
+            host: "user.shop.svc.cluster.local".to_owned(),
+            port: Some(80),
+            virtual_service: "shop/user".to_owned(),
+            rule: Some(rule("rest", 1)),
+            passed_over: vec![PassedOver {
+                rule: rule("testers", 0),
+                reasons: vec!["headers.version: wanted exact \"v2\", the request has none".to_owned()],
+            }],
+            destinations: vec![Destination {
+                host: "user.shop.svc.cluster.local".to_owned(),
+                port: Some(80),
+                subset: "v1".to_owned(),
+                weight: 3,
+                share: 75.0,
+                cluster: String::new(),
+                labels: BTreeMap::new(),
+                endpoints: Vec::new(),
+                traffic_policy: None,
+                reply: Some(Reply {
+                    status: 503,
+                    flags: "UH".to_owned(),
+                    reason: "no healthy upstream".to_owned(),
+                    ..Reply::default()
+                }),
+            }],
+            ..Answer::default()
+        }
+    }
+
+    #[test]
+    fn the_answer_reads_from_the_request_to_the_reasons() {
+        let question: Question = serde_json::from_str(r#"{"url": "http://user/a"}"#).expect("a question");
+        let text = shown(&question, &answer());
+        let expected = "GET http://user/a
+  from            namespace default
+  host            user.shop.svc.cluster.local, port 80
+  VirtualService  shop/user
+  rule            rest (http[1])
+  answer          from the rule's destinations
+
+Rules before it that do not match:
+  RULE      PLACE     FIRST THAT FAILED
+  testers   http[0]   headers.version: wanted exact \"v2\", the request has none
+
+Destinations:
+  SHARE   WEIGHT   HOST                          PORT   SUBSET   LABELS   ENDPOINTS                     LOAD BALANCER
+  75 %    3        user.shop.svc.cluster.local   80     v1       <none>   503 UH: no healthy upstream   <none>";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_answer_of_the_proxy_itself_is_told_with_its_status_and_flag() {
+        let answer = Answer {
+            reply: Some(Reply {
+                status: 404,
+                flags: "NR".to_owned(),
+                reason: "no rule".to_owned(),
+                ..Reply::default()
+            }),
+            ..Answer::default()
+        };
+        assert_eq!(verdict(&answer), "404 NR by the proxy itself: no rule");
+    }
+}

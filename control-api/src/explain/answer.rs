@@ -1,0 +1,163 @@
+//! What is answered, as it travels and as the command line and route tests read it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a request gets.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    pub outcome: Outcome,
+    /// FQDN of the host that the name means to this client; empty: there is none.
+    pub host: String,
+    /// Of the host, as the client asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// `namespace/name` of the one in force for the host; empty: there is none.
+    pub virtual_service: String,
+    /// That decides; `None`: no rule does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// The rules before it.
+    pub passed_over: Vec<PassedOver>,
+    pub destinations: Vec<Destination>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Policies>,
+    /// What the proxy answers by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// To a rule's destinations.
+    Route,
+    /// To the service itself: no rule is for this client and port.
+    DefaultRoute,
+    Redirect,
+    DirectResponse,
+    /// The proxy answers by itself because it can do nothing else.
+    #[default]
+    LocalReply,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// As in metrics: its name, or `VirtualService.namespace/index`.
+    pub name: String,
+    /// `namespace/name` of the VirtualService that it is written in, which may be one that was delegated to.
+    pub virtual_service: String,
+    /// Where in it: `http[2]`.
+    pub place: String,
+    /// Which of its matches holds; `None`: it has none and is for every request.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub item: Option<usize>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOver {
+    pub rule: Rule,
+    /// One for each match: the first of its predicates that does not hold.
+    pub reasons: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Destination {
+    pub host: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub subset: String,
+    pub weight: u32,
+    /// Percent.
+    pub share: f64,
+    /// As in metrics and in `/clusters`; empty: there is none.
+    pub cluster: String,
+    /// That an endpoint of the subset has.
+    pub labels: BTreeMap<String, String>,
+    pub endpoints: Vec<Endpoint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic_policy: Option<TrafficPolicy>,
+    /// What requests get that are sent here, where they cannot be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    pub address: String,
+    /// `HEALTHY`, `DRAINING` or `UNHEALTHY`, as proxies are told; what each of them has ejected is its own finding.
+    pub state: String,
+    pub weight: u32,
+    pub locality: String,
+}
+
+/// Of a destination's cluster. What is not set is left out.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicy {
+    pub load_balancer: String,
+    pub connection_pool: BTreeMap<String, String>,
+    pub outlier_detection: BTreeMap<String, String>,
+}
+
+/// Of the rule. What is not set is left out.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policies {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    pub retries: String,
+    pub faults: Vec<String>,
+    pub mirrors: Vec<Mirror>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<String>,
+    /// The request's path, with its query, and authority as an endpoint gets them, where a rewrite changes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+    /// `set x-a`, the rule's first.
+    pub request_headers: Vec<String>,
+    pub response_headers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    pub host: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub subset: String,
+    pub percentage: f64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reply {
+    pub status: u16,
+    /// As in the access log; empty: none.
+    pub flags: String,
+    pub reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
+
+impl Reply {
+    pub(super) fn new(status: u16, flags: &str, reason: impl Into<String>) -> Self {
+        Self {
+            status,
+            flags: flags.to_owned(),
+            reason: reason.into(),
+            ..Self::default()
+        }
+    }
+}

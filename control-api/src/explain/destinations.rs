@@ -1,0 +1,116 @@
+//! Where requests go: the cluster of a destination as a proxy finds it, its endpoints, and what requests get where there
+//! is no cluster or nobody in it.
+
+use tsunagi_proto::model::{Cluster, ClusterKey, Health, Host, WeightedDestination};
+
+use super::answer::{Destination, Endpoint, Reply};
+use super::policies;
+use crate::snapshot::World;
+
+/// The host that is asked for, as the client is told of it, and its port.
+pub(super) struct Place<'a> {
+    pub world: &'a World,
+    pub told: &'a Host,
+    pub port: u16,
+}
+
+impl Place<'_> {
+    /// The port's own cluster.
+    pub(super) fn own(&self) -> Vec<Destination> {
+        let key = ClusterKey {
+            host: self.told.fqdn.clone(),
+            port: self.port,
+            subset: String::new(),
+        };
+        vec![self.destination(&key, 1, 1)]
+    }
+
+    pub(super) fn of(&self, destinations: &[WeightedDestination], total_weight: u64) -> Vec<Destination> {
+        let destination = |to: &WeightedDestination| {
+            let key = ClusterKey {
+                host: to.host.clone(),
+                port: to.port.unwrap_or_else(|| self.implied_port(to)),
+                subset: to.subset.clone(),
+            };
+            self.destination(&key, to.weight, total_weight)
+        };
+        destinations.iter().map(destination).collect()
+    }
+
+    /// Of a destination without a port: the host's sole port, else the one that the client asks for.
+    fn implied_port(&self, to: &WeightedDestination) -> u16 {
+        let mut ports = self.told.clusters.iter().map(|cluster| &cluster.key);
+        let mut ports = ports
+            .by_ref()
+            .filter(|key| key.host == to.host && key.subset == to.subset)
+            .map(|key| key.port);
+        match (ports.next(), ports.next()) {
+            (Some(sole), None) => sole,
+            _ => self.port,
+        }
+    }
+
+    fn destination(&self, key: &ClusterKey, weight: u32, total_weight: u64) -> Destination {
+        let cluster = self.told.clusters.iter().find(|cluster| cluster.key == *key);
+        let endpoints = cluster.map(|cluster| self.endpoints(cluster)).unwrap_or_default();
+        let reply = match cluster {
+            None => Some(Reply::new(503, "NC", self.missing(key))),
+            Some(cluster) if !serves(cluster, &endpoints) => Some(Reply::new(503, "UH", "no healthy upstream")),
+            Some(_) => None,
+        };
+        #[allow(clippy::cast_precision_loss, reason = "a share that people read")]
+        let share = f64::from(weight) * 100.0 / total_weight.max(1) as f64;
+        Destination {
+            host: key.host.clone(),
+            port: Some(key.port),
+            subset: key.subset.clone(),
+            weight,
+            share: (share * 100.0).round() / 100.0,
+            cluster: cluster.map(|cluster| cluster.key.to_string()).unwrap_or_default(),
+            labels: cluster.into_iter().flat_map(|cluster| cluster.labels.clone()).collect(),
+            endpoints,
+            traffic_policy: cluster.map(policies::of_cluster),
+            reply,
+        }
+    }
+
+    fn endpoints(&self, cluster: &Cluster) -> Vec<Endpoint> {
+        let told = self
+            .world
+            .endpoints(&cluster.key.host)
+            .and_then(|told| told.endpoints());
+        let all = told.iter().flat_map(|set| set.iter());
+        let own = all.filter(|endpoint| endpoint.has_labels(&cluster.labels));
+        let endpoint = |endpoint: &std::sync::Arc<tsunagi_proto::model::Endpoint>| {
+            Some(Endpoint {
+                address: endpoint.socket_address(cluster.key.port)?.to_string(),
+                state: policies::state(endpoint.health).to_owned(),
+                weight: endpoint.weight,
+                locality: endpoint.locality.clone(),
+            })
+        };
+        own.filter_map(endpoint).collect()
+    }
+
+    /// Why there is no such cluster.
+    fn missing(&self, ClusterKey { host, port, subset }: &ClusterKey) -> String {
+        let known: Vec<&ClusterKey> = self.told.clusters.iter().map(|cluster| &cluster.key).collect();
+        let of_host = known.iter().any(|key| key.host == *host);
+        if !of_host && self.world.endpoints(host).is_none() {
+            return format!("no service is called {host}");
+        }
+        if !subset.is_empty() && !known.iter().any(|key| key.host == *host && key.subset == *subset) {
+            return format!("no DestinationRule in force for this client defines subset {subset} of {host}");
+        }
+        format!("{host} has no port {port}")
+    }
+}
+
+/// Draining endpoints serve where there is no healthy one, unhealthy ones in a panic.
+fn serves(cluster: &Cluster, endpoints: &[Endpoint]) -> bool {
+    let outlier = cluster.outlier_detection.as_ref();
+    let panics = outlier.is_some_and(|outlier| outlier.min_health_percent > 0);
+    endpoints
+        .iter()
+        .any(|endpoint| panics || endpoint.state != policies::state(Health::Unhealthy))
+}

@@ -1,0 +1,202 @@
+//! Policies in words: of a rule, and of a destination's cluster.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::HeaderName;
+use tsunagi_proto::model::{
+    self, AbortKind, Cluster, ConnectionPool, CorsPolicy, DelayKind, Fault, HeaderOperations, HttpRule, LoadBalancer,
+    OutlierDetection, RetryOn, RetryPolicy, RouteAction, UNLIMITED,
+};
+
+use super::answer::{Mirror, Policies, TrafficPolicy};
+
+/// Percent.
+pub(super) fn percent(per_million: u32) -> f64 {
+    f64::from(per_million) / 10_000.0
+}
+
+fn duration(duration: Duration) -> String {
+    format!("{duration:?}")
+}
+
+pub(super) fn of_rule(rule: &HttpRule) -> Policies {
+    let mut policies = Policies {
+        faults: rule.fault.as_ref().map(faults).unwrap_or_default(),
+        cors: rule.cors.as_ref().map(cors),
+        request_headers: operations(&rule.request_headers),
+        response_headers: operations(&rule.response_headers),
+        ..Policies::default()
+    };
+    if let Some(route) = rule.route() {
+        add_route(&mut policies, route);
+    }
+    policies
+}
+
+fn add_route(policies: &mut Policies, route: &RouteAction) {
+    policies.timeout = route.timeout.map(duration);
+    policies.retries = retries(&route.retries);
+    policies.mirrors = route
+        .mirrors
+        .iter()
+        .map(|mirror| Mirror {
+            host: mirror.host.clone(),
+            port: mirror.port,
+            subset: mirror.subset.clone(),
+            percentage: percent(mirror.per_million),
+        })
+        .collect();
+    for (number, to) in route.destinations.iter().enumerate() {
+        let of = |text: String| format!("{text} (route[{number}])");
+        policies
+            .request_headers
+            .extend(operations(&to.request_headers).into_iter().map(of));
+        policies
+            .response_headers
+            .extend(operations(&to.response_headers).into_iter().map(of));
+    }
+}
+
+/// Without a VirtualService.
+pub(super) fn default() -> Policies {
+    Policies {
+        retries: retries(&RetryPolicy::default()),
+        ..Policies::default()
+    }
+}
+
+fn retries(policy: &RetryPolicy) -> String {
+    if policy.attempts == 0 {
+        return "none".to_owned();
+    }
+    let on = if policy.on.explicit {
+        format!("on {}", conditions(&policy.on))
+    } else {
+        "where nothing can have been processed, or the method is idempotent".to_owned()
+    };
+    let each = policy
+        .per_try_timeout
+        .map(|limit| format!(", {} each", duration(limit)));
+    format!("{}, {on}{}", policy.attempts, each.unwrap_or_default())
+}
+
+/// As `retryOn` calls them.
+fn conditions(on: &RetryOn) -> String {
+    let flags = [
+        (on.any_5xx, "5xx"),
+        (on.gateway_error, "gateway-error"),
+        (on.reset, "reset"),
+        (on.reset_before_request, "reset-before-request"),
+        (on.connect_failure, "connect-failure"),
+        (on.refused_stream, "refused-stream"),
+        (on.retriable_4xx, "retriable-4xx"),
+    ];
+    let set = flags.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned());
+    let codes = on.status_codes.iter().map(u16::to_string);
+    let grpc = on.grpc.iter().map(|status| match status {
+        1 => "cancelled".to_owned(),
+        4 => "deadline-exceeded".to_owned(),
+        8 => "resource-exhausted".to_owned(),
+        13 => "internal".to_owned(),
+        14 => "unavailable".to_owned(),
+        other => format!("grpc-status {other}"),
+    });
+    set.chain(grpc).chain(codes).collect::<Vec<_>>().join(",")
+}
+
+fn faults(fault: &Fault) -> Vec<String> {
+    let delay = fault.delay.as_ref().map(|delay| {
+        let how = match delay.kind {
+            DelayKind::Fixed(time) => format!("delay of {}", duration(time)),
+            DelayKind::Exponential(mean) => format!("delay of {} on average", duration(mean)),
+        };
+        format!("{how} for {} %", percent(delay.per_million))
+    });
+    let abort = fault.abort.as_ref().map(|abort| {
+        let how = match abort.kind {
+            AbortKind::HttpStatus(status) => format!("abort with status {}", status.as_u16()),
+            AbortKind::GrpcStatus(status) => format!("abort with grpc-status {status}"),
+            AbortKind::Http2Error(code) => format!("abort by HTTP/2 error {code}"),
+        };
+        format!("{how} for {} %", percent(abort.per_million))
+    });
+    delay.into_iter().chain(abort).collect()
+}
+
+fn cors(policy: &CorsPolicy) -> String {
+    let credentials = if policy.allow_credentials {
+        ", with credentials"
+    } else {
+        ""
+    };
+    let methods = policy.allow_methods.as_ref().and_then(|methods| methods.to_str().ok());
+    let methods = methods.map(|methods| format!(", {methods}")).unwrap_or_default();
+    format!("{} allowed origins{methods}{credentials}", policy.allow_origins.len())
+}
+
+fn operations(operations: &HeaderOperations) -> Vec<String> {
+    let named = |what: &'static str| move |name: &HeaderName| format!("{what} {name}");
+    let removed = operations.remove.iter().map(named("remove"));
+    let set = operations.set.iter().map(|(name, _)| named("set")(name));
+    let added = operations.add.iter().map(|(name, _)| named("add")(name));
+    removed.chain(set).chain(added).collect()
+}
+
+pub(super) fn of_cluster(cluster: &Cluster) -> TrafficPolicy {
+    let load_balancer = match cluster.load_balancer {
+        LoadBalancer::LeastRequest => "LEAST_REQUEST",
+        LoadBalancer::RoundRobin => "ROUND_ROBIN",
+        LoadBalancer::Random => "RANDOM",
+    };
+    TrafficPolicy {
+        load_balancer: load_balancer.to_owned(),
+        connection_pool: pool(&cluster.connection_pool),
+        outlier_detection: cluster.outlier_detection.as_ref().map(outliers).unwrap_or_default(),
+    }
+}
+
+/// As DestinationRule calls them.
+fn pool(pool: &ConnectionPool) -> BTreeMap<String, String> {
+    let default = ConnectionPool::default();
+    let count = |name: &str, value: u32| (value != UNLIMITED).then(|| (name.to_owned(), value.to_string()));
+    let time =
+        |name: &str, value: Duration, default: Duration| (value != default).then(|| (name.to_owned(), duration(value)));
+    let all = [
+        count("tcp.maxConnections", pool.max_connections),
+        time("tcp.connectTimeout", pool.connect_timeout, default.connect_timeout),
+        time("tcp.idleTimeout", pool.tcp_idle_timeout, default.tcp_idle_timeout),
+        count("http.http1MaxPendingRequests", pool.max_pending_requests),
+        count("http.http2MaxRequests", pool.max_requests),
+        count("http.maxRetries", pool.max_retries.unwrap_or(UNLIMITED)),
+        count("http.maxRequestsPerConnection", pool.max_requests_per_connection),
+        time("http.idleTimeout", pool.idle_timeout, default.idle_timeout),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn outliers(outlier: &OutlierDetection) -> BTreeMap<String, String> {
+    let threshold = |name: &str, value: Option<u32>| value.map(|value| (name.to_owned(), value.to_string()));
+    let local = outlier
+        .consecutive_local_origin_failures
+        .filter(|_| outlier.split_local_origin_errors);
+    let always = |name: &str, value: String| Some((name.to_owned(), value));
+    let all = [
+        threshold("consecutive5xxErrors", outlier.consecutive_5xx),
+        threshold("consecutiveGatewayErrors", outlier.consecutive_gateway_errors),
+        threshold("consecutiveLocalOriginFailures", local),
+        always("interval", duration(outlier.interval)),
+        always("baseEjectionTime", duration(outlier.base_ejection_time)),
+        always("maxEjectionPercent", outlier.max_ejection_percent.to_string()),
+        always("minHealthPercent", outlier.min_health_percent.to_string()),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+pub(super) fn state(health: model::Health) -> &'static str {
+    match health {
+        model::Health::Healthy => "HEALTHY",
+        model::Health::Draining => "DRAINING",
+        model::Health::Unhealthy => "UNHEALTHY",
+    }
+}

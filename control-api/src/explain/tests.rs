@@ -1,0 +1,222 @@
+//! What a world answers, case by case; that it is what a proxy does is tested end to end.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config::parse;
+
+fn world(yaml: &str) -> World {
+    let documents = parse("test.yaml", yaml, "shop").expect("valid documents");
+    let world = World::build(documents.into_iter().map(Arc::new), 1, None);
+    assert_eq!(world.problems(), []);
+    world
+}
+
+fn ask(world: &World, json: &str) -> Answer {
+    let question: Question = serde_json::from_str(json).expect("a question");
+    explain(world, &question).expect("a question that makes sense")
+}
+
+/// A service with an endpoint for each (address, version).
+fn service(name: &str, ports: &str, endpoints: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  selector: {{app: {name}}}\n  ports: [{ports}]\n"
+    );
+    for (index, (address, version)) in endpoints.iter().enumerate() {
+        text.push_str(&format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: {name}-{index}, namespace: shop}}\nspec:\n  address: {address}\n  labels: {{app: {name}, version: {version}}}\n"
+        ));
+    }
+    text
+}
+
+const HTTP: &str = "{name: http, port: 80, targetPort: 8080}";
+
+const RULES: &str = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: user, namespace: shop}
+spec:
+  hosts: [user]
+  http:
+  - name: canary
+    match: [{headers: {version: {exact: v2}}}, {uri: {prefix: /new}}]
+    route: [{destination: {host: user, subset: v2}}]
+  - match: [{uri: {prefix: /}}]
+    timeout: 2s
+    route:
+    - {destination: {host: user, subset: v1}, weight: 3}
+    - {destination: {host: user, subset: v2}, weight: 1}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: user, namespace: shop}
+spec:
+  host: user
+  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {consecutive5xxErrors: 3}}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}}
+";
+
+fn sample() -> World {
+    let service = service(
+        "user",
+        HTTP,
+        &[("10.0.0.1", "v1"), ("10.0.0.2", "v1"), ("10.0.0.3", "v2")],
+    );
+    world(&format!("{service}{RULES}"))
+}
+
+#[test]
+fn the_answer_has_the_rule_its_destinations_and_why_the_rules_before_do_not_match() {
+    let answer = ask(&sample(), r#"{"url": "http://user/a", "fromNamespace": "shop"}"#);
+    assert_eq!(answer.host, "user.shop.svc.cluster.local");
+    assert_eq!((answer.port, answer.virtual_service.as_str()), (Some(80), "shop/user"));
+    let rule = answer.rule.expect("a rule");
+    assert_eq!(
+        (rule.name.as_str(), rule.place.as_str(), rule.item),
+        ("user.shop/1", "http[1]", Some(0))
+    );
+    let [passed] = answer.passed_over.as_slice() else {
+        panic!("{:?}", answer.passed_over)
+    };
+    assert_eq!(passed.rule.name, "canary");
+    assert_eq!(
+        passed.reasons,
+        [
+            "headers.version: wanted exact \"v2\", the request has none",
+            "uri: wanted prefix \"/new\", the request has \"/a\""
+        ]
+    );
+    let [v1, v2] = answer.destinations.as_slice() else {
+        panic!("{:?}", answer.destinations)
+    };
+    assert_eq!((v1.subset.as_str(), v1.weight, v1.share), ("v1", 3, 75.0));
+    assert_eq!((v2.subset.as_str(), v2.weight, v2.share), ("v2", 1, 25.0));
+    assert_eq!(v1.cluster, "outbound|80|v1|user.shop.svc.cluster.local");
+    assert_eq!(v1.labels["version"], "v1");
+    let addresses: Vec<&str> = v1.endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
+    assert_eq!(addresses, ["10.0.0.1:8080", "10.0.0.2:8080"]);
+    assert_eq!(v2.endpoints[0].state, "HEALTHY");
+    let policy = v1.traffic_policy.as_ref().expect("a policy");
+    assert_eq!(policy.connection_pool["tcp.maxConnections"], "7");
+    assert_eq!(policy.outlier_detection["consecutive5xxErrors"], "3");
+    assert_eq!(policy.load_balancer, "LEAST_REQUEST");
+    let policies = answer.policies.expect("policies");
+    assert_eq!(policies.timeout.as_deref(), Some("2s"));
+    assert!(answer.reply.is_none());
+}
+
+#[test]
+fn a_name_means_what_it_means_to_the_clients_namespace() {
+    let world = sample();
+    let host = |json: &str| ask(&world, json).host;
+    let fqdn = "user.shop.svc.cluster.local";
+    assert_eq!(host(r#"{"url": "http://user/", "fromNamespace": "web"}"#), "");
+    for name in [
+        "user.shop",
+        "user.shop.svc",
+        "user.shop.svc.cluster.local.",
+        "USER.shop:80",
+    ] {
+        let json = format!(r#"{{"url": "http://{name}/", "fromNamespace": "web"}}"#);
+        assert_eq!(host(&json), fqdn, "{name}");
+    }
+    assert_eq!(
+        host(r#"{"url": "http://10.0.0.1/", "headers": {"host": "user.shop"}}"#),
+        fqdn
+    );
+}
+
+#[test]
+fn what_the_proxy_answers_by_itself_has_its_status_and_flag() {
+    let narrow = RULES
+        .replace("uri: {prefix: /}", "uri: {prefix: /only}")
+        .replace("subset: v1}", "subset: v3}");
+    let ports = "{name: http, port: 80}, {name: tcp-db, port: 81}";
+    let world = world(&format!("{}{narrow}", service("user", ports, &[("10.0.0.1", "v1")])));
+    let reply = |url: &str, namespace: &str| {
+        let json = format!(r#"{{"url": "{url}", "fromNamespace": "{namespace}"}}"#);
+        let reply = ask(&world, &json).reply.expect("a reply");
+        (reply.status, reply.flags, reply.reason)
+    };
+    let expect = |status, flags: &str, reason: &str| (status, flags.to_owned(), reason.to_owned());
+    let fqdn = "user.shop.svc.cluster.local";
+    let no_rule = format!("no rule for {fqdn} matches the request");
+    assert_eq!(reply("http://user/a", "shop"), expect(404, "NR", &no_rule));
+    assert_eq!(
+        reply("http://user:82/a", "shop"),
+        expect(404, "NR", &format!("{fqdn} has no port 82"))
+    );
+    assert_eq!(
+        reply("http://user:81/a", "shop"),
+        expect(404, "NR", &format!("port 81 of {fqdn} does not speak HTTP"))
+    );
+    let unknown = "no service is called \"nobody\" in namespace \"web\"; a service of another one is nobody.NAMESPACE";
+    assert_eq!(reply("http://nobody/", "web"), expect(404, "NR", unknown));
+    assert_eq!(
+        reply("http://user/new", "shop"),
+        expect(503, "UH", "no healthy upstream")
+    );
+    let answer = ask(&world, r#"{"url": "http://user/only", "fromNamespace": "shop"}"#);
+    let broken = answer.destinations[0].reply.as_ref().expect("no such subset");
+    let reason = format!("no DestinationRule in force for this client defines subset v3 of {fqdn}");
+    assert_eq!(
+        (broken.status, broken.flags.as_str(), &broken.reason),
+        (503, "NC", &reason)
+    );
+}
+
+#[test]
+fn an_unknown_host_is_passed_through_unless_the_sidecar_of_the_client_keeps_it() {
+    let closed = "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: all, namespace: closed}
+spec:
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+";
+    let world = world(&format!("{}{closed}", service("user", HTTP, &[])));
+    let notes = |namespace: &str| {
+        let json = format!(r#"{{"url": "http://example.com/", "fromNamespace": "{namespace}"}}"#);
+        ask(&world, &json).notes.join(" ")
+    };
+    assert!(notes("shop").contains("ALLOW_ANY"), "{}", notes("shop"));
+    assert!(notes("closed").contains("502 (REGISTRY_ONLY)"), "{}", notes("closed"));
+}
+
+#[test]
+fn without_rules_for_it_a_request_goes_to_its_service() {
+    let world = world(&service("user", HTTP, &[("10.0.0.1", "v1")]));
+    let answer = ask(&world, r#"{"url": "http://user/a", "fromNamespace": "shop"}"#);
+    assert_eq!(answer.outcome, Outcome::DefaultRoute);
+    assert_eq!(
+        answer.notes,
+        ["default route of the service: no VirtualService names it"]
+    );
+    assert_eq!(answer.destinations[0].share, 100.0);
+    assert_eq!(
+        answer.destinations[0].cluster,
+        "outbound|80||user.shop.svc.cluster.local"
+    );
+}
+
+#[test]
+fn a_client_with_subsets_of_its_own_is_told_of_those() {
+    let own = RULES
+        .split("---\n")
+        .last()
+        .expect("a DestinationRule")
+        .replace("namespace: shop", "namespace: web")
+        .replace("host: user", "host: user.shop.svc.cluster.local")
+        .replace("  - {name: v2, labels: {version: v2}}\n", "");
+    let service = service("user", HTTP, &[("10.0.0.1", "v2")]);
+    let world = world(&format!("{service}{RULES}---\n{own}"));
+    let flags = |namespace: &str| {
+        let json = format!(r#"{{"url": "http://user.shop/new", "fromNamespace": "{namespace}"}}"#);
+        ask(&world, &json).reply.map(|reply| reply.flags)
+    };
+    assert_eq!(flags("shop"), None);
+    assert_eq!(flags("web").as_deref(), Some("NC"));
+}
