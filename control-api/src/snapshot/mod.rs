@@ -2,8 +2,8 @@
 //!
 //! `world` finds what a change of documents touches and rebuilds only that; `catalog` knows which document concerns
 //! which host, `scope` which VirtualService is in force there for whom, and `delegates` what rules it stands for; `host`,
-//! `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
-//! leaving; `judge` refuses what a proxy would refuse.
+//! `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are leaving; `judge`
+//! refuses what a proxy would refuse; `routes` and `actions` say rules on the wire.
 
 mod actions;
 mod addresses;

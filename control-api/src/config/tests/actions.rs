@@ -74,7 +74,11 @@ fn a_redirect_has_every_part_of_istios() {
         ("{uri: 'a b'}", "redirect.uri", "a character that a path cannot have"),
         ("{authority: 'a/b'}", "redirect.authority", "not a host"),
         ("{port: 70000}", "redirect.port", "out of range"),
-        ("{url: /, port: 80}", "redirect.url", "did you mean `uri`?"),
+        (
+            "{redirectcode: 302, port: 80}",
+            "redirect.redirectcode",
+            "did you mean `redirectCode`?",
+        ),
     ] {
         assert_no(&format!("redirect: {redirect}"), field, reason);
     }
