@@ -287,15 +287,11 @@ impl Catalog {
     /// Adds the services that touched wildcards cover: one pass over all names, however many wildcards there are.
     pub(super) fn spread(&self, touched: &mut Touched) {
         let wildcards = std::mem::take(&mut touched.wildcards);
-        if wildcards.is_empty() {
-            return;
+        if !wildcards.is_empty() {
+            let names = self.services.iter().map(|(name, _)| &**name);
+            let covered = wildcards::covered(names, &wildcards);
+            touched.hosts.extend(covered.map(str::to_owned));
         }
-        // Not those of the catalog: some may be there no more.
-        let mut lengths = Wildcards::default();
-        wildcards.iter().for_each(|wildcard| lengths.add(wildcard));
-        let names = self.services.iter().map(|(name, _)| name);
-        let covered = names.filter(|name| lengths.over(name).any(|wildcard| wildcards.contains(&wildcard)));
-        touched.hosts.extend(covered.map(|name| name.to_string()));
     }
 
     /// Hosts that the document names, wildcards among them.

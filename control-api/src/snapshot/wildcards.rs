@@ -3,7 +3,7 @@
 //! As in Envoy, `*` stands for at least one character, and of several wildcards the longest one counts. Which of them
 //! cover a name is found by the lengths that there are, without a look at all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,6 +29,16 @@ pub(super) fn may_be_covered(name: &str) -> bool {
         .strip_suffix(DEFAULT_CLUSTER_DOMAIN)
         .is_some_and(|rest| rest.ends_with(".svc."));
     !service && name.parse::<IpAddr>().is_err()
+}
+
+/// The names that one of the wildcards covers.
+pub(super) fn covered<'a>(
+    names: impl Iterator<Item = &'a str>,
+    wildcards: &BTreeSet<String>,
+) -> impl Iterator<Item = &'a str> {
+    let mut lengths = Wildcards::default();
+    wildcards.iter().for_each(|wildcard| lengths.add(wildcard));
+    names.filter(move |name| lengths.over(name).any(|wildcard| wildcards.contains(&wildcard)))
 }
 
 impl Wildcards {

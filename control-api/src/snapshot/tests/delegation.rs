@@ -107,9 +107,9 @@ fn a_delegate_that_comes_changes_or_goes_changes_the_hosts_of_its_roots() {
     let third = build(vec![root(), inner(|spec| spec.http.truncate(1))], Some(&second));
     assert_eq!(names(&third), ["outer-inner", "root"]);
     // A service that only the delegate leads to concerns the root's host.
-    let services = documents(&format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: c, namespace: other}}, spec: {{ports: [{{port: 80}}]}}}}"
-    ));
+    let services = documents(
+        "{apiVersion: v1, kind: Service, metadata: {name: c, namespace: other}, spec: {ports: [{port: 80}]}}",
+    );
     let fourth = World::build([root(), inner(everyone)].into_iter().chain(services), 1, Some(&third));
     assert_eq!(cluster_names(&host_for(&fourth, "front.example.com", "x")), ["80||c"]);
     let fifth = build(vec![root()], Some(&fourth));

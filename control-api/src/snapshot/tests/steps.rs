@@ -19,9 +19,13 @@ fn told(world: &World) -> BTreeMap<String, (String, Vec<String>)> {
             );
         }
     }
-    for fqdn in world.host_names() {
-        let endpoints = world.endpoints(&fqdn).unwrap();
-        told.insert(endpoints.name.clone(), (endpoints.version.clone(), Vec::new()));
+    // Also of hosts that only some clients know.
+    let spaces = ["default", "shop", "tsunagi-system"];
+    let services = spaces.map(|space| ["a", "b", "c", "d"].map(|name| format!("{name}.{space}.svc.cluster.local")));
+    for fqdn in names.into_iter().chain(services.into_iter().flatten()) {
+        if let Some(endpoints) = world.endpoints(&fqdn) {
+            told.insert(endpoints.name.clone(), (endpoints.version.clone(), Vec::new()));
+        }
     }
     for address in ADDRESSES {
         if let Some(alias) = world.host(address, "default") {
