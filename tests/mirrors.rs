@@ -86,10 +86,14 @@ const ROUND_ROBIN: &str = "{loadBalancer: {simple: ROUND_ROBIN}}";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_is_the_request_as_it_leaves_and_says_that_it_is_one() {
     let mesh = Mirrored::start(ALL, ROUND_ROBIN).await;
+    // Where the request's own answer comes before its body has, there is no more to copy.
+    for upstream in [&mesh.first, &mesh.copy] {
+        upstream.set(Behaviour::Swallow(200));
+    }
     for (number, version) in [(1, Version::Http1), (2, Version::Http2)] {
         let mut connection = tsunagi_tests::Connection::open(mesh.sidecar.outbound, version).await;
         let mut sent = request("POST", "first:80", "/a?b");
-        *sent.body_mut() = body(vec![b'x'; 100_000]);
+        *sent.body_mut() = body(vec![b'x'; 300_000]);
         let reply = connection.send(sent).await;
         assert_eq!((reply.status, &*reply.text()), (200, "first"));
         mesh.wait_for("answered", f64::from(number)).await;
@@ -99,12 +103,7 @@ async fn a_copy_is_the_request_as_it_leaves_and_says_that_it_is_one() {
         assert_eq!(seen.headers["x-rule"], "applied");
         assert_eq!(mesh.first.last().headers["host"], "first:80");
     }
-    let mut sent = request("POST", "first", "/swallow");
-    *sent.body_mut() = body(vec![b'y'; 300_000]);
-    mesh.copy.set(Behaviour::Swallow(200));
-    mesh.sidecar.send(sent).await;
-    mesh.wait_for("answered", 3.0).await;
-    assert_eq!(mesh.copy.bytes(), 300_000);
+    assert_eq!((mesh.first.bytes(), mesh.copy.bytes()), (600_000, 600_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
