@@ -167,7 +167,7 @@ async fn every_problem_of_a_transaction_is_named_at_once() {
         ),
         rule(
             "unsupported",
-            "  - mirror:\n      host: a\n    route:\n    - destination:\n        host: a\n",
+            "  - match:\n    - headers:\n        ':path': {}\n    route:\n    - destination:\n        host: a\n",
         ),
         rule(
             "timeless",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod actions;
+mod beside_routes;
 mod endpoints;
 mod kinds;
 mod policies;

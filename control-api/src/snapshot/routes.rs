@@ -98,6 +98,9 @@ pub(super) fn duration(duration: Option<Duration>) -> Option<prost_types::Durati
 
 /// `None`: there is nothing to tell sidecars. It is for gateways only, or it only delegates.
 fn http_rule(rule: &HttpRule, origin: Option<mesh::Origin>) -> Option<mesh::HttpRule> {
+    if rule.delegate.is_some() {
+        return None;
+    }
     let matches = for_sidecars(&rule.matches, |item| &item.source, http_match)?;
     let mut encoded = mesh::HttpRule {
         name: rule.name.clone(),
@@ -113,8 +116,6 @@ fn http_rule(rule: &HttpRule, origin: Option<mesh::Origin>) -> Option<mesh::Http
         encoded.redirect = Some(actions::redirect(redirect));
     } else if let Some(response) = &rule.direct_response {
         encoded.direct_response = Some(actions::direct_response(response));
-    } else if rule.route.is_empty() {
-        return None;
     } else {
         encoded.route = destinations(reachable(&rule.route));
         encoded.timeout = duration(rule.timeout);
