@@ -57,6 +57,8 @@ pub struct Http1Stream<S> {
     encoder: Encoder,
     /// Bytes that belong to the piece that the encoder has announced.
     announced: usize,
+    /// The endpoint has said that it wants the request's body.
+    continues: bool,
     /// The other side has closed.
     closed: bool,
     /// Until the next look whether it has, while nothing more can be read.
@@ -77,6 +79,7 @@ impl<S> Http1Stream<S> {
             claim: HeadClaim::of(HeadBudget::of_this_process()),
             encoder: Encoder::new(BodyLength::None),
             announced: 0,
+            continues: false,
             closed: false,
             look: None,
         }
@@ -141,7 +144,8 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
         self.poll_head(cx, true, |input| parse_request(input, head))
     }
 
-    /// The response's head, and the length of the body behind it; interim ones are passed over.
+    /// The response's head, and the length of the body behind it. Interim ones are passed over, but for one that says to
+    /// send the body: see `take_continue`.
     pub fn poll_response(
         &mut self,
         head: &mut ResponseHead,
@@ -153,9 +157,16 @@ impl<S: AsyncRead + Unpin> Http1Stream<S> {
             if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
                 let length = head.body_length(request).map_err(NoHead::Refused)?;
                 self.expect_body(length);
+                self.continues = false;
                 return Poll::Ready(Ok(length));
             }
+            self.continues |= head.status == http::StatusCode::CONTINUE;
         }
+    }
+
+    /// Has the endpoint said since the last call that it wants the request's body?
+    pub fn take_continue(&mut self) -> bool {
+        std::mem::take(&mut self.continues)
     }
 
     fn poll_head(

@@ -28,6 +28,9 @@ pub trait Downstream: Source + Sink + Send {
     /// Sends the response's head; a body of this length is to follow. `over`: nothing will, not even trailers.
     fn respond(&mut self, head: &mut ResponseHead, length: BodyLength, over: bool) -> Result<(), BodyError>;
 
+    /// The endpoint wants the request's body: a client that waits for that word hears it.
+    fn tell_to_continue(&mut self);
+
     /// Answers the `CONNECT`: what follows are the tunnel's bytes.
     fn open_tunnel(&mut self) -> Result<(), BodyError>;
 

@@ -172,7 +172,8 @@ pub async fn attempt<D: Downstream>(
     Ok(Answer { lease, permit, upload })
 }
 
-/// Sends the request, as much as is there of it, until the response's head has come.
+/// Sends the request, as much as is there of it, until the response's head has come. Whether a client that asked first may
+/// send its body is for the endpoint to say.
 async fn exchange_heads<D: Downstream>(
     lease: &mut Lease,
     upload: &mut Transfer,
@@ -183,16 +184,21 @@ async fn exchange_heads<D: Downstream>(
     let mut refused = false;
     let mut timer = pin!(None);
     poll_fn(|cx| {
-        if !upload.is_flushed() && !refused {
-            match upload.poll_flushed(&mut Attempted { body, client }, lease, cx) {
-                Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(Err(Failure::BrokenRequestBody)),
-                // The endpoint reads no further; it may have answered before it closed.
-                Poll::Ready(Err(Broken::Sink(_))) => refused = true,
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+        loop {
+            if !upload.is_flushed() && !refused {
+                match upload.poll_flushed(&mut Attempted { body, client }, lease, cx) {
+                    Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(Err(Failure::BrokenRequestBody)),
+                    // The endpoint reads no further; it may have answered before it closed.
+                    Poll::Ready(Err(Broken::Sink(_))) => refused = true,
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
             }
-        }
-        if let Poll::Ready(result) = lease.poll_response_head(cx) {
-            return Poll::Ready(Ok(result));
+            match lease.poll_response_head(cx) {
+                Poll::Ready(result) => return Poll::Ready(Ok(result)),
+                // Its word has to leave, and the body may come.
+                Poll::Pending if lease.take_continue() => client.tell_to_continue(),
+                Poll::Pending => break,
+            }
         }
         if client.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Failure::ClientGone));

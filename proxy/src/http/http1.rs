@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::connection::draining;
 use super::downstream::{Downstream, DownstreamConnection};
+use super::expectation::Expectation;
 use super::local_reply::Cause;
 use super::request_path::{Proxy, Served, serve};
 use crate::codec::{
@@ -32,8 +33,9 @@ struct Http1Downstream<S> {
     stream: Http1Stream<S>,
     drain: Option<DrainWatch>,
     version: Version,
-    /// The client waits for a word before it sends the body.
-    expects_continue: bool,
+    expectation: Expectation,
+    /// The word that the client waits for has still to be sent.
+    continues: bool,
     /// Another request may follow.
     keep_alive: bool,
     aborted: bool,
@@ -88,7 +90,8 @@ impl<S: Transport> Http1Downstream<S> {
             stream,
             drain,
             version: Version::HTTP_11,
-            expects_continue: false,
+            expectation: Expectation::default(),
+            continues: false,
             keep_alive: true,
             aborted: false,
             ends_at_close: false,
@@ -125,7 +128,8 @@ impl<S: Transport> Http1Downstream<S> {
     fn begin(&mut self, head: &RequestHead) -> Result<BodyLength, &'static str> {
         self.version = head.version;
         self.keep_alive = head.keeps_alive();
-        self.expects_continue = head.expects_continue();
+        self.expectation.begin(head.expects_continue());
+        self.continues = false;
         let length = head.body_length();
         self.stream.expect_body(*length.as_ref().unwrap_or(&BodyLength::None));
         length.map_err(|error| match error {
@@ -183,13 +187,24 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
         self.ends_at_close = length == BodyLength::UntilClose;
         let ends = self.ends_at_close || leaving;
         // A client that still waits to be told to send its body will not send it now.
-        if ends || (self.expects_continue && !self.stream.is_read()) {
+        let keeps_body = self.expectation.end() && !self.stream.is_read();
+        if ends || keeps_body {
             self.keep_alive = false;
         }
+        self.continues = false;
         let (version, close) = (self.version, !self.keep_alive);
         self.stream
             .send_head(length, |out| head.write_http1(out, version, length, close));
         Ok(())
+    }
+
+    /// Unless its body has begun to come without it.
+    fn tell_to_continue(&mut self) {
+        if self.expectation.end() && !self.stream.is_read() && !self.stream.has_input() {
+            self.continues = true;
+            self.stream
+                .send_head(BodyLength::None, |out| out.extend_from_slice(CONTINUE));
+        }
     }
 
     fn open_tunnel(&mut self) -> Result<(), BodyError> {
@@ -228,15 +243,20 @@ impl<S: Transport> Downstream for Http1Downstream<S> {
 /// The request's body.
 impl<S: Transport> Source for Http1Downstream<S> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
-        if self.expects_continue && !self.stream.is_read() {
-            if !self.stream.has_input() && !self.stream.has_output() {
-                self.stream
-                    .send_head(BodyLength::None, |out| out.extend_from_slice(CONTINUE));
+        loop {
+            if self.continues {
+                ready!(self.stream.poll_flush(cx))?;
+                self.continues = false;
             }
-            ready!(self.stream.poll_flush(cx))?;
-            self.expects_continue = false;
+            let polled = self.stream.poll_data(cx);
+            if polled.is_ready() {
+                // It has not waited.
+                self.expectation.end();
+                return polled;
+            }
+            ready!(self.expectation.poll_patience(cx));
+            self.tell_to_continue();
         }
-        self.stream.poll_data(cx)
     }
 
     fn data(&self) -> &[u8] {

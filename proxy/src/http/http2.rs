@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::draining;
 use super::downstream::{Downstream, DownstreamConnection};
+use super::expectation::Expectation;
 use super::request_path::{Proxy, Served, serve};
 use crate::codec::{
     BodyError, BodyLength, Gathered, HeadError, Http2Stream, Http2Tunnel, RequestHead, ResponseHead, Sink, Source, Step,
@@ -124,8 +125,7 @@ struct Http2Downstream {
     stream: Http2Stream,
     respond: SendResponse<Bytes>,
     responded: bool,
-    /// The client waits for a word before it sends the body.
-    expects_continue: bool,
+    expectation: Expectation,
 }
 
 impl Http2Downstream {
@@ -136,13 +136,13 @@ impl Http2Downstream {
             stream,
             respond,
             responded: false,
-            expects_continue: false,
+            expectation: Expectation::default(),
         }
     }
 
     /// The length of the body, or why it is not certain.
     fn begin(&mut self, head: &RequestHead) -> Result<BodyLength, &'static str> {
-        self.expects_continue = head.expects_continue() && !self.stream.is_end();
+        self.expectation.begin(head.expects_continue() && !self.stream.is_end());
         match head.body_length() {
             // What follows are the tunnel's bytes.
             Ok(BodyLength::Exact(1..)) if head.method == Method::CONNECT => Err("a CONNECT has no body"),
@@ -180,6 +180,16 @@ impl Downstream for Http2Downstream {
         self.send(response, over)
     }
 
+    /// Unless its body has begun to come without it.
+    fn tell_to_continue(&mut self) {
+        if self.expectation.end() && !self.responded {
+            let mut interim = Response::new(());
+            *interim.status_mut() = StatusCode::CONTINUE;
+            // A client that has gone meanwhile shows itself where its body is read.
+            let _ = self.respond.send_informational(interim);
+        }
+    }
+
     fn open_tunnel(&mut self) -> Result<(), BodyError> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::OK;
@@ -202,14 +212,16 @@ impl Downstream for Http2Downstream {
 /// The request's body.
 impl Source for Http2Downstream {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, BodyError>> {
-        let polled = self.stream.poll_data(cx);
-        if std::mem::take(&mut self.expects_continue) && polled.is_pending() && !self.responded {
-            let mut interim = Response::new(());
-            *interim.status_mut() = StatusCode::CONTINUE;
-            // A client that has gone meanwhile shows itself below.
-            let _ = self.respond.send_informational(interim);
+        loop {
+            let polled = self.stream.poll_data(cx);
+            if polled.is_ready() {
+                // It has not waited.
+                self.expectation.end();
+                return polled;
+            }
+            ready!(self.expectation.poll_patience(cx));
+            self.tell_to_continue();
         }
-        polled
     }
 
     fn data(&self) -> &[u8] {

@@ -116,6 +116,8 @@ async fn a_response_that_is_aborted_is_reset() {
 #[tokio::test]
 async fn a_client_that_asks_is_told_to_go_on_once_its_body_is_wanted() {
     let (mut raw, mut client, _) = first_request(EXPECT, false).await;
+    client.tell_to_continue();
+    client.tell_to_continue();
     let read = async {
         poll_fn(|cx| client.poll_data(cx)).await.expect("a body");
         client.take(64)

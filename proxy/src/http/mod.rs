@@ -6,6 +6,7 @@ mod control_headers;
 mod deadline;
 mod downstream;
 mod exchange;
+mod expectation;
 mod forward;
 mod head;
 mod http1;

@@ -145,10 +145,6 @@ async fn answer<D: Downstream>(
     }
 
     head.headers.remove_hop_by_hop();
-    // By reading the body we say 100 ourselves.
-    if head.headers.has(Known::Expect) {
-        head.headers.remove(&header::EXPECT);
-    }
     for operations in route.request_headers() {
         operations.apply(&mut head.headers);
     }

@@ -124,6 +124,14 @@ impl Lease {
         }
     }
 
+    /// Has the endpoint said since the last call that it wants the request's body?
+    pub fn take_continue(&mut self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.stream().take_continue(),
+            Self::Http2(lease) => lease.take_continue(),
+        }
+    }
+
     /// Of the response's body, as its head says.
     pub fn response_length(&self, request: &Method) -> Result<BodyLength, HeadError> {
         match self {

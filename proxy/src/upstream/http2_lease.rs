@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::Reason;
 use h2::client::ResponseFuture;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::Endpoint;
 use super::connection::UpstreamError;
 use super::http2::Http2;
-use crate::codec::{BodyError, BodyLength, Headers, Http2Stream, RequestHead, ResponseHead, Sink, Source, Step};
+use crate::codec::{BodyError, BodyLength, Headers, Http2Stream, Known, RequestHead, ResponseHead, Sink, Source, Step};
 
 /// Dropping it resets the stream if it is not over.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ struct Messages {
     /// Until the response's head is there.
     answer: Option<ResponseFuture>,
     response: ResponseHead,
+    /// The client waits for the endpoint's word before it sends the body.
+    expects_continue: bool,
+    /// That word has come.
+    continues: bool,
 }
 
 /// One of the streams that a connection may have.
@@ -78,18 +82,28 @@ impl Http2Lease {
             return Err(UpstreamError::Unsent);
         };
         self.messages.answer = Some(answer);
+        self.messages.expects_continue = head.headers.has(Known::Expect);
         if !end {
             self.messages.stream.send_to(send);
         }
         Ok(())
     }
 
-    /// Interim responses are passed over.
+    pub(super) fn take_continue(&mut self) -> bool {
+        std::mem::take(&mut self.messages.continues)
+    }
+
+    /// Interim responses are passed over, but for one that says to send the body.
     pub(super) fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
         let messages = &mut *self.messages;
         let Some(answer) = &mut messages.answer else {
             return Poll::Ready(Ok(()));
         };
+        while messages.expects_continue
+            && let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx)
+        {
+            messages.continues |= interim.status() == StatusCode::CONTINUE;
+        }
         let response = match ready!(Pin::new(answer).poll(cx)) {
             Ok(response) => response,
             Err(error) => return Poll::Ready(Err(meaning(&error))),
