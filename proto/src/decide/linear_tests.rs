@@ -66,7 +66,7 @@ fn head<'a, F: Fields>(path: &'a str, query: Option<&'a str>, headers: &'a F) ->
     }
 }
 
-/// Counts how often the probe is asked for: that is how many matches were looked at.
+/// Counts what is asked of it: by the index, and by every match that is looked at.
 struct Probed {
     headers: HeaderMap,
     asked: Cell<usize>,
@@ -74,9 +74,7 @@ struct Probed {
 
 impl Fields for Probed {
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> + 'a {
-        if name == PROBE {
-            self.asked.set(self.asked.get() + 1);
-        }
+        self.asked.set(self.asked.get() + 1);
         Fields::values(&self.headers, name)
     }
 
@@ -182,7 +180,7 @@ fn of_ten_thousand_rules_a_request_meets_a_handful_whatever_tells_them_apart() {
                 expected,
                 "{shape}"
             );
-            assert!(headers.asked.get() <= 4, "{shape}: {} times", headers.asked.get());
+            assert!(headers.asked.get() <= 8, "{shape}: {} times", headers.asked.get());
         }
     }
 }
