@@ -25,8 +25,13 @@ pub(super) fn check(pattern: &str) -> Result<(), String> {
 
 fn re2_only(pattern: &str) -> Result<(), String> {
     let mut rest = pattern;
+    let mut repeated = false;
     while let Some(next) = rest.chars().next() {
         let after = rest.get(next.len_utf8()..).unwrap_or_default();
+        let repeats = matches!(next, '*' | '+' | '?' | '{');
+        if repeats && repeated {
+            return Err(format!("`{next}` repeats a repetition, which is not RE2 syntax"));
+        }
         rest = match next {
             '\\' => escape(after)?,
             '[' => class(after)?,
@@ -34,6 +39,11 @@ fn re2_only(pattern: &str) -> Result<(), String> {
             '{' => repeat(after)?,
             _ => after,
         };
+        if repeats {
+            // As few as will do.
+            rest = rest.strip_prefix('?').unwrap_or(rest);
+        }
+        repeated = repeats;
     }
     Ok(())
 }
@@ -44,6 +54,10 @@ fn escape(after: &str) -> Result<&str, String> {
         Some('<') => unlike("<"),
         Some('>') => unlike(">"),
         Some('b') if after.starts_with("b{") => unlike("b{"),
+        Some(by_number @ ('u' | 'U')) => unlike(&by_number.to_string()),
+        Some('p' | 'P' | 'x') if after.get(1..).is_some_and(|name| name.starts_with('{')) => {
+            Ok(after.split_once('}').map_or("", |(_, rest)| rest))
+        }
         Some('Q') => Err("`\\Q…\\E` is not supported: escape each character".to_owned()),
         Some(escaped) => Ok(after.get(escaped.len_utf8()..).unwrap_or_default()),
         None => Ok(after),
@@ -92,17 +106,22 @@ fn group(after: &str) -> Result<&str, String> {
     }
 }
 
-/// After `{`.
+/// After `{`, up to what follows the `}`.
 fn repeat(after: &str) -> Result<&str, String> {
-    let counts = after.split('}').next().unwrap_or_default();
-    let too_many = counts.split(',').any(|count| match count.trim().parse::<u32>() {
+    let (counts, rest) = after.split_once('}').unwrap_or((after, ""));
+    let too_many = counts.split(',').any(|count| match count.parse::<u32>() {
         Ok(count) => count > MOST_REPEATS,
         Err(_) => !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()),
     });
     if too_many {
         Err(format!("a repetition must not be above {MOST_REPEATS}"))
+    } else if !counts.starts_with(|first: char| first.is_ascii_digit())
+        || !counts.bytes().all(|byte| byte.is_ascii_digit() || byte == b',')
+    {
+        // To RE2 it is text.
+        Err("`{` without a number: write `\\{`".to_owned())
     } else {
-        Ok(after)
+        Ok(rest)
     }
 }
 
@@ -125,6 +144,13 @@ mod tests {
             "(?:a|b)",
             "\\[",
             "[\\[]",
+            "\\p{Greek}{2}[\\p{Latin}]\\x{41}",
+            "a*?b+?c??d{2}?",
+            "(?:a*)*",
+            "(a{2}){3}",
+            "a\\{ 2}",
+            "[*+?{ 2}]",
+            "a|b{3,}|c{0,1}",
         ] {
             assert_eq!(check(pattern), Ok(()), "{pattern}");
         }
@@ -150,6 +176,16 @@ mod tests {
             "\\Qa\\E",
             "[a",
             "a{99999999999}",
+            "a{ 2}",
+            "a{2 }",
+            "a{x}",
+            "a{,2}",
+            "a**",
+            "a++",
+            "a*??",
+            "a{2}{3}",
+            "\\u0041",
+            "[\\u0041]",
         ] {
             assert!(check(pattern).is_err(), "{pattern}");
         }

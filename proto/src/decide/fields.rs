@@ -11,6 +11,9 @@ pub trait Fields {
     fn has(&self, name: &HeaderName) -> bool {
         self.values(name).next().is_some()
     }
+
+    /// The name of every field, in the sender's spelling; that of a repeated one may come again.
+    fn names(&self) -> impl Iterator<Item = &[u8]>;
 }
 
 impl Fields for HeaderMap {
@@ -20,6 +23,10 @@ impl Fields for HeaderMap {
 
     fn has(&self, name: &HeaderName) -> bool {
         self.contains_key(name)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys().map(|name| name.as_str().as_bytes())
     }
 }
 

@@ -37,6 +37,8 @@ impl Random {
 
 const NAMES: [&str; 4] = ["tenant", "x-a", "x-b", "version"];
 const METHODS: [&str; 3] = ["GET", "POST", "OPTIONS"];
+const SCHEMES: [&str; 2] = ["http", "https"];
+const NAMESPACES: [&str; 2] = ["shop", "bank"];
 const REGEXES: [&str; 10] = [
     "/a+.*",
     "/a?/b.*",
@@ -79,6 +81,24 @@ fn wanted(random: &mut Random, text: String) -> Option<mesh::StringMatch> {
     Some(mesh::StringMatch { kind: Some(kind) })
 }
 
+fn labels(random: &mut Random, one_in: usize) -> Vec<mesh::Label> {
+    let count = if random.once_in(one_in) { 1 + random.below(2) } else { 0 };
+    let one = |random: &mut Random| mesh::Label {
+        key: random.of(&["app", "version"]).to_owned(),
+        value: random.below(2).to_string(),
+    };
+    (0..count).map(|_| one(random)).collect()
+}
+
+/// A client; the rules are for some of them only.
+fn source(random: &mut Random) -> Source {
+    let labels = labels(random, 1);
+    Source {
+        namespace: random.of(&NAMESPACES).to_owned(),
+        labels: labels.into_iter().map(|label| (label.key, label.value)).collect(),
+    }
+}
+
 fn named(random: &mut Random, one_in: usize) -> Vec<mesh::NamedMatch> {
     let count = if random.once_in(one_in) { 1 + random.below(2) } else { 0 };
     let one = |random: &mut Random| mesh::NamedMatch {
@@ -106,6 +126,7 @@ fn http_match(random: &mut Random, habits: &Habits) -> mesh::HttpMatch {
     });
     let method = random.once_in(habits.rest_in).then(|| random.of(&METHODS).to_owned());
     let authority = random.once_in(habits.rest_in).then(|| value(random));
+    let scheme = random.once_in(habits.rest_in).then(|| random.of(&SCHEMES).to_owned());
     mesh::HttpMatch {
         uri: uri.and_then(|text| wanted(random, text)),
         ignore_uri_case: random.once_in(3),
@@ -115,6 +136,9 @@ fn http_match(random: &mut Random, habits: &Habits) -> mesh::HttpMatch {
         without_headers: named(random, 8),
         query_params: named(random, 12),
         port: if random.once_in(10) { random.of(&[80, 81]) } else { 0 },
+        scheme: scheme.and_then(|text| wanted(random, text)),
+        source_labels: labels(random, 8),
+        source_namespace: if random.once_in(12) { random.of(&NAMESPACES) } else { "" }.to_owned(),
         ..Default::default()
     }
 }
@@ -163,6 +187,7 @@ fn asked(random: &mut Random, wanted: &StringMatch) -> String {
 
 struct Request {
     method: String,
+    scheme: String,
     path: String,
     query: Option<String>,
     authority: String,
@@ -210,6 +235,7 @@ fn request(random: &mut Random, table: &RouteTable) -> Request {
         |wanted: &Option<StringMatch>, other: String| wanted.as_ref().map_or(other, |wanted| asked(random, wanted));
     Request {
         method: text(&item.method, "GET".into()),
+        scheme: text(&item.scheme, "http".into()),
         path: text(&item.uri, "/a/b".into()),
         query: (!query.is_empty()).then_some(query),
         authority: text(&item.authority, "1".into()),
@@ -226,6 +252,10 @@ impl Fields for Spelled {
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> + 'a {
         let own = self.0.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name.as_str()));
         own.map(|(_, value)| value.as_slice())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|(name, _)| name.as_bytes())
     }
 }
 
@@ -247,7 +277,7 @@ fn the_index_answers_what_the_scan_answers() {
             let request = request(&mut random, &table);
             let head = RequestHead {
                 method: &request.method,
-                scheme: "http",
+                scheme: &request.scheme,
                 path: &request.path,
                 query: request.query.as_deref(),
                 authority: &request.authority,
@@ -366,6 +396,44 @@ fn what_is_explained_is_what_a_proxy_decides() {
     );
 }
 
+/// The first rule that has no matches, or one that is for the client and holds; by the place where it is written.
+fn for_client<F: Fields>(table: &RouteTable, source: &Source, head: &RequestHead<'_, F>) -> Option<usize> {
+    let holds = |item: &HttpMatch| item.source.admits(source) && match_holds(item, head);
+    let mut rules = table.rules.iter();
+    let found = rules.find(|rule| rule.matches.is_empty() || rule.matches.iter().any(holds));
+    found.map(|rule| rule.origin.index)
+}
+
+#[test]
+fn a_clients_own_table_answers_what_the_whole_says_of_it() {
+    let mut random = Random(11);
+    let (mut met, mut otherwise) = (0, 0);
+    for _ in 0..200 {
+        let table = random_table(&mut random);
+        let source = source(&mut random);
+        let own = table.clone().for_source(&source);
+        for _ in 0..100 {
+            let request = request(&mut random, &table);
+            let head = RequestHead {
+                method: &request.method,
+                scheme: &request.scheme,
+                path: &request.path,
+                query: request.query.as_deref(),
+                authority: &request.authority,
+                headers: &request.headers,
+                port: request.port,
+            };
+            let written_at = |number: usize| own.rules[number].origin.index;
+            let expected = for_client(&table, &source, &head);
+            assert_eq!(decide(&own, &head).map(written_at), expected, "{source:?} {head:?}");
+            assert_eq!(scan::first_match(&own.rules, &head).map(written_at), expected);
+            met += usize::from(expected.is_some());
+            otherwise += usize::from(decide(&table, &head) != expected);
+        }
+    }
+    assert!(met > 6_000 && otherwise > 600, "{met} {otherwise}");
+}
+
 /// One header, and how often anything was asked of it.
 #[derive(Debug)]
 struct Counted(&'static str, Cell<usize>);
@@ -374,6 +442,10 @@ impl Fields for Counted {
     fn values<'a>(&'a self, _: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> + 'a {
         self.1.set(self.1.get() + 1);
         std::iter::once(self.0.as_bytes())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once("tenant".as_bytes())
     }
 }
 

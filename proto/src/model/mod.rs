@@ -34,7 +34,7 @@ pub use host::{Host, Port, Protocol};
 pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
 pub use retry::{RetryOn, RetryPolicy};
 pub use route_table::{Action, HttpRule, Origin, RouteAction, RouteTable, WeightedDestination};
-pub(crate) use rule_index::{Bucket, Node, Place, RuleIndex};
+pub(crate) use rule_index::{Bucket, Look, NamedLooks, Node, Place, RuleIndex};
 pub use source::{Source, SourceMatch};
 pub use time_format::TimeFormat;
 pub use workload::{InboundPort, OutboundTrafficPolicy, Workload};

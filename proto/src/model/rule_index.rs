@@ -20,6 +20,9 @@ const FEW: usize = 4;
 /// How often matches are filed at most: bounds the depth of a search.
 const LEVELS: usize = 8;
 
+/// Of more headers that rules look at, a request is not asked for each.
+const MANY_HEADERS: usize = 8;
+
 #[derive(Clone, Debug)]
 pub(crate) struct RuleIndex {
     pub root: Node,
@@ -42,6 +45,8 @@ pub(crate) struct Entry {
 pub(crate) struct Node {
     /// By the first rule in each.
     pub looks: Box<[Look]>,
+    /// Those into headers, where they are many.
+    pub named: Option<Box<NamedLooks>>,
     /// What no text narrows.
     pub others: Bucket,
 }
@@ -54,6 +59,15 @@ pub(crate) struct Look {
     pub texts: SortedTexts,
     /// Parallel to the members of `texts`.
     pub buckets: Box<[Bucket]>,
+}
+
+/// Looks into many headers, by the headers' names.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedLooks {
+    pub first_rule: usize,
+    pub names: SortedTexts,
+    /// Parallel to the members of `names`.
+    pub looks: Box<[Look]>,
 }
 
 #[derive(Clone, Debug)]
@@ -206,11 +220,32 @@ impl<'r> Builder<'r> {
             let of_place = std::iter::from_fn(|| groups.next_if(|(fact, _)| fact.place == place));
             looks.push(self.look(place, of_place.collect(), levels));
         }
+        let named = self.by_name(&mut looks);
         looks.sort_by_key(|look| look.first_rule);
         Node {
             looks: looks.into(),
+            named,
             others: self.few(others),
         }
+    }
+
+    /// Takes the looks into headers out, where they are many.
+    fn by_name(&self, looks: &mut Vec<Look>) -> Option<Box<NamedLooks>> {
+        let name = |look: &Look| match look.place {
+            Place::Header(number) => Some(self.names[number as usize].as_str()),
+            _ => None,
+        };
+        if looks.iter().filter_map(name).count() <= MANY_HEADERS {
+            return None;
+        }
+        let mut named: Vec<Look> = looks.extract_if(.., |look| name(look).is_some()).collect();
+        named.sort_by_key(name);
+        Some(Box::new(NamedLooks {
+            first_rule: named.iter().map(|look| look.first_rule).min().unwrap_or(usize::MAX),
+            // Senders spell them as they like.
+            names: SortedTexts::new(named.iter().filter_map(name).map(|name| (name, true)), true),
+            looks: named.into(),
+        }))
     }
 
     fn look(&mut self, place: Place, groups: Vec<(Fact<'r>, Vec<Candidate<'r>>)>, levels: usize) -> Look {

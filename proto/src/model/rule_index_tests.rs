@@ -49,7 +49,9 @@ fn crowd(node: &Node) -> (usize, usize) {
         Bucket::Few { start, end } => ((end - start) as usize, 0),
         Bucket::Many(node) => crowd(node),
     };
-    let buckets = node.looks.iter().flat_map(|look| &look.buckets).map(size);
+    let named = node.named.iter().flat_map(|named| &named.looks);
+    let looks = node.looks.iter().chain(named);
+    let buckets = looks.flat_map(|look| &look.buckets).map(size);
     let (others, _) = size(&node.others);
     buckets.fold((0, others), |(most, others), (size, more)| {
         (most.max(size), others + more)
@@ -59,7 +61,7 @@ fn crowd(node: &Node) -> (usize, usize) {
 #[test]
 fn ten_thousand_rules_are_filed_a_few_to_a_text_whatever_tells_them_apart() {
     type Shape = fn(usize) -> mesh::HttpMatch;
-    let shapes: [(&str, Shape); 8] = [
+    let shapes: [(&str, Shape); 9] = [
         ("path", |number| mesh::HttpMatch {
             uri: exact(format!("/{number}")),
             ..Default::default()
@@ -94,6 +96,10 @@ fn ten_thousand_rules_are_filed_a_few_to_a_text_whatever_tells_them_apart() {
                 headers: (0..4).map(digit).collect(),
                 ..Default::default()
             }
+        }),
+        ("another header for each", |number| mesh::HttpMatch {
+            headers: vec![header(&format!("x-{number}"), "1".into())],
+            ..Default::default()
         }),
         ("method, seven to a path", |number| mesh::HttpMatch {
             uri: exact(format!("/{}", number / 7)),

@@ -239,6 +239,14 @@ impl Fields for Headers {
     fn has(&self, name: &HeaderName) -> bool {
         self.contains(name)
     }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let (raw, map) = match self {
+            Self::Raw(raw) => (Some(raw.names()), None),
+            Self::Map(map) => (None, Some(Fields::names(map))),
+        };
+        raw.into_iter().flatten().chain(map.into_iter().flatten())
+    }
 }
 
 impl EditFields for Headers {

@@ -38,6 +38,19 @@ fn values(headers: &Headers, of: &str) -> Vec<String> {
 }
 
 #[test]
+fn every_name_is_told_but_of_what_was_removed() {
+    for mut headers in both("Host: a\r\nX-Tag: 1\r\nx-tag: 2\r\nX-Gone: 3\r\n") {
+        headers.remove(&name("x-gone"));
+        headers.append(&name("x-new"), &value("4"));
+        let lower = |name: &[u8]| String::from_utf8(name.to_ascii_lowercase()).unwrap();
+        let mut names: Vec<String> = Fields::names(&headers).map(lower).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names, ["host", "x-new", "x-tag"]);
+    }
+}
+
+#[test]
 fn spelling_order_and_repetition_leave_as_they_came() {
     let lines = "HOST: a\r\nx-B: 2\r\nX-a: 1\r\nx-b: 3\r\ncontent-TYPE: text/plain\r\n";
     assert_eq!(written(&raw(lines)), lines);

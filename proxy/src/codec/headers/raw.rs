@@ -125,6 +125,13 @@ impl RawHeaders {
         }
     }
 
+    /// As spelled; that of a repeated field as often as it is there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let sent = self.fields.iter().filter(|field| field.live);
+        let added = self.added.iter().map(|(name, _)| name.as_str().as_bytes());
+        sent.map(|field| field.name(&self.bytes)).chain(added)
+    }
+
     pub(super) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         let name = name.as_str();
         self.values(Known::of(name.as_bytes()), name).next()
