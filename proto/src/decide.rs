@@ -8,6 +8,7 @@ mod cors;
 mod explain;
 mod fields;
 mod mirror;
+mod prepared;
 mod redirect;
 mod rewrite;
 mod scan;
@@ -17,6 +18,7 @@ pub use cors::{Cors, cors};
 pub use explain::{Explanation, Mismatch, PassedOver, Verdict, explain, explain_connection};
 pub use fields::Fields;
 pub use mirror::shadow_authority;
+pub use prepared::{CONTROLS, is_control, prepare};
 pub use redirect::location;
 pub use rewrite::{TooLong, rewritten_authority, rewritten_path};
 

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, block_in_place};
@@ -141,8 +141,11 @@ impl World {
         match block_in_place(|| self.app.connect(to)) {
             Ok(stream) => {
                 let mut client = RawConnection::over(to_tokio(stream));
-                client.write(bytes).await;
-                is_reset(&mut client).await
+                // It may be refused before the first byte is written, which is told once.
+                match client.stream.write_all(bytes).await {
+                    Ok(()) => is_reset(&mut client).await,
+                    Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+                }
             }
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
         }

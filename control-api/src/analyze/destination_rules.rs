@@ -139,7 +139,7 @@ fn host(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule
     let what = format!("no service has the host {}: nothing follows this rule", rule.host);
     let instead = match mesh.like(&rule.host) {
         Some(like) => format!("did you mean {like}?"),
-        None => "a short name means a service of the rule's own namespace: write name.namespace for another".to_owned(),
+        None => "a short name means a service of the rule's own namespace, one with a dot is a whole name: write name.namespace.svc.cluster.local for another".to_owned(),
     };
     findings.add(NOT_FOUND, document, "spec.host", what, instead);
 }

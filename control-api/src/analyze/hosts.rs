@@ -101,7 +101,7 @@ fn target(findings: &mut Findings<'_>, document: &Document, field: &str, target:
         let instead = match findings.mesh.like(target.host) {
             Some(like) => format!("did you mean {like}?"),
             None => {
-                "a short name means a service of the rule's own namespace: write name.namespace for another".to_owned()
+                "a short name means a service of the rule's own namespace, one with a dot is a whole name: write name.namespace.svc.cluster.local for another".to_owned()
             }
         };
         return findings.add(NOT_FOUND, document, format!("{field}.host"), what, instead);

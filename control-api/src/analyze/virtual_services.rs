@@ -103,7 +103,7 @@ fn hosts(findings: &mut Findings<'_>, document: &Document, rule: &VirtualService
             Some(like) => (Severity::Warning, format!("did you mean {like}?")),
             None if is_of_cluster => (
                 Severity::Warning,
-                "name.namespace, for a service of another namespace".to_owned(),
+                "name.namespace.svc.cluster.local, for a service of another namespace".to_owned(),
             ),
             // A name of its own, for what the mesh answers or sends on.
             None => (Severity::Info, String::new()),

@@ -6,12 +6,17 @@ use axum::{
     response::Response,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     Api,
     failure::Failure,
     request::{self, Format, Query},
 };
 use crate::explain::{self, Question};
+
+/// Explanations in the making.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// Of a question: a request's head and a client's labels.
 const LONGEST_BYTES: usize = 1 << 20;
@@ -28,6 +33,11 @@ pub(super) async fn explain(State(api): State<Api>, request: Request) -> Result<
         Failure::bad_request(format!("the body is not {form} in JSON: {error}"))
     })?;
     let world = api.ingest.held().world;
-    let answer = explain::explain(&world, &question).map_err(|error| Failure::bad_request(error.to_string()))?;
+    // A decision by many regexes may take long: it keeps nobody else waiting, and only so many run.
+    let _place = AT_ONCE.acquire().await;
+    let explained = tokio::task::spawn_blocking(move || explain::explain(&world, &question)).await;
+    let answer = explained
+        .map_err(|_| Failure::internal("the explanation was cut off"))?
+        .map_err(|error| Failure::bad_request(error.to_string()))?;
     Ok(format.reply(StatusCode::OK, &answer))
 }

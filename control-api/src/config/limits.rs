@@ -17,7 +17,7 @@ const MOST_REGEXES: usize = 1_000;
 /// All patterns together.
 const MOST_PATTERN_BYTES: usize = 64 << 10;
 /// All patterns together as a proxy holds them.
-const MOST_REGEX_BYTES: u64 = 4 << 20;
+const MOST_REGEX_BYTES: u64 = 8 << 20;
 
 /// Hosts, and the matches and destinations of all rules; the regexes among them.
 pub(super) fn of_virtual_service(spec: &Field<'_>) -> bool {
@@ -110,7 +110,8 @@ fn regexes(spec: &Field<'_>, value: &Value) -> bool {
     } else if compiled > MOST_REGEX_BYTES {
         let limit = MOST_REGEX_BYTES >> 20;
         format!(
-            "its regexes would take more than {limit} MiB in every proxy: a counted repetition costs what it repeats"
+            "its {} regexes would take more than {limit} MiB in every proxy (a counted repetition costs what it repeats, `.` and `[^/]` any character of Unicode)",
+            patterns.len()
         )
     } else {
         return true;

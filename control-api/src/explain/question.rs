@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
+use tsunagi_proto::decide::prepare;
 use tsunagi_proto::model::Source;
 
 /// Of a URL, a header's name or its value: a proxy takes no longer head.
@@ -100,12 +101,14 @@ impl Question {
         let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        let headers = self.header_map()?;
+        let mut headers = self.header_map()?;
         let authority = match headers.get(http::header::HOST) {
             Some(host) => host.to_str().unwrap_or_default(),
             None => authority,
         };
         let (host, port) = host_and_port(authority)?;
+        let authority = authority.to_owned();
+        prepare(&mut headers, &authority);
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
@@ -125,7 +128,7 @@ impl Question {
             scheme,
             host,
             port: port.or((asked == Asked::Tls).then_some(443)),
-            authority: authority.to_owned(),
+            authority,
             path: if path.is_empty() { "/" } else { path }.to_owned(),
             query,
             headers,

@@ -19,7 +19,7 @@ const MOST_ITEMS: usize = 100_000;
 /// Hosts times comparisons of a match of the root with one of a delegate.
 const MOST_COMPARISONS: usize = 4_000_000;
 /// Of all regexes, as a proxy holds them.
-const MOST_REGEX_BYTES: u64 = 4 << 20;
+const MOST_REGEX_BYTES: u64 = 8 << 20;
 
 /// A rule and where it is written.
 pub(super) struct Placed<'a, R: Clone> {

@@ -8,6 +8,9 @@ use crate::wire::mesh;
 
 /// Compiled size of one regex, so that no pattern can take the memory of a sidecar.
 const REGEX_SIZE_LIMIT_BYTES: usize = 1 << 20;
+/// What one regex remembers while it is used, on every worker: hundreds of states, where most regexes need tens. One that
+/// needs more is slower; what it takes stays linear.
+const REGEX_CACHE_LIMIT_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Debug)]
 pub enum StringMatch {
@@ -76,7 +79,7 @@ fn ascii_classes(pattern: &str) -> String {
 fn build(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern)
         .size_limit(REGEX_SIZE_LIMIT_BYTES)
-        .dfa_size_limit(REGEX_SIZE_LIMIT_BYTES)
+        .dfa_size_limit(REGEX_CACHE_LIMIT_BYTES)
         .build()
         .map_err(|error| error.to_string())
 }

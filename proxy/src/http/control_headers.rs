@@ -4,40 +4,14 @@
 //! off): they are neither believed nor passed on, in either direction. An application that hands on whatever it was sent would
 //! otherwise let anybody lift its time limits and multiply its requests. Called by `request_path` before rules see a request.
 
+use tsunagi_proto::decide::is_control;
+
 use crate::codec::{Headers, Known};
-
-const PREFIX: &[u8] = b"x-envoy-";
-
-/// Behind the prefix.
-const CONTROLS: [&[u8]; 15] = [
-    b"retry-on",
-    b"retry-grpc-on",
-    b"max-retries",
-    b"retriable-status-codes",
-    b"retriable-header-names",
-    b"hedge-on-per-try-timeout",
-    b"upstream-rq-timeout-ms",
-    b"upstream-rq-per-try-timeout-ms",
-    b"upstream-rq-timeout-alt-response",
-    b"upstream-alt-stat-name",
-    b"expected-rq-timeout-ms",
-    b"force-trace",
-    b"internal",
-    b"ip-tags",
-    b"original-url",
-];
 
 const COUNTS: [&str; 4] = ["1", "2", "3", "4"];
 
 pub fn remove_controls(headers: &mut Headers) {
     headers.remove_others(is_control);
-}
-
-fn is_control(name: &[u8]) -> bool {
-    let Some((prefix, rest)) = name.split_at_checked(PREFIX.len()) else {
-        return false;
-    };
-    prefix.eq_ignore_ascii_case(PREFIX) && CONTROLS.iter().any(|control| rest.eq_ignore_ascii_case(control))
 }
 
 /// `x-envoy-attempt-count`: 1 for the first attempt, as Istio's outbound routes say it, whatever the client said.
@@ -51,6 +25,8 @@ pub fn count_attempt(headers: &mut Headers, attempt: u32) {
 
 #[cfg(test)]
 mod tests {
+    use tsunagi_proto::decide::CONTROLS;
+
     use super::*;
     use crate::codec::{RequestHead, parse_request};
 

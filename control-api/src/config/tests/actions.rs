@@ -330,9 +330,9 @@ fn faults_are_shares_of_a_million_and_kinds() {
 fn a_regex_anywhere_in_a_rule_counts_against_the_limits() {
     let origins = vec!["{regex: '[a-z]{0,900}'}"; 200].join(", ");
     let text = document(&format!("{ROUTE}, corsPolicy: {{allowOrigins: [{origins}]}}"));
-    assert_refused(&text, 6, "spec.http", "more than 4 MiB in every proxy");
+    assert_refused(&text, 6, "spec.http", "more than 8 MiB in every proxy");
     let rewrite = format!("{{{ROUTE}, rewrite: {{uriRegexRewrite: {{match: '[a-z]{{0,900}}', rewrite: a}}}}}}");
     let rules = vec![rewrite; 200].join(", ");
     let text = document("").replace("  http:\n\n  - {}\n", &format!("  http: [{rules}]\n"));
-    assert_refused(&text, 6, "spec.http", "more than 4 MiB in every proxy");
+    assert_refused(&text, 6, "spec.http", "more than 8 MiB in every proxy");
 }

@@ -362,7 +362,7 @@ fn regexes_are_bounded_in_number_length_and_size_before_they_are_compiled() {
         &regexes(200, "[a-z]{0,900}"),
         6,
         "spec.http",
-        "more than 4 MiB in every proxy",
+        "more than 8 MiB in every proxy",
     );
 }
 
