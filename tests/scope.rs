@@ -233,3 +233,23 @@ async fn a_rule_for_gateways_only_changes_nothing_for_sidecars() {
     world.control.apply(&rules("edge, mesh")).await;
     assert_eq!(world.answers("one.mesh").await, ["two", "two"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_no_service_has_is_redirected_or_answered_on_port_80() {
+    let world = World::start().await;
+    let moved = "hosts: [old.example.com, '*.old.example.com'], http: [{redirect: {authority: new.example.com}}]";
+    let closed = "hosts: [closed.example.com], http: [{directResponse: {status: 410, body: {string: gone}}}]";
+    let rules = rule("shop", "moved", moved) + &rule("shop", "closed", closed);
+    world.control.apply(&rules).await;
+    for host in ["old.example.com", "old.example.com:80", "a.old.example.com"] {
+        let reply = world.shop.get(host, "/cart?a=b").await;
+        let location = reply.headers.get("location").and_then(|value| value.to_str().ok());
+        assert_eq!(
+            (reply.status, location),
+            (301, Some("http://new.example.com/cart?a=b")),
+            "{host}"
+        );
+    }
+    let reply = world.other.get("closed.example.com", "/").await;
+    assert_eq!((reply.status, reply.text().as_str()), (410, "gone"));
+}

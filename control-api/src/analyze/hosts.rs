@@ -6,7 +6,8 @@ use crate::config::{Document, HttpRule, SourceMatch, VirtualService, WeightedDes
 
 const NOT_FOUND: Check = ("IST0101", Severity::Error);
 const PORT_REQUIRED: Check = ("IST0112", Severity::Error);
-const NO_SOURCE: Check = ("IST0127", Severity::Warning);
+/// Clients need not be endpoints of anything, so this may be wrong.
+const NO_SOURCE: Check = ("IST0127", Severity::Info);
 
 /// A place that a rule names.
 struct Target<'a> {
@@ -186,11 +187,11 @@ fn source(findings: &mut Findings<'_>, document: &Document, field: &str, source:
         .as_deref()
         .filter(|it| !mesh.has_namespace(it) && mesh.knows_workloads())
     {
-        let what = format!("nothing is known of a namespace {namespace}: no client meets this");
+        let what = format!("nothing is known of a namespace {namespace}: is any client there?");
         findings.add(NO_SOURCE, document, format!("{field}.sourceNamespace"), what, "");
     }
     if !source.labels.is_empty() && mesh.knows_workloads() && !mesh.has_workload(None, &source.labels) {
-        let what = "no workload has these labels: no client meets this";
+        let what = "no workload that is known here has these labels: does any client?";
         findings.add(
             NO_SOURCE,
             document,

@@ -17,17 +17,29 @@ pub(super) fn check(findings: &mut Findings<'_>, document: &Document, index: usi
     }
 }
 
+/// Once for each VirtualService: nearly every one has such prefixes, and most are meant.
+pub(super) fn prefixes(findings: &mut Findings<'_>, document: &Document, rules: &[HttpRule]) {
+    let items = rules.iter().enumerate().flat_map(|(index, rule)| {
+        let matches = rule.matches.iter().enumerate();
+        matches.map(move |(number, item)| (format!("spec.http[{index}].match[{number}].uri.prefix"), item))
+    });
+    let mut plain = items.filter_map(|(field, item)| match &item.uri {
+        Some(StringMatch::Prefix(prefix)) if !prefix.ends_with('/') && prefix.len() > 1 => Some((field, prefix)),
+        _ => None,
+    });
+    let Some((field, prefix)) = plain.next() else { return };
+    let others = match plain.count() {
+        0 => String::new(),
+        more => format!(" ({more} more like it here)"),
+    };
+    let what = format!("{prefix:?} is a plain prefix: it matches {prefix}-other and {prefix}s, too{others}");
+    let instead = format!("{{exact: {prefix}}} and {{prefix: {prefix}/}}, if only what lies below is meant");
+    findings.add(PREFIX, document, field, what, instead);
+}
+
 fn uri(findings: &mut Findings<'_>, document: &Document, field: &str, item: &HttpMatch) {
     let Some(uri) = &item.uri else { return };
     let field = format!("{field}.uri");
-    match uri {
-        StringMatch::Prefix(prefix) if !prefix.ends_with('/') && prefix.len() > 1 => {
-            let what = format!("{prefix:?} is a plain prefix: it matches {prefix}-other and {prefix}s, too");
-            let instead = format!("{{exact: {prefix}}} and {{prefix: {prefix}/}}, if only what lies below is meant");
-            findings.add(PREFIX, document, format!("{field}.prefix"), what, instead);
-        }
-        _ => {}
-    }
     let (kind, text) = match uri {
         StringMatch::Exact(text) => ("exact", text),
         StringMatch::Prefix(text) => ("prefix", text),

@@ -114,6 +114,7 @@ pub fn analyze(documents: &[Arc<Document>], workloads: &[WorkloadLabels]) -> Vec
     for (document, rule) in &mesh.virtual_services {
         virtual_services::check(&mut findings, document, rule);
         rules::check(&mut findings, document, rule);
+        matches::prefixes(&mut findings, document, &rule.http);
         for (index, http) in rule.http.iter().enumerate() {
             hosts::check(&mut findings, document, index, http);
             matches::check(&mut findings, document, index, http);

@@ -258,6 +258,138 @@ fn times_that_do_not_fit_each_other_are_found() {
 }
 
 #[test]
+fn faults_cors_mirrors_and_rewrites_that_surprise_are_explained() {
+    let with = |rest: &str| {
+        rule(
+            "r",
+            &format!("  - {{route: [{{destination: {{host: shop, subset: v1}}}}], {rest}}}"),
+        )
+    };
+    let at = |field: &str| format!("spec.http[0].{field}");
+    has(
+        &with("fault: {abort: {httpStatus: 500, percentage: {value: 100}}}"),
+        "TSU-FAULT",
+        &at("fault.abort"),
+    );
+    has_not(
+        &with("fault: {abort: {httpStatus: 500, percentage: {value: 10}}}"),
+        "TSU-FAULT",
+    );
+    has(
+        &with("corsPolicy: {allowOrigins: [{exact: '*'}], allowCredentials: true}"),
+        "TSU-CORS",
+        &at("corsPolicy.allowCredentials"),
+    );
+    has(
+        &with("corsPolicy: {allowOrigins: [{prefix: 'https://a.example'}]}"),
+        "TSU-CORS",
+        &at("corsPolicy.allowOrigins"),
+    );
+    has_not(
+        &with("corsPolicy: {allowOrigins: [{exact: 'https://a.example'}]}"),
+        "TSU-CORS",
+    );
+    has(
+        &with("mirror: {host: shpo}"),
+        "IST0101",
+        &at("mirrors[0].destination.host"),
+    );
+    has(
+        &with("mirror: {host: shop, subset: v1}"),
+        "TSU-MIRROR-SELF",
+        &at("mirrors[0]"),
+    );
+    has(
+        &with("mirror: {host: shop, subset: v2}"),
+        "TSU-MIRROR-WRITES",
+        &at("mirror"),
+    );
+    has_not(
+        &with("match: [{method: {exact: GET}}], mirror: {host: shop, subset: v2}"),
+        "TSU-MIRROR-WRITES",
+    );
+    has(
+        &with("match: [{uri: {prefix: /a/}}], rewrite: {uri: /b}"),
+        "TSU-REWRITE",
+        &at("rewrite.uri"),
+    );
+    has_not(
+        &with("match: [{uri: {prefix: /a/}}], rewrite: {uri: /b/}"),
+        "TSU-REWRITE",
+    );
+}
+
+#[test]
+fn delegates_that_are_missing_or_for_nobody_are_named() {
+    let delegating = rule(
+        "root",
+        "  - {match: [{uri: {prefix: /a/}}], delegate: {name: part, namespace: default}}",
+    );
+    has(&delegating, "IST0101", "spec.http[0].delegate");
+    let part = rule("part", GOOD).replace("  hosts: [shop]\n", "");
+    has_not(&(delegating.clone() + &part), "IST0101");
+    has_not(&(delegating + &part), "TSU-DELEGATE");
+    has(&part, "TSU-DELEGATE", "spec");
+}
+
+#[test]
+fn rules_for_gateways_and_for_clients_that_are_not_there_are_pointed_out() {
+    let text = rule("r", GOOD).replace("  hosts:", "  gateways: [edge]\n  hosts:");
+    has(&text, "TSU-GATEWAY-ONLY", "spec.gateways");
+    let sourced = |rest: &str| {
+        rule(
+            "r",
+            &format!("  - {{match: [{{{rest}}}], route: [{{destination: {{host: shop}}}}]}}"),
+        )
+    };
+    let at = |field: &str| format!("spec.http[0].match[0].{field}");
+    has(&sourced("sourceLabels: {app: nobody}"), "IST0127", &at("sourceLabels"));
+    has_not(&sourced("sourceLabels: {app: shop}"), "IST0127");
+    has(
+        &sourced("gateways: [mesh], sourceLabels: {app: shop}"),
+        "TSU-SOURCE-IGNORED",
+        &at("gateways"),
+    );
+    let exported = rule("r", GOOD).replace("  hosts:", "  exportTo: [nowhere]\n  hosts:");
+    has(&exported, "TSU-EXPORT", "spec.exportTo");
+}
+
+#[test]
+fn rules_for_connections_are_judged_as_those_for_requests() {
+    let connections = |rules: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: c}}\nspec: {{hosts: [shop], tcp: [{rules}]}}\n---\n"
+        )
+    };
+    let to = "route: [{destination: {host: shop}}]";
+    let hidden = format!("{{{to}}}, {{match: [{{port: 80}}], {to}}}");
+    has(&connections(&hidden), "IST0130", "spec.tcp[1]");
+    let ordered = format!("{{match: [{{port: 80}}], {to}}}, {{{to}}}");
+    has_not(&connections(&ordered), "IST0130");
+    has(
+        &connections("{route: [{destination: {host: shop, subset: v9}}]}"),
+        "IST0101",
+        "spec.tcp[0].route[0].destination.subset",
+    );
+}
+
+#[test]
+fn of_plain_prefixes_the_first_is_pointed_out_with_how_many_more_there_are() {
+    let item = |path: &str| {
+        format!("  - {{match: [{{uri: {{prefix: {path}}}}}], route: [{{destination: {{host: shop, subset: v1}}}}]}}\n")
+    };
+    let text = rule("r", &(item("/a") + &item("/b") + &item("/c/")));
+    let all = findings_in(&format!("{MESH}{text}"));
+    let prefixes: Vec<_> = all.iter().filter(|it| it.code == "TSU-PREFIX").collect();
+    assert_eq!(prefixes.len(), 1);
+    assert!(
+        prefixes[0].what.ends_with("(1 more like it here)"),
+        "{}",
+        prefixes[0].what
+    );
+}
+
+#[test]
 fn a_destination_rule_without_effect_says_why() {
     has(&policy("p", "host: shpo"), "IST0101", "spec.host");
     has_not(&policy("p", "host: several"), "IST0101");

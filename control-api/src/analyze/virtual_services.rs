@@ -98,11 +98,18 @@ fn hosts(findings: &mut Findings<'_>, document: &Document, rule: &VirtualService
             continue;
         }
         let what = format!("no service has the host {host}: only requests that name it find these rules");
-        let instead = match mesh.like(host) {
-            Some(like) => format!("did you mean {like}?"),
-            None => "name.namespace, for a service of another namespace".to_owned(),
+        let is_of_cluster = host.ends_with(".svc.cluster.local");
+        let (severity, instead) = match mesh.like(host) {
+            Some(like) => (Severity::Warning, format!("did you mean {like}?")),
+            None if is_of_cluster => (
+                Severity::Warning,
+                "name.namespace, for a service of another namespace".to_owned(),
+            ),
+            // A name of its own, for what the mesh answers or sends on.
+            None => (Severity::Info, String::new()),
         };
-        findings.add(NO_SERVICE, document, format!("spec.hosts[{index}]"), what, instead);
+        let check = (NO_SERVICE.0, severity);
+        findings.add(check, document, format!("spec.hosts[{index}]"), what, instead);
     }
 }
 

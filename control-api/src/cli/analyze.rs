@@ -20,7 +20,7 @@ use crate::config::{Kind, from_object};
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 nothing but hints, 1 errors or warnings, 2 wrong usage.\n\n\
+    after_help = "Exit codes: 0 nothing but hints, 1 errors or warnings, 2 wrong usage or files that cannot be read.\n\n\
     Codes that begin with IST are those of istioctl analyze. Documents of other kinds than Tsunagi's are passed over; of \
     Deployments and the like, the labels of their pods are used."
 )]
@@ -49,7 +49,11 @@ pub(super) struct Options {
 pub(super) async fn run(options: &Options, server: &str, output: &mut Output) -> Result<(), CliError> {
     let texts = match options.filename.as_slice() {
         [] => Vec::new(),
-        paths => files::read(paths)?.files,
+        paths => {
+            files::read(paths)
+                .map_err(|error| CliError::CannotRun(error.to_string()))?
+                .files
+        }
     };
     let mut input = Input::default();
     for NamedText { name, text } in &texts {

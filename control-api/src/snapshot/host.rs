@@ -12,7 +12,7 @@ use super::clusters::{self, Clusters};
 use super::scope::{HiddenRules, Rules, Scope};
 use super::service::{Port, Service};
 use super::{Encoded, judge, policy, route_warnings, routes, wildcards};
-use crate::config::{Document, Key, Problem};
+use crate::config::{Document, Key, Problem, Protocol};
 
 /// What is told of one host, and what is to say about it.
 #[derive(Debug, Default)]
@@ -86,7 +86,11 @@ fn orphan(catalog: &Catalog, fqdn: &str) -> Option<HostEntry> {
     })
 }
 
-/// The service's; for a host that only a VirtualService knows, those of its first destination that exists.
+/// What a host that only a VirtualService knows has for requests, as in Istio.
+const DEFAULT_HTTP_PORT: u16 = 80;
+
+/// The service's; for a host that only a VirtualService knows, those of its first destination that exists, and 80 for
+/// requests, which it may redirect or answer without any destination.
 fn ports(catalog: &Catalog, service: Option<&Service>, rules: &Rules<'_>) -> BTreeMap<u16, Port> {
     if let Some(service) = service {
         return service.ports.clone();
@@ -94,10 +98,17 @@ fn ports(catalog: &Catalog, service: Option<&Service>, rules: &Rules<'_>) -> BTr
     let http = rules.http.iter().flat_map(|placed| &placed.rule.route);
     let connections = rules.tls.iter().chain(&rules.tcp);
     let mut routes = http.chain(connections.flat_map(|placed| &placed.rule.route));
-    routes
+    let mut ports = routes
         .find_map(|to| Service::find(catalog, &to.host))
         .map(|service| service.ports)
-        .unwrap_or_default()
+        .unwrap_or_default();
+    if !rules.http.is_empty() {
+        ports.entry(DEFAULT_HTTP_PORT).or_insert_with(|| Port {
+            name: "http".to_owned(),
+            protocol: Protocol::Http1,
+        });
+    }
+    ports
 }
 
 struct Builder<'a> {
