@@ -40,6 +40,10 @@ spec:
     route: [{destination: {host: echo, subset: nobody}}]
   - match: [{uri: {exact: /named-by-place}}]
     route: [{destination: {host: echo, port: {number: 80}}}]
+  - name: aborted
+    match: [{uri: {exact: /aborted}}]
+    fault: {abort: {percentage: {value: 100}, httpStatus: 500}}
+    route: [{destination: {host: echo}}]
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -158,6 +162,7 @@ async fn subsets_sources_and_answers_of_the_proxy_itself_are_explained_as_they_h
         ("echo", "/nowhere", "nowhere", 503),
         ("echo", "/empty", "empty", 503),
         ("echo", "/named-by-place", "echo.default/5", 200),
+        ("echo", "/aborted", "aborted", 500),
         ("echo", "/other", "", 404),
         ("echo:81", "/mine", "", 404),
         ("unknown", "/", "", 404),

@@ -101,7 +101,7 @@ fn shown(question: &Question, answer: &Answer) -> String {
         parts.push(section(
             heading,
             &["RULE", "PLACE", "FIRST THAT FAILED"],
-            passed_over(&answer.passed_over),
+            passed_over(&answer.passed_over, &answer.virtual_service),
         ));
     }
     if !answer.destinations.is_empty() {
@@ -146,7 +146,7 @@ fn summary(question: &Question, answer: &Answer) -> String {
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     let mut lines = vec![
-        format!("{} {}", question.method, question.url),
+        asked(question),
         format!(
             "  from            namespace {} {}",
             question.from_namespace,
@@ -160,33 +160,63 @@ fn summary(question: &Question, answer: &Answer) -> String {
         lines.push(format!("  host            {}{port}", answer.host));
     }
     if !answer.virtual_service.is_empty() {
-        lines.push(format!("  VirtualService  {}", answer.virtual_service));
+        let delegated = answer
+            .rule
+            .as_ref()
+            .filter(|rule| is_delegated(rule, &answer.virtual_service));
+        let written = delegated.map(|rule| format!(", rule written in {} {}", rule.virtual_service, rule.place));
+        let written = written.unwrap_or_default();
+        lines.push(format!("  VirtualService  {}{written}", answer.virtual_service));
     }
     let rule = answer
         .rule
         .as_ref()
         .map(|rule| rule_line(rule, &answer.virtual_service));
     lines.extend(rule.map(|rule| format!("  rule            {rule}")));
+    let faults = answer.policies.iter().flat_map(|policies| &policies.faults);
+    lines.extend(faults.map(|fault| format!("  fault           {fault}")));
     lines.push(format!("  answer          {}", verdict(answer)));
     lines.extend(answer.notes.iter().map(|note| format!("  note            {note}")));
     lines.join("\n")
 }
 
+/// Of a connection there is no method.
+fn asked(question: &Question) -> String {
+    let scheme = question.url.split_once("://").map_or("http", |(scheme, _)| scheme);
+    if scheme.eq_ignore_ascii_case("http") {
+        format!("{} {}", question.method, question.url)
+    } else {
+        question.url.clone()
+    }
+}
+
+fn is_delegated(rule: &Rule, root: &str) -> bool {
+    rule.virtual_service != root
+}
+
+/// `item` where the rule is the root's own: the matches of a delegated one are those of both documents together.
+fn place(rule: &Rule, root: &str, item: &str) -> String {
+    if is_delegated(rule, root) {
+        format!("{} of {}", rule.place, rule.virtual_service)
+    } else {
+        format!("{}{item}", rule.place)
+    }
+}
+
 fn rule_line(rule: &Rule, root: &str) -> String {
     let item = rule.item.map(|item| format!(".match[{item}]")).unwrap_or_default();
-    let delegate = if rule.virtual_service == root {
-        String::new()
-    } else {
-        format!(" of {}", rule.virtual_service)
-    };
-    format!("{} ({}{item}{delegate})", rule.name, rule.place)
+    format!("{} ({})", rule.name, place(rule, root, &item))
 }
 
 fn verdict(answer: &Answer) -> String {
-    match (&answer.reply, answer.outcome) {
+    let usual = match (&answer.reply, answer.outcome) {
         (Some(reply), _) => reply_line(reply),
         (None, Outcome::DefaultRoute) => "from the service".to_owned(),
         (None, _) => "from the rule's destinations".to_owned(),
+    };
+    match &answer.sometimes {
+        None => usual,
+        Some(_) => format!("the rest: {usual}"),
     }
 }
 
@@ -198,15 +228,20 @@ fn reply_line(reply: &Reply) -> String {
     };
     let location = reply.location.as_ref().map(|location| format!(", Location {location}"));
     let reason = &reply.reason;
+    let status = match (reply.status, reply.grpc_status) {
+        (0, _) => "reset".to_owned(),
+        (status, Some(code)) => format!("{status} grpc-status {code}"),
+        (status, None) => status.to_string(),
+    };
     format!(
-        "{}{flags} by the proxy itself: {reason}{}",
-        reply.status,
+        "{status}{flags} by the proxy itself: {reason}{}",
         location.unwrap_or_default()
     )
 }
 
-fn passed_over(passed: &[PassedOver]) -> Vec<Vec<String>> {
-    let rows = passed.iter().flat_map(|passed| {
+fn passed_over(passed: &[PassedOver], root: &str) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let all = passed.iter().flat_map(|passed| {
         let several = passed.reasons.len() > 1;
         passed.reasons.iter().enumerate().map(move |(item, reason)| {
             let item = if several {
@@ -214,11 +249,20 @@ fn passed_over(passed: &[PassedOver]) -> Vec<Vec<String>> {
             } else {
                 String::new()
             };
-            let place = format!("{}{item}", passed.rule.place);
-            vec![passed.rule.name.clone(), place, reason.clone()]
+            vec![
+                passed.rule.name.clone(),
+                place(&passed.rule, root, &item),
+                reason.clone(),
+            ]
         })
     });
-    rows.collect()
+    // Matches of a delegated rule that fail alike, once for each match of the root's, are told once.
+    for row in all {
+        if rows.last() != Some(&row) {
+            rows.push(row);
+        }
+    }
+    rows
 }
 
 fn destination(to: &Destination) -> Vec<String> {
@@ -278,9 +322,6 @@ fn policies(of_rule: Option<&Policies>, destinations: &[Destination]) -> Vec<Vec
         if !policies.retries.is_empty() {
             add("retries", &policies.retries);
         }
-        for fault in &policies.faults {
-            add("fault", fault);
-        }
         for mirror in &policies.mirrors {
             let (host, subset) = (&mirror.host, &mirror.subset);
             let subset = if subset.is_empty() {
@@ -317,6 +358,7 @@ fn policies(of_rule: Option<&Policies>, destinations: &[Destination]) -> Vec<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::answer::Sometimes;
 
     fn answer() -> Answer {
         let rule = |name: &str, index: usize| Rule {
@@ -389,5 +431,82 @@ Destinations:
             ..Answer::default()
         };
         assert_eq!(verdict(&answer), "404 NR by the proxy itself: no rule");
+    }
+
+    #[test]
+    fn a_fault_of_some_requests_is_told_before_what_the_rest_gets() {
+        let policies = Policies {
+            faults: vec!["10 % of requests: 500 FI".to_owned()],
+            ..Policies::default()
+        };
+        let answer = Answer {
+            policies: Some(policies),
+            sometimes: Some(Sometimes {
+                percentage: 10.0,
+                reply: Reply::default(),
+            }),
+            ..answer()
+        };
+        let question: Question = serde_json::from_str(r#"{"url": "http://user/a"}"#).expect("a question");
+        let text = shown(&question, &answer);
+        let told = "  fault           10 % of requests: 500 FI
+  answer          the rest: from the rule's destinations";
+        assert!(text.contains(told), "{text}");
+        assert_eq!(text.matches("500 FI").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_delegated_rule_has_the_place_where_it_is_written_and_no_row_is_there_twice() {
+        let delegated = |index: usize| Rule {
+            name: "user.shop/0".to_owned(),
+            virtual_service: "nsa/page".to_owned(),
+            place: format!("http[{index}]"),
+            item: None,
+        };
+        let own = Rule {
+            virtual_service: "shop/user".to_owned(),
+            ..delegated(0)
+        };
+        let passed = |rule: Rule, reasons: &[&str]| PassedOver {
+            rule,
+            reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+        };
+        let answer = Answer {
+            rule: Some(delegated(1)),
+            passed_over: vec![passed(own, &["a", "a"]), passed(delegated(0), &["a", "a", "b"])],
+            ..answer()
+        };
+        let question: Question = serde_json::from_str(r#"{"url": "http://user/a"}"#).expect("a question");
+        let text = shown(&question, &answer);
+        for line in [
+            "  VirtualService  shop/user, rule written in nsa/page http[1]\n",
+            "  rule            user.shop/0 (http[1] of nsa/page)\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        let rows = passed_over(&answer.passed_over, &answer.virtual_service);
+        let places: Vec<(&str, &str)> = rows.iter().map(|row| (row[1].as_str(), row[2].as_str())).collect();
+        let wanted = [
+            ("http[0].match[0]", "a"),
+            ("http[0].match[1]", "a"),
+            ("http[0] of nsa/page", "a"),
+            ("http[0] of nsa/page", "b"),
+        ];
+        assert_eq!(places, wanted);
+    }
+
+    #[test]
+    fn a_connection_has_no_method() {
+        let first = |url: &str| {
+            let question = serde_json::from_str(&format!(r#"{{"url": "{url}"}}"#)).expect("a question");
+            let text = shown(&question, &answer());
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        for url in ["tcp://user:81", "tls://user:443", "https://user/"] {
+            assert_eq!(first(url), url);
+        }
+        for url in ["http://user/", "HTTP://user/", "user/a"] {
+            assert_eq!(first(url), format!("GET {url}"));
+        }
     }
 }

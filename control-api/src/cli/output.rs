@@ -10,6 +10,11 @@ impl Output {
         Self(BufWriter::new(Box::new(io::stdout())))
     }
 
+    #[cfg(test)]
+    pub(super) fn to(writer: impl Write + 'static) -> Self {
+        Self(BufWriter::new(Box::new(writer)))
+    }
+
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.0, "{}", text.trim_end_matches('\n'))
     }

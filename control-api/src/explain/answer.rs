@@ -27,7 +27,18 @@ pub struct Answer {
     /// What the proxy answers by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<Reply>,
+    /// What a share of the requests gets in place of all this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sometimes: Option<Sometimes>,
     pub notes: Vec<String>,
+}
+
+/// Of a rule that aborts only some of its requests.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sometimes {
+    pub percentage: f64,
+    pub reply: Reply,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -39,6 +50,10 @@ pub enum Outcome {
     DefaultRoute,
     Redirect,
     DirectResponse,
+    /// The rule's fault aborts every request.
+    FaultAbort,
+    /// The rule's CORS policy answers a preflight.
+    CorsPreflight,
     /// The proxy answers by itself because it can do nothing else.
     #[default]
     LocalReply,
@@ -53,7 +68,8 @@ pub struct Rule {
     pub virtual_service: String,
     /// Where in it: `http[2]`.
     pub place: String,
-    /// Which of its matches holds; `None`: it has none and is for every request.
+    /// Which of its matches holds; `None`: it has none and is for every request, or it is delegated to: then its matches are
+    /// those of both documents together, which have no place in either.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pub item: Option<usize>,
 }
@@ -114,6 +130,7 @@ pub struct Policies {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
     pub retries: String,
+    /// `10 % of requests: 500 FI`, `100 % of requests: delayed by 2s`.
     pub faults: Vec<String>,
     pub mirrors: Vec<Mirror>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +158,11 @@ pub struct Mirror {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reply {
+    /// 0: there is none, the client's stream or connection is reset.
     pub status: u16,
+    /// Of an abort, for a gRPC request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u16>,
     /// As in the access log; empty: none.
     pub flags: String,
     pub reason: String,

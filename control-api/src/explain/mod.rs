@@ -130,7 +130,8 @@ fn request(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
         port: place.port,
     };
     let explanation = decide::explain(routes, &head, &asked.source);
-    let named = |rule: &HttpRule, item| described(&rule.label, &rule.origin, "http", item);
+    let root = (routes.namespace.as_str(), routes.name.as_str());
+    let named = |rule: &HttpRule, item| described(&rule.label, &rule.origin, root, "http", item);
     answer.passed_over = passed_over(&explanation, &routes.rules, |rule| named(rule, None));
     match explanation.verdict {
         Verdict::NotConcerned => default_route(answer, place),
@@ -159,12 +160,14 @@ fn request(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
                 }
             }
             answer.policies = Some(policies);
+            action::before(answer, rule, &head);
         }
     }
 }
 
 fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
     let routes = place.told.routes.as_ref();
+    let root = routes.map_or(("", ""), |routes| (routes.namespace.as_str(), routes.name.as_str()));
     let address: Option<IpAddr> = asked.host.parse().ok();
     let head = ConnectionHead {
         port: place.port,
@@ -179,7 +182,7 @@ fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
     let tcp = routes.map(|routes| ("tcp", &routes.tcp));
     for (kind, rules) in tls.into_iter().chain(tcp) {
         let explanation = decide::explain_connection(rules, &head, &asked.source);
-        let named = |rule: &ConnectionRule, item| described(&rule.label, &rule.origin, kind, item);
+        let named = |rule: &ConnectionRule, item| described(&rule.label, &rule.origin, root, kind, item);
         answer
             .passed_over
             .extend(passed_over(&explanation, rules, |rule| named(rule, None)));
@@ -201,12 +204,14 @@ fn default_route(answer: &mut Answer, place: &Place<'_>) {
     answer.policies = Some(policies::default());
 }
 
-fn described(label: &str, origin: &Origin, kind: &str, item: Option<usize>) -> Rule {
+/// `root`: namespace and name of the VirtualService in force, whose matches alone are as they are written.
+fn described(label: &str, origin: &Origin, root: (&str, &str), kind: &str, item: Option<usize>) -> Rule {
+    let own = root == (origin.namespace.as_str(), origin.name.as_str());
     Rule {
         name: label.to_owned(),
         virtual_service: format!("{}/{}", origin.namespace, origin.name),
         place: format!("{kind}[{}]", origin.index),
-        item,
+        item: item.filter(|_| own),
     }
 }
 

@@ -70,31 +70,51 @@ fn retries(policy: &RetryPolicy) -> String {
     if policy.attempts == 0 {
         return "none".to_owned();
     }
-    let on = if policy.on.explicit {
-        format!("on {}", conditions(&policy.on))
-    } else {
-        "where nothing can have been processed, or the method is idempotent".to_owned()
-    };
-    let each = policy
-        .per_try_timeout
-        .map(|limit| format!(", {} each", duration(limit)));
-    format!("{}, {on}{}", policy.attempts, each.unwrap_or_default())
+    let each = policy.per_try_timeout.map(duration);
+    let attempts = policy.attempts;
+    if policy.on.explicit {
+        let each = each.map(|limit| format!(", {limit} each"));
+        return format!("{attempts}, {}{}", conditions(&policy.on), each.unwrap_or_default());
+    }
+    let times = if attempts == 1 { "time" } else { "times" };
+    let each = each.map(|limit| format!("; {limit} each"));
+    format!(
+        "an attempt that fails before a response begins is sent again (up to {attempts} {times}) where nothing can have been processed, or the method is idempotent; no answer of an endpoint is{}",
+        each.unwrap_or_default()
+    )
 }
 
-/// As `retryOn` calls them.
+/// As `retryOn` calls them. Every field is named: a condition that is not shown does not compile.
 fn conditions(on: &RetryOn) -> String {
+    let RetryOn {
+        explicit: _,
+        any_5xx,
+        gateway_error,
+        reset,
+        reset_before_request,
+        connect_failure,
+        refused_stream,
+        retriable_4xx,
+        envoy_ratelimited,
+        status_codes,
+        grpc,
+    } = on;
     let flags = [
-        (on.any_5xx, "5xx"),
-        (on.gateway_error, "gateway-error"),
-        (on.reset, "reset"),
-        (on.reset_before_request, "reset-before-request"),
-        (on.connect_failure, "connect-failure"),
-        (on.refused_stream, "refused-stream"),
-        (on.retriable_4xx, "retriable-4xx"),
+        (any_5xx, "5xx"),
+        (gateway_error, "gateway-error"),
+        (reset, "reset"),
+        (reset_before_request, "reset-before-request"),
+        (connect_failure, "connect-failure"),
+        (refused_stream, "refused-stream"),
+        (retriable_4xx, "retriable-4xx"),
+        (envoy_ratelimited, "envoy-ratelimited"),
     ];
-    let set = flags.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned());
-    let codes = on.status_codes.iter().map(u16::to_string);
-    let grpc = on.grpc.iter().map(|status| match status {
+    let set = flags
+        .iter()
+        .filter(|(set, _)| **set)
+        .map(|(_, name)| (*name).to_owned());
+    let codes = status_codes.iter().map(u16::to_string);
+    let grpc = grpc.iter().map(|status| match status {
         1 => "cancelled".to_owned(),
         4 => "deadline-exceeded".to_owned(),
         8 => "resource-exhausted".to_owned(),
@@ -102,24 +122,29 @@ fn conditions(on: &RetryOn) -> String {
         14 => "unavailable".to_owned(),
         other => format!("grpc-status {other}"),
     });
-    set.chain(grpc).chain(codes).collect::<Vec<_>>().join(",")
+    let all: Vec<String> = set.chain(grpc).chain(codes).collect();
+    if all.is_empty() {
+        return "on nothing that can come true".to_owned();
+    }
+    format!("on {}", all.join(","))
 }
 
 fn faults(fault: &Fault) -> Vec<String> {
+    let of = |per_million, what: String| format!("{} % of requests: {what}", percent(per_million));
     let delay = fault.delay.as_ref().map(|delay| {
         let how = match delay.kind {
-            DelayKind::Fixed(time) => format!("delay of {}", duration(time)),
-            DelayKind::Exponential(mean) => format!("delay of {} on average", duration(mean)),
+            DelayKind::Fixed(time) => format!("delayed by {}", duration(time)),
+            DelayKind::Exponential(mean) => format!("delayed by {} on average", duration(mean)),
         };
-        format!("{how} for {} %", percent(delay.per_million))
+        of(delay.per_million, how)
     });
     let abort = fault.abort.as_ref().map(|abort| {
         let how = match abort.kind {
-            AbortKind::HttpStatus(status) => format!("abort with status {}", status.as_u16()),
-            AbortKind::GrpcStatus(status) => format!("abort with grpc-status {status}"),
-            AbortKind::Http2Error(code) => format!("abort by HTTP/2 error {code}"),
+            AbortKind::HttpStatus(status) => format!("{} FI", status.as_u16()),
+            AbortKind::GrpcStatus(status) => format!("grpc-status {status} FI"),
+            AbortKind::Http2Error(code) => format!("HTTP/2 error {code} FI"),
         };
-        format!("{how} for {} %", percent(abort.per_million))
+        of(abort.per_million, how)
     });
     delay.into_iter().chain(abort).collect()
 }
@@ -198,5 +223,45 @@ pub(super) fn state(health: model::Health) -> &'static str {
         model::Health::Healthy => "HEALTHY",
         model::Health::Draining => "DRAINING",
         model::Health::Unhealthy => "UNHEALTHY",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_condition_of_retries_is_told_as_it_is_written() {
+        let on = RetryOn {
+            explicit: true,
+            any_5xx: true,
+            gateway_error: true,
+            reset: true,
+            reset_before_request: true,
+            connect_failure: true,
+            refused_stream: true,
+            retriable_4xx: true,
+            envoy_ratelimited: true,
+            status_codes: vec![418],
+            grpc: vec![1, 4, 8, 13, 14],
+        };
+        let wanted = "on 5xx,gateway-error,reset,reset-before-request,connect-failure,refused-stream,retriable-4xx,\
+                      envoy-ratelimited,cancelled,deadline-exceeded,resource-exhausted,internal,unavailable,418";
+        assert_eq!(conditions(&on), wanted);
+    }
+
+    #[test]
+    fn default_retries_are_no_promise_for_answers_of_endpoints() {
+        let wanted = "an attempt that fails before a response begins is sent again (up to 2 times) where nothing can have \
+                      been processed, or the method is idempotent; no answer of an endpoint is";
+        let retries = |policy: &RetryPolicy| super::retries(policy);
+        assert_eq!(retries(&RetryPolicy::default()), wanted);
+        let limited = RetryPolicy {
+            attempts: 1,
+            per_try_timeout: Some(Duration::from_secs(2)),
+            ..RetryPolicy::default()
+        };
+        let wanted = wanted.replace("2 times", "1 time") + "; 2s each";
+        assert_eq!(retries(&limited), wanted);
     }
 }

@@ -220,3 +220,140 @@ fn a_client_with_subsets_of_its_own_is_told_of_those() {
     assert_eq!(flags("shop"), None);
     assert_eq!(flags("web").as_deref(), Some("NC"));
 }
+
+const FAULTS: &str = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: user, namespace: shop}
+spec:
+  hosts: [user]
+  http:
+  - match: [{uri: {prefix: /all}}]
+    fault: {abort: {percentage: {value: 100}, httpStatus: 500}, delay: {percentage: {value: 100}, fixedDelay: 2s}}
+    corsPolicy: {allowOrigins: [{exact: 'https://shop'}]}
+    timeout: 1s
+    route: [{destination: {host: user}}]
+  - match: [{uri: {prefix: /grpc}}]
+    fault: {abort: {percentage: {value: 100}, grpcStatus: UNAVAILABLE}}
+    route: [{destination: {host: user}}]
+  - match: [{uri: {prefix: /some}}]
+    fault: {abort: {percentage: {value: 10}, httpStatus: 500}}
+    corsPolicy: {allowOrigins: [{exact: 'https://shop'}]}
+    route: [{destination: {host: user}}]
+  - match: [{uri: {prefix: /closed}}]
+    corsPolicy: {allowOrigins: [{exact: 'https://shop'}]}
+    directResponse: {status: 410}
+";
+
+/// A GET, or with `method` something else; `headers` as JSON.
+fn of_faults(path: &str, method: &str, headers: &str) -> Answer {
+    let world = world(&format!("{}{FAULTS}", service("user", HTTP, &[("10.0.0.1", "v1")])));
+    let json = format!(
+        r#"{{"url": "http://user{path}", "method": "{method}", "headers": {{{headers}}}, "fromNamespace": "shop"}}"#
+    );
+    ask(&world, &json)
+}
+
+const PREFLIGHT: &str = r#""origin": "https://shop", "access-control-request-method": "PUT""#;
+
+#[test]
+fn an_abort_of_every_request_is_the_answer_before_cors() {
+    let reply = |path: &str, method: &str, headers: &str| {
+        let answer = of_faults(path, method, headers);
+        assert_eq!(answer.outcome, Outcome::FaultAbort, "{path}");
+        assert_eq!(answer.destinations, [], "{path}");
+        let reply = answer.reply.expect("a reply");
+        (reply.status, reply.flags, reply.grpc_status)
+    };
+    let aborted = |status, code| (status, "FI".to_owned(), code);
+    assert_eq!(reply("/all", "GET", ""), aborted(500, None));
+    assert_eq!(reply("/all", "OPTIONS", PREFLIGHT), aborted(500, None));
+    let grpc = r#""content-type": "application/grpc+proto""#;
+    assert_eq!(reply("/grpc", "POST", grpc), aborted(200, Some(14)));
+    assert_eq!(reply("/all", "POST", grpc), aborted(200, Some(2)));
+    assert_eq!(reply("/grpc", "GET", ""), aborted(503, None));
+    let web = r#""content-type": "application/grpc-web""#;
+    assert_eq!(reply("/grpc", "POST", web), aborted(503, None));
+    let policies = of_faults("/all", "GET", "").policies.expect("policies");
+    assert_eq!(
+        policies.faults,
+        ["100 % of requests: delayed by 2s", "100 % of requests: 500 FI"]
+    );
+    assert_eq!(
+        (policies.timeout, policies.cors, policies.retries),
+        (None, None, String::new())
+    );
+}
+
+#[test]
+fn an_abort_of_some_requests_leaves_the_rest_as_it_is() {
+    let answer = of_faults("/some", "GET", "");
+    assert_eq!((answer.outcome, answer.destinations.len()), (Outcome::Route, 1));
+    assert_eq!(answer.reply, None);
+    let some = answer.sometimes.expect("some are aborted");
+    assert_eq!(
+        (some.percentage, some.reply.status, some.reply.flags.as_str()),
+        (10.0, 500, "FI")
+    );
+    let policies = answer.policies.expect("policies");
+    assert_eq!(policies.faults, ["10 % of requests: 500 FI"]);
+}
+
+#[test]
+fn a_preflight_that_the_policy_answers_reaches_no_endpoint() {
+    let answer = of_faults("/some", "OPTIONS", PREFLIGHT);
+    assert_eq!((answer.outcome, answer.destinations.len()), (Outcome::CorsPreflight, 0));
+    let reply = answer.reply.expect("a reply");
+    assert_eq!(
+        (reply.status, reply.flags.as_str(), reply.reason.as_str()),
+        (200, "", "CORS preflight")
+    );
+    assert!(answer.sometimes.is_some(), "some are aborted before");
+    let elsewhere = PREFLIGHT.replace("shop", "evil");
+    assert_eq!(of_faults("/some", "OPTIONS", &elsewhere).outcome, Outcome::Route);
+    assert_eq!(of_faults("/some", "GET", PREFLIGHT).outcome, Outcome::Route);
+    // A policy is for routes alone.
+    let closed = of_faults("/closed", "OPTIONS", PREFLIGHT);
+    assert_eq!(
+        (closed.outcome, closed.reply.expect("a reply").status),
+        (Outcome::DirectResponse, 410)
+    );
+}
+
+#[test]
+fn a_delegated_rule_is_placed_where_it_is_written_and_its_merged_match_nowhere() {
+    let root = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: user, namespace: shop}
+spec:
+  hosts: [user]
+  http:
+  - match: [{uri: {prefix: /page}}]
+    delegate: {name: page, namespace: pages}
+  - match: [{uri: {prefix: /}}]
+    route: [{destination: {host: user}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: page, namespace: pages}
+spec:
+  http:
+  - match: [{headers: {version: {exact: v2}}}]
+    route: [{destination: {host: user.shop.svc.cluster.local}}]
+  - route: [{destination: {host: user.shop.svc.cluster.local}}]
+";
+    let world = world(&format!("{}{root}", service("user", HTTP, &[("10.0.0.1", "v1")])));
+    let rule = |path: &str| {
+        let answer = ask(
+            &world,
+            &format!(r#"{{"url": "http://user{path}", "fromNamespace": "shop"}}"#),
+        );
+        assert_eq!(answer.virtual_service, "shop/user");
+        let rule = answer.rule.expect("a rule");
+        (rule.virtual_service, rule.place, rule.item)
+    };
+    let expect = |document: &str, place: &str, item| (document.to_owned(), place.to_owned(), item);
+    assert_eq!(rule("/page"), expect("pages/page", "http[1]", None));
+    assert_eq!(rule("/other"), expect("shop/user", "http[1]", Some(0)));
+}

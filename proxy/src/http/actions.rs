@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use tsunagi_proto::decide::{Cors, cors, location};
+use tsunagi_proto::decide::{Cors, cors, http_status, location};
 use tsunagi_proto::model::{AbortKind, Action, HttpRule};
 
 use super::downstream::Downstream;
 use super::exchange::Exchange;
-use super::fault::{ABORT_BODY, ABORT_DETAILS, http_status, inject};
+use super::fault::{ABORT_BODY, ABORT_DETAILS, inject};
 use super::formatted::{Formatted, edit_response};
 use super::local_reply::Cause;
 use super::own_answer::{own_answer, send_own};

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::sleep;
 use tsunagi_proto::model::{AbortKind, DelayKind, Fault, draws};
 
@@ -47,28 +46,10 @@ fn delay_time(kind: &DelayKind, random: u64) -> Duration {
     }
 }
 
-/// The status for a client that does not speak gRPC, as Envoy maps it.
-pub fn http_status(grpc: u8) -> StatusCode {
-    let status = match grpc {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
-    };
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::StatusCode;
     use tokio::time::Instant;
     use tsunagi_proto::model::{Abort, Delay};
 
@@ -140,14 +121,5 @@ mod tests {
         );
         assert_eq!(delay_time(&mean, 0), Duration::ZERO);
         assert!(delay_time(&mean, u64::MAX) < Duration::from_secs(4));
-    }
-
-    #[test]
-    fn every_grpc_status_has_an_http_status() {
-        let statuses: Vec<_> = (0..=16).map(|code| http_status(code).as_u16()).collect();
-        let wanted = [
-            200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
-        ];
-        assert_eq!(statuses, wanted);
     }
 }

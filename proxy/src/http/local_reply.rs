@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use tsunagi_proto::decide::grpc_status;
 
 use crate::codec::{Headers, Known, ResponseHead};
 use crate::telemetry::Flags;
@@ -183,18 +184,6 @@ pub fn is_grpc(headers: &Headers) -> bool {
 }
 
 const DEADLINE_EXCEEDED: u16 = 4;
-
-/// gRPC's mapping of HTTP statuses (`doc/http-grpc-status-mapping.md`).
-pub fn grpc_status(status: StatusCode) -> u16 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502..=504 => 14,
-        _ => 2,
-    }
-}
 
 /// `grpc-message` is percent-encoded: what is not printable ASCII, and `%` itself.
 pub fn percent_encoded(text: &str) -> String {

@@ -6,10 +6,11 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tsunagi_proto::decide::grpc_status_of_rule;
 
 use super::downstream::Downstream;
 use super::exchange::Exchange;
-use super::local_reply::{grpc_status, percent_encoded};
+use super::local_reply::percent_encoded;
 use super::request_path::show_flags;
 use crate::codec::{BodyLength, ResponseHead, Transfer, Whole};
 
@@ -19,7 +20,7 @@ pub fn own_answer(status: StatusCode, body: &Bytes, grpc: bool, code: Option<u8>
         let mut head = ResponseHead::local(StatusCode::OK);
         let headers = &mut head.headers;
         headers.set(&header::CONTENT_TYPE, &HeaderValue::from_static("application/grpc"));
-        let code = code.map_or_else(|| of_status(status), u16::from);
+        let code = code.map_or_else(|| grpc_status_of_rule(status), u16::from);
         headers.set(&HeaderName::from_static("grpc-status"), &HeaderValue::from(code));
         if let Ok(message) = HeaderValue::from_str(&percent_encoded(&String::from_utf8_lossy(body)))
             && !message.is_empty()
@@ -34,14 +35,6 @@ pub fn own_answer(status: StatusCode, body: &Bytes, grpc: bool, code: Option<u8>
             .set(&header::CONTENT_TYPE, &HeaderValue::from_static("text/plain"));
     }
     (head, body.clone())
-}
-
-fn of_status(status: StatusCode) -> u16 {
-    if status == StatusCode::OK {
-        0
-    } else {
-        grpc_status(status)
-    }
 }
 
 /// Sends it, and records the request.

@@ -34,12 +34,7 @@ pub(super) fn differences(
         } else {
             format!("{namespace}/{wanted}")
         };
-        let actual = rule.map_or(answer.virtual_service.as_str(), |rule| rule.virtual_service.as_str());
-        found.text(
-            "virtualService",
-            Some(&wanted),
-            Some(actual).filter(|name| !name.is_empty()),
-        );
+        found.virtual_service(wanted, answer);
     }
     if let Some(wanted) = expect.outcome {
         found.compare("outcome", format!("{wanted:?}"), format!("{:?}", answer.outcome));
@@ -99,6 +94,14 @@ fn of_reply(found: &mut Comparison, expect: &Expect, reply: Option<&Reply>) {
         let actual = reply.map_or_else(none, |reply| reply.status.to_string());
         found.compare("status", wanted.to_string(), actual);
     }
+    if let Some(wanted) = expect.grpc_status {
+        let code = |reply: &Reply| {
+            reply
+                .grpc_status
+                .map_or_else(|| NONE.to_owned(), |code| code.to_string())
+        };
+        found.compare("grpcStatus", wanted.to_string(), reply.map_or_else(none, code));
+    }
     if let Some(wanted) = &expect.flag {
         let actual = reply.map_or_else(none, |reply| reply.flags.clone());
         found.compare("flag", wanted.clone(), actual);
@@ -140,6 +143,20 @@ impl Comparison {
             let actual = actual.unwrap_or(NONE);
             self.compare(field, expected.to_owned(), actual.to_owned());
         }
+    }
+
+    /// The one in force for the host, or the one that the rule is written in.
+    fn virtual_service(&mut self, wanted: String, answer: &Answer) {
+        let root = Some(answer.virtual_service.as_str()).filter(|name| !name.is_empty());
+        let written = answer.rule.as_ref().map(|rule| rule.virtual_service.as_str());
+        if [root, written].contains(&Some(wanted.as_str())) {
+            return;
+        }
+        let actual = match (root, written) {
+            (Some(root), Some(written)) if root != written => format!("{root}, rule written in {written}"),
+            (root, _) => root.unwrap_or(NONE).to_owned(),
+        };
+        self.compare("virtualService", wanted, actual);
     }
 
     /// In any order. Where a destination is expected, one that does not exist is no such thing, unless its status is

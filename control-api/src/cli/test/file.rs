@@ -61,6 +61,7 @@ pub(super) struct Expect {
     pub destination: Option<To>,
     pub destinations: Option<Vec<To>>,
     pub status: Option<u16>,
+    pub grpc_status: Option<u16>,
     pub flag: Option<String>,
     pub location: Option<String>,
     pub body: Option<String>,
@@ -88,13 +89,26 @@ pub(super) struct MirrorTo {
     pub percentage: Option<f64>,
 }
 
+/// Without the ` at line 5, column 12` that a reader of YAML ends with: the place is told before.
+fn without_place(reason: &str) -> &str {
+    let is_place = |rest: &str| {
+        let numbers = rest.split_once(", column ");
+        numbers.is_some_and(|(line, column)| line.parse::<usize>().is_ok() && column.parse::<usize>().is_ok())
+    };
+    match reason.rsplit_once(" at line ") {
+        Some((what, rest)) if is_place(rest) => what.trim_end_matches(':'),
+        _ => reason,
+    }
+}
+
 impl TestFile {
     /// The reason is `FILE:LINE: what is wrong`.
     pub(super) fn parse(name: &str, text: &str) -> Result<TestFile, String> {
         let file: TestFile = serde_saphyr::from_str(text).map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
             let reason = error.without_snippet().to_string();
-            format!("{name}:{line}: {}", reason.lines().next().unwrap_or_default())
+            let reason = reason.lines().next().unwrap_or_default();
+            format!("{name}:{line}: {}", without_place(reason))
         })?;
         if file.cases.is_empty() {
             return Err(format!("{name}:1: cases: is empty"));
@@ -158,6 +172,7 @@ impl Expect {
             destination: None,
             destinations: None,
             status: None,
+            grpc_status: None,
             flag: None,
             location: None,
             body: None,

@@ -39,9 +39,15 @@ Example, beside the rules that it tests:
     request: {url: http://user-service/old}
     expect: {status: 301, location: http://user-service/new}
 
-`expect` takes: rule, virtualService, outcome (route, defaultRoute, redirect, directResponse, localReply), destination or
-destinations (each with host, subset, port, weight), status, flag, location, body, path and authority (as an endpoint gets
-them), timeout (or none) and mirrors (each with host, subset, port, percentage). Only what is written is compared.
+`expect` takes: rule, virtualService, outcome (route, defaultRoute, redirect, directResponse, faultAbort, corsPreflight,
+localReply), destination or destinations (each with host, subset, port, weight), status, grpcStatus (of a fault abort, for
+a gRPC request), flag, location, body, path and authority (as an endpoint gets them), timeout (or none) and mirrors (each with host, subset, port, percentage). Only what is written is compared.
+
+virtualService is the one in force for the host or, where that delegates, the one that the rule is written in.
+
+A fault abort of 100 % is the answer (`{status: 500, flag: FI}`), before CORS, redirects and direct responses; so is the 200
+of a CORS preflight that the policy answers; neither has a destination. Aborts of fewer requests, and delays, are left out
+of the judgement: a case is about the requests that are not aborted.
 
 Whether endpoints are healthy is not tested. A service that rules name and no document defines is assumed to be there, and
 so are the subsets of a host for which there is no DestinationRule at all; each is noted. With `strict: true` nothing is
@@ -64,66 +70,84 @@ struct Tally {
     failed: usize,
 }
 
-/// Whether all cases pass.
+/// Whether all cases pass. A file that cannot be run does not keep the others from it.
 pub(super) fn run(options: &Options, output: &mut Output) -> Result<bool, CliError> {
     let mut tally = Tally::default();
-    for path in named(&options.files)? {
-        for line in test(&path, &mut tally)? {
-            output.line(&line)?;
+    let mut refused = Vec::new();
+    for path in named(&options.files) {
+        match path.and_then(|path| test(&path)) {
+            Ok((lines, own)) => {
+                tally.passed += own.passed;
+                tally.failed += own.failed;
+                for line in lines {
+                    output.line(&line)?;
+                }
+            }
+            Err(reason) => refused.push(reason),
         }
     }
-    output.line(&format!("{} passed, {} failed", tally.passed, tally.failed))?;
-    Ok(tally.failed == 0)
+    let not_run = match refused.len() {
+        0 => String::new(),
+        1 => ", 1 file could not be run".to_owned(),
+        several => format!(", {several} files could not be run"),
+    };
+    output.line(&format!("{} passed, {} failed{not_run}", tally.passed, tally.failed))?;
+    if refused.is_empty() {
+        return Ok(tally.failed == 0);
+    }
+    output.flush()?;
+    Err(CliError::CannotRun(refused.join("\n")))
 }
 
-fn cannot(reason: impl Into<String>) -> CliError {
-    CliError::CannotRun(reason.into())
-}
-
-/// The test files that the arguments name, a folder's in order of their names.
-fn named(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+/// The test files that the arguments name, a folder's in order of their names; or why there is none.
+fn named(paths: &[PathBuf]) -> Vec<Result<PathBuf, String>> {
     let mut all = Vec::new();
     for path in paths {
         if !path.is_dir() {
-            all.push(path.clone());
+            all.push(Ok(path.clone()));
             continue;
         }
-        let unreadable = |error: std::io::Error| cannot(format!("cannot read {}: {error}", path.display()));
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?.path();
-            let name = entry.to_string_lossy();
-            if name.ends_with(".test.yaml") || name.ends_with(".test.yml") {
-                found.push(entry);
+        match in_folder(path) {
+            Ok(found) if found.is_empty() => {
+                let reason = format!("{}: no *.test.yaml or *.test.yml file in it", path.display());
+                all.push(Err(reason));
             }
+            Ok(found) => all.extend(found.into_iter().map(Ok)),
+            Err(error) => all.push(Err(format!("cannot read {}: {error}", path.display()))),
         }
-        if found.is_empty() {
-            return Err(cannot(format!(
-                "{}: no *.test.yaml or *.test.yml file in it",
-                path.display()
-            )));
-        }
-        found.sort();
-        all.extend(found);
     }
-    Ok(all)
+    all
+}
+
+fn in_folder(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?.path();
+        let name = entry.to_string_lossy();
+        if name.ends_with(".test.yaml") || name.ends_with(".test.yml") {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// What there is to say of one file.
-fn test(path: &Path, tally: &mut Tally) -> Result<Vec<String>, CliError> {
-    let text = files::read(&[path.to_owned()]).map_err(|error| cannot(error.to_string()))?;
+fn test(path: &Path) -> Result<(Vec<String>, Tally), String> {
+    let mut tally = Tally::default();
+    let text = files::read(&[path.to_owned()]).map_err(|error| error.to_string())?;
     let text = text.files.into_iter().next().map(|file| file.text).unwrap_or_default();
     let name = path.display().to_string();
-    let file = TestFile::parse(&name, &text).map_err(cannot)?;
-    let config::Loaded { world, notes } = config::load(path, &file).map_err(cannot)?;
+    let file = TestFile::parse(&name, &text)?;
+    let config::Loaded { world, notes } = config::load(path, &file)?;
     let mut lines = vec![name.clone()];
     for case in &file.cases {
         let line = case.defined.line();
         let case = &case.value;
         let answer = explain(&world, &case.question(&file.namespace))
-            .map_err(|error| cannot(format!("{name}:{line}: case {:?}: {error}", case.name)))?;
+            .map_err(|error| format!("{name}:{line}: case {:?}: {error}", case.name))?;
         let differences = expect::differences(&case.expect, &answer, &case.sent(), &file.namespace)
-            .map_err(|error| cannot(format!("{name}:{line}: case {:?}: {error}", case.name)))?;
+            .map_err(|error| format!("{name}:{line}: case {:?}: {error}", case.name))?;
         if differences.is_empty() {
             tally.passed += 1;
             lines.push(format!("  PASS  {}", case.name));
@@ -133,7 +157,7 @@ fn test(path: &Path, tally: &mut Tally) -> Result<Vec<String>, CliError> {
         }
     }
     lines.extend(notes.iter().map(|note| format!("  note: {note}")));
-    Ok(lines)
+    Ok((lines, tally))
 }
 
 fn failure(
@@ -169,10 +193,13 @@ fn why(answer: &Answer) -> Vec<String> {
         ));
     }
     if let Some(rule) = &answer.rule {
-        let item = rule
-            .item
-            .map_or("which is for every request".to_owned(), |item| format!("match[{item}]"));
-        reasons.push(format!("{} decides: {item}", place(rule)));
+        let delegated = rule.virtual_service != answer.virtual_service;
+        let item = match rule.item {
+            Some(item) => format!(": match[{item}]"),
+            None if delegated => format!(", {} delegates to it", answer.virtual_service),
+            None => ": which is for every request".to_owned(),
+        };
+        reasons.push(format!("{} decides{item}", place(rule)));
     }
     let broken = answer.destinations.iter().filter_map(|to| to.reply.as_ref());
     let replies = broken.filter(|reply| reply.flags == "NC").chain(&answer.reply);

@@ -39,8 +39,7 @@ fn tested(rules: &str, file: &str) -> Result<(String, Tally), String> {
     fs::write(folder.path().join("rules.yaml"), rules).expect("written");
     let path = folder.path().join("a.test.yaml");
     fs::write(&path, file).expect("written");
-    let mut tally = Tally::default();
-    let lines = test(&path, &mut tally).map_err(|error| error.to_string())?;
+    let (lines, tally) = test(&path)?;
     Ok((lines.join("\n"), tally))
 }
 
@@ -218,4 +217,121 @@ spec:
     for field in ["          mirrors\n", "          authority\n", "          body\n"] {
         assert!(lines.contains(field), "{field}{lines}");
     }
+}
+
+#[test]
+fn aborts_of_every_request_and_preflights_are_answers_and_other_faults_are_left_out() {
+    let rules = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: user, namespace: shop}
+spec:
+  hosts: [user]
+  http:
+  - match: [{uri: {prefix: /all}}]
+    fault: {abort: {percentage: {value: 100}, httpStatus: 500}}
+    route: [{destination: {host: user}}]
+  - match: [{uri: {prefix: /grpc}}]
+    fault: {abort: {percentage: {value: 100}, grpcStatus: UNAVAILABLE}}
+    route: [{destination: {host: user}}]
+  - fault: {abort: {percentage: {value: 99.9}, httpStatus: 500}, delay: {percentage: {value: 100}, fixedDelay: 2s}}
+    corsPolicy: {allowOrigins: [{exact: 'https://shop'}]}
+    route: [{destination: {host: user}}]
+";
+    let file = cases(
+        "- name: all
+  request: {url: 'http://user/all'}
+  expect: {status: 500, flag: FI, outcome: faultAbort, destinations: []}
+- name: grpc
+  request: {url: 'http://user/grpc', method: POST, headers: {content-type: application/grpc}}
+  expect: {status: 200, grpcStatus: 14, flag: FI}
+- name: preflight
+  request: {url: 'http://user/', method: OPTIONS, headers: {origin: 'https://shop', access-control-request-method: PUT}}
+  expect: {status: 200, outcome: corsPreflight}
+- name: some
+  request: {url: 'http://user/'}
+  expect: {destination: {host: user}, outcome: route}
+- name: nobody is reached
+  request: {url: 'http://user/all'}
+  expect: {destination: {host: user}}
+- name: not all
+  request: {url: 'http://user/'}
+  expect: {status: 500, grpcStatus: 14}
+",
+    );
+    let (lines, tally) = tested(rules, &file).expect("runs");
+    assert_eq!((tally.passed, tally.failed), (4, 2), "{lines}");
+    for part in [
+        "FAIL  nobody is reached",
+        "why: 500 FI: fault abort",
+        "FAIL  not all",
+        "expected  14\n            actual    none: an endpoint answers",
+    ] {
+        assert!(lines.contains(part), "{part}\n{lines}");
+    }
+}
+
+#[test]
+fn a_delegated_rule_is_known_by_its_root_and_by_where_it_is_written() {
+    let rules = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: user, namespace: shop}
+spec:
+  hosts: [user]
+  http:
+  - match: [{uri: {prefix: /page}}]
+    delegate: {name: page, namespace: pages}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: page, namespace: pages}
+spec:
+  http:
+  - route: [{destination: {host: user.shop.svc.cluster.local}}]
+";
+    let case = |name: &str| {
+        let expect = format!("{{virtualService: {name}}}");
+        cases(&format!(
+            "- name: a\n  request: {{url: 'http://user/page'}}\n  expect: {expect}\n"
+        ))
+    };
+    for name in ["user", "shop/user", "pages/page"] {
+        let (lines, tally) = tested(rules, &case(name)).expect("runs");
+        assert_eq!(tally.passed, 1, "{name}: {lines}");
+    }
+    let (lines, tally) = tested(rules, &case("page")).expect("runs");
+    assert_eq!(tally.failed, 1, "{lines}");
+    for part in [
+        "expected  shop/page\n            actual    shop/user, rule written in pages/page",
+        "(http[0] of pages/page) decides, shop/user delegates to it",
+    ] {
+        assert!(lines.contains(part), "{part}\n{lines}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_no_other_from_its_tests_and_its_place_is_told_once() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let good = cases("- name: good\n  request: {url: 'http://user/'}\n  expect: {rule: user.shop/2}\n");
+    let bad = cases("- name: a\n  request: {url: u}\n  expect: {rul: x}\n");
+    for (name, text) in [("rules.yaml", RULES), ("b.test.yaml", &bad), ("c.test.yaml", &good)] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    let gone = folder.path().join("gone.test.yaml");
+    let options = Options {
+        files: vec![gone, folder.path().to_owned()],
+    };
+    let shown = folder.path().join("shown");
+    let mut output = Output::to(fs::File::create(&shown).expect("created"));
+    let Err(CliError::CannotRun(reason)) = run(&options, &mut output) else {
+        panic!("two files cannot be run");
+    };
+    let shown = fs::read_to_string(shown).expect("written");
+    assert!(shown.contains("PASS  good"), "{shown}");
+    assert!(
+        shown.ends_with("1 passed, 0 failed, 2 files could not be run\n"),
+        "{shown}"
+    );
+    assert!(reason.contains("gone.test.yaml"), "{reason}");
+    assert!(reason.contains("b.test.yaml:6: unknown field `rul`"), "{reason}");
+    assert!(!reason.contains("at line") && !reason.contains("column"), "{reason}");
 }
