@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, block_in_place};
@@ -141,8 +141,11 @@ impl World {
         match block_in_place(|| self.app.connect(to)) {
             Ok(stream) => {
                 let mut client = RawConnection::over(to_tokio(stream));
-                client.write(bytes).await;
-                is_reset(&mut client).await
+                // Whoever hears of a reset first is the only one to hear of it.
+                match client.stream.write_all(bytes).await {
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+                    _ => is_reset(&mut client).await,
+                }
             }
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
         }
@@ -205,7 +208,7 @@ pub(crate) fn to_tokio(stream: std::net::TcpStream) -> TcpStream {
 
 /// What the application sends goes to the sidecar, but for loopback; what the sidecar sends goes where it is sent; what
 /// others send to port 8080 goes to the sidecar.
-fn redirect(pod: &Pod) {
+pub(crate) fn redirect(pod: &Pod) {
     let uid = PROXY_UID.to_string();
     for (tool, loopback) in [("iptables", "127.0.0.0/8"), ("ip6tables", "::1/128")] {
         if tool == "ip6tables" && !pod.has_ipv6() {
