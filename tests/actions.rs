@@ -38,6 +38,8 @@ async fn a_redirect_says_where_to_go_and_asks_no_endpoint() {
     redirect: {port: 8443, scheme: https, redirectCode: 302}
   - match: [{uri: {prefix: /request-port}}]
     redirect: {derivePort: FROM_REQUEST_PORT, scheme: https, redirectCode: 307}
+  - match: [{uri: {prefix: /login}}]
+    redirect: {uri: '/#/login'}
   - redirect: {authority: rest.example, redirectCode: 303}",
     ))
     .await;
@@ -47,6 +49,7 @@ async fn a_redirect_says_where_to_go_and_asks_no_endpoint() {
             ("echo:80", "/old?b", 301, "https://other.example/new?b"),
             ("echo:80", "/port", 302, "https://echo:8443/port"),
             ("echo", "/request-port", 307, "https://echo:80/request-port"),
+            ("echo", "/login", 301, "http://echo/#/login"),
             ("echo:80", "/any", 303, "http://rest.example/any"),
         ] {
             let answer = location(&sample, version, host, path).await;

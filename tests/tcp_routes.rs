@@ -1,6 +1,8 @@
 //! `tcp` rules for connections that the packet filter redirects, and for those through a tunnel: whom they reach, how they
 //! are split, counted and logged.
 
+#[path = "connections/mesh.rs"]
+mod mesh;
 #[path = "interception/plane.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod plane;
@@ -12,6 +14,7 @@ mod world;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use mesh::{Mesh, entry, subsets};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, block_in_place};
@@ -127,6 +130,50 @@ async fn connections_are_split_by_weight_and_counted_and_logged_by_destination()
         [format!("outbound|5432|v1|{FQDN}"), format!("outbound|5432|v2|{FQDN}")].contains(&cluster.to_owned()),
         "{cluster}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_split_that_a_user_writes_is_the_one_that_connections_meet() {
+    let Some(mesh) = Mesh::start().await else { return };
+    let (v1, v2) = (Greeter::in_pod(&mesh.server, "v1"), Greeter::in_pod(&mesh.server, "v2"));
+    let to = SocketAddr::from(([240, 1, 1, 3], PORT));
+    let endpoints = [("v1", v1.address), ("v2", v2.address)];
+    let service = entry("db.example.com", to, "protocol: TCP", &endpoints) + &subsets("db.example.com");
+    let rule = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: db}
+spec:
+  hosts: [db.example.com]
+  tcp:
+  - match: [{port: 1}]
+    route: [{destination: {host: nobody.example.com}}]
+  - match: [{port: 5432, destinationSubnets: [240.1.1.0/24]}]
+    route:
+    - {destination: {host: db.example.com, subset: v1}, weight: 80}
+    - {destination: {host: db.example.com, subset: v2}, weight: 20}
+";
+    mesh.control.apply(&(service + rule)).await;
+    const COUNT: u64 = 500;
+    let mut seconds = 0;
+    for _ in 0..COUNT {
+        let mut client = RawConnection::over(mesh.connect(to).await);
+        match client.read_to_end().await.as_slice() {
+            b"v1" => {}
+            b"v2" => seconds += 1,
+            other => unreachable!("{other:?}"),
+        }
+    }
+    let (low, high) = binomial_bounds(COUNT, 0.2, 1e-6);
+    assert!(
+        (low..=high).contains(&seconds),
+        "{seconds} of {COUNT}: not in {low}..={high}"
+    );
+    eventually("all are counted", LIMIT, async || {
+        let to = [("destination_service", "db.example.com"), ("destination_subset", "v2")];
+        let metrics = mesh.sidecar.metrics().await;
+        (metrics.sum("tsunagi_tcp_connections_total", &to) == seconds as f64).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,9 +3,13 @@
 
 #[path = "tls/endpoint.rs"]
 mod endpoint;
+#[path = "connections/mesh.rs"]
+mod mesh;
 #[path = "interception/plane.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod plane;
+#[path = "tls/sharing.rs"]
+mod sharing;
 #[path = "connections/told.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod told;

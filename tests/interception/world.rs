@@ -141,10 +141,10 @@ impl World {
         match block_in_place(|| self.app.connect(to)) {
             Ok(stream) => {
                 let mut client = RawConnection::over(to_tokio(stream));
-                // It may be refused before the first byte is written, which is told once.
+                // Whoever hears of a reset first is the only one to hear of it.
                 match client.stream.write_all(bytes).await {
-                    Ok(()) => is_reset(&mut client).await,
-                    Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+                    _ => is_reset(&mut client).await,
                 }
             }
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
@@ -208,7 +208,7 @@ pub(crate) fn to_tokio(stream: std::net::TcpStream) -> TcpStream {
 
 /// What the application sends goes to the sidecar, but for loopback; what the sidecar sends goes where it is sent; what
 /// others send to port 8080 goes to the sidecar.
-fn redirect(pod: &Pod) {
+pub(crate) fn redirect(pod: &Pod) {
     let uid = PROXY_UID.to_string();
     for (tool, loopback) in [("iptables", "127.0.0.0/8"), ("ip6tables", "::1/128")] {
         if tool == "ip6tables" && !pod.has_ipv6() {

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use tsunagi_proto::model::{is_authority, is_path, is_substitution};
+use tsunagi_proto::model::{is_authority, is_path, is_redirect_path, is_substitution};
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
@@ -52,8 +52,10 @@ pub(super) fn read_redirect(field: &Field<'_>, matches: &[HttpMatch]) -> Option<
         return None;
     }
     let redirect = Redirect {
-        uri: field.get("uri").and_then(|field| path(&field)),
-        prefix_rewrite: field.get("prefixRewrite").and_then(|field| path(&field)),
+        uri: field.get("uri").and_then(|field| path(&field, is_redirect_path)),
+        prefix_rewrite: field
+            .get("prefixRewrite")
+            .and_then(|field| path(&field, is_redirect_path)),
         authority: read_authority(field),
         scheme: scheme(field),
         port: redirect_port(field),
@@ -75,9 +77,9 @@ pub(super) fn read_redirect(field: &Field<'_>, matches: &[HttpMatch]) -> Option<
 }
 
 /// Empty is not set.
-fn path(field: &Field<'_>) -> Option<String> {
+fn path(field: &Field<'_>, may_be: fn(&str) -> bool) -> Option<String> {
     let text = field.text().filter(|text| !text.is_empty())?;
-    if !is_path(text) {
+    if !may_be(text) {
         field.refuse(format!("{} has a character that a path cannot have", shown(text)));
         return None;
     }
@@ -223,7 +225,7 @@ pub(super) fn read_rewrite(field: &Field<'_>) -> Option<Rewrite> {
         field.refuse("needs one of `uri`, `uriRegexRewrite` and `authority`");
     }
     Some(Rewrite {
-        uri: uri.and_then(|field| path(&field)),
+        uri: uri.and_then(|field| path(&field, is_path)),
         uri_regex: regex.and_then(|field| regex_rewrite(&field)),
         authority: read_authority(field),
     })

@@ -36,7 +36,8 @@ pub fn location<F: Fields>(redirect: Option<&Redirect>, head: &RequestHead<'_, F
     }
 }
 
-/// The request's query is kept unless the redirect has its own.
+/// The request's query is kept unless the redirect has its own. As from Envoy, it follows a fragment, for an application in
+/// the client that routes by it.
 fn path<F: Fields>(wanted: Option<&RedirectPath>, head: &RequestHead<'_, F>, item: Option<&HttpMatch>) -> String {
     let (path, has_query) = match wanted {
         None => (head.path.to_owned(), false),
@@ -129,6 +130,16 @@ mod tests {
         assert_eq!(sent_to(&whole("/new"), "a", "/x?y=1", None), "http://a/new?y=1");
         assert_eq!(sent_to(&whole("/new?z"), "a", "/x?y=1", None), "http://a/new?z");
         assert_eq!(sent_to(&whole("new"), "a", "/x", None), "http://a/new");
+    }
+
+    #[test]
+    fn a_fragment_is_sent_and_the_query_follows_it() {
+        let whole = |text: &str| redirect(|wire| wire.path = Some(mesh::redirect::Path::Uri(text.into())));
+        assert_eq!(sent_to(&whole("/#/login"), "a", "/x", None), "http://a/#/login");
+        assert_eq!(sent_to(&whole("/#/login"), "a", "/x?y=1", None), "http://a/#/login?y=1");
+        assert_eq!(sent_to(&whole("/?z#/login"), "a", "/x?y=1", None), "http://a/?z#/login");
+        let app = redirect(|wire| wire.path = Some(mesh::redirect::Path::PrefixRewrite("/#/".into())));
+        assert_eq!(sent_to(&app, "a", "/old/x?y", Some(&prefix("/old/"))), "http://a/#/x?y");
     }
 
     #[test]

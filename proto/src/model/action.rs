@@ -106,8 +106,16 @@ pub(super) fn authority(field: &str, text: &str) -> Result<Option<HeaderValue>, 
 
 /// Text that may stand in a request's target, perhaps with a query.
 fn path(field: &str, text: String) -> Result<String, Invalid> {
-    // As any request's target is read, which may be without the slash that goes before it here.
-    if text.contains('#') || PathAndQuery::try_from(format!("/{text}")).is_err() {
+    checked(field, text, is_path)
+}
+
+/// As `path`, perhaps with a fragment: it is for the client, to whom it is sent.
+fn redirect_path(field: &str, text: String) -> Result<String, Invalid> {
+    checked(field, text, is_redirect_path)
+}
+
+fn checked(field: &str, text: String, may_be: fn(&str) -> bool) -> Result<String, Invalid> {
+    if !may_be(&text) {
         return Err(Invalid::new(
             field,
             format!("{text:?} has a character that a path cannot have"),
@@ -123,7 +131,17 @@ pub fn is_authority(text: &str) -> bool {
 
 /// May a rule have this text where it rewrites a path?
 pub fn is_path(text: &str) -> bool {
-    path("", text.to_owned()).is_ok()
+    // As any request's target is read, which may be without the slash that goes before it here.
+    !text.contains('#') && PathAndQuery::try_from(format!("/{text}")).is_ok()
+}
+
+/// May a rule have this text where it redirects to a path?
+pub fn is_redirect_path(text: &str) -> bool {
+    match text.split_once('#') {
+        // What a fragment may have, a query may, too.
+        Some((path, fragment)) => is_path(path) && is_path(&format!("?{fragment}")),
+        None => is_path(text),
+    }
 }
 
 /// May a rule replace by this text what the pattern matches?
@@ -163,8 +181,8 @@ impl TryFrom<mesh::Redirect> for Redirect {
         }
         Ok(Self {
             path: match wire.path {
-                Some(Path::Uri(text)) => Some(RedirectPath::Whole(path("uri", text)?)),
-                Some(Path::PrefixRewrite(text)) => Some(RedirectPath::Prefix(path("prefix_rewrite", text)?)),
+                Some(Path::Uri(text)) => Some(RedirectPath::Whole(redirect_path("uri", text)?)),
+                Some(Path::PrefixRewrite(text)) => Some(RedirectPath::Prefix(redirect_path("prefix_rewrite", text)?)),
                 None => None,
             },
             authority: authority("authority", &wire.authority)?,
@@ -276,6 +294,21 @@ mod tests {
     fn a_share_of_a_million_is_met_that_often() {
         assert!(!draws(0, 0) && draws(ALWAYS, u64::MAX));
         assert!(draws(1, 0) && draws(1, u64::MAX / 1_000_001) && !draws(1, u64::MAX / 999_999));
+    }
+
+    #[test]
+    fn a_fragment_is_for_clients_that_are_redirected() {
+        for good in ["/#/login", "/a?b#c?d/e", "#top", "/#", "/a", ""] {
+            assert!(is_redirect_path(good), "{good}");
+        }
+        for bad in ["/#a b", "/#a#b", "/#\r\nx: y", "/a b#c", "/\u{7f}#"] {
+            assert!(!is_redirect_path(bad), "{bad}");
+        }
+        let rewrite = mesh::Rewrite {
+            path: Some(mesh::rewrite::Path::Uri("/#/login".into())),
+            ..Default::default()
+        };
+        assert!(!is_path("/#/login") && Rewrite::try_from(rewrite).is_err());
     }
 
     #[test]

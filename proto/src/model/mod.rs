@@ -21,7 +21,7 @@ mod workload;
 
 pub use action::{
     ALWAYS, DirectResponse, Mirror, PathRewrite, Redirect, RedirectPath, RedirectPort, Rewrite, Substitution,
-    SubstitutionPart, draws, is_authority, is_path, is_substitution,
+    SubstitutionPart, draws, is_authority, is_path, is_redirect_path, is_substitution,
 };
 pub use cluster::{Cluster, ClusterKey, ConnectionPool, LoadBalancer, OutlierDetection, UNLIMITED};
 pub use connection_rule::{ConnectionMatch, ConnectionRule, SniMatch, is_subnet};

@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tsunagi_proto::model::OutboundTrafficPolicy;
+use tsunagi_proto::model::{OutboundTrafficPolicy, Protocol};
 
 use super::head::{self, Authority};
 use super::local_reply::Cause;
 use super::request_path::Proxy;
 use super::route::{Sought, find_known_host, seek_host};
-use crate::codec::{RequestHead, parse_request};
+use crate::codec::{ClientHello, RequestHead, parse_request};
 use crate::snapshot::{Host, Port};
 
 /// How long an unknown destination waits for the control plane's word. It can be reached without it, so while there is no
@@ -95,6 +95,27 @@ pub async fn find_server_name(proxy: &Proxy, name: &str, waits: bool) -> Option<
         Some(host) => Some(host),
         None => found(Box::pin(seek_host(proxy, name, limit)).await),
     }
+}
+
+/// The other host that a TLS client asks for by name, where that has the original destination's address too and may speak
+/// TLS on its port; it counts as used. `host` has the address to itself otherwise, and where it is the one that is asked for,
+/// nobody else is.
+pub async fn find_sharing(
+    proxy: &Proxy,
+    host: &Host,
+    destination: SocketAddr,
+    hello: &ClientHello,
+) -> Option<Arc<Host>> {
+    let name = hello.server_name.as_deref().filter(|name| *name != host.told.fqdn)?;
+    let named = find_server_name(proxy, name, false).await?;
+    let has_port = named
+        .port(destination.port())
+        .is_some_and(|port| matches!(port.protocol, Protocol::Tls | Protocol::Detect));
+    let shares = has_port && named.told.fqdn != host.told.fqdn && named.told.addresses.contains(&destination.ip());
+    shares.then(|| {
+        named.touch();
+        named
+    })
 }
 
 /// Is the first request of a connection for a service of the mesh? What is no proper request, or not there, is not.

@@ -1,5 +1,5 @@
-//! Where a connection goes that the packet filter has redirected here: to the service that has the address, to whom its
-//! requests name, or untouched to where it was headed.
+//! Where a connection goes that the packet filter has redirected here: to the service that has the address, of several to
+//! the one that a TLS client asks for, to whom its requests name, or untouched to where it was headed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use crate::codec::{
 };
 use crate::drain::DrainWatch;
 use crate::http::{
-    DownstreamConnection, Proxy, find_address, find_server_name, is_for_the_mesh, read_start, serve_recognised,
+    DownstreamConnection, Proxy, find_address, find_server_name, find_sharing, is_for_the_mesh, read_start,
+    serve_recognised,
 };
 use crate::net::{is_outbound_listener, is_own_address};
 use crate::snapshot::{Host, SeenConnection};
@@ -114,6 +115,11 @@ impl Redirected<'_> {
                 }
             }
             Protocol::Tls if port.connections.by_server_name() => Box::pin(self.tls(stream, host, number)).await,
+            Protocol::Tls if self.downstream.direction == Direction::Outbound => {
+                // Several services may have the address: the name decides, unless the server speaks first.
+                let connection = self.connection(target);
+                Box::pin(self.detected(stream, connection, Some((host, number)), true)).await;
+            }
             Protocol::Tcp | Protocol::Tls => self.connection(target).serve(stream, Bytes::new(), None).await,
             Protocol::Detect => {
                 let connection = self.connection(target);
@@ -153,6 +159,11 @@ impl Redirected<'_> {
         }
         drop(silent);
         let hello = read_client_hello(&mut stream, &mut read).await;
+        let sharing = match &hello {
+            Some(hello) => find_sharing(self.proxy, host, self.destination, hello).await,
+            None => None,
+        };
+        let host = sharing.as_ref().unwrap_or(host);
         let Some(target) = Target::routed(host, number, &self.seen(hello.as_ref())) else {
             return;
         };
@@ -174,7 +185,7 @@ impl Redirected<'_> {
             return connection.serve(stream, read, upstream).await;
         };
         let target = match host {
-            Some((host, number)) => self.target_by_name(host, number, &hello),
+            Some((host, number)) => self.target_by_name(host, number, &hello).await,
             None => self.target_of_name(&hello).await,
         };
         match target {
@@ -187,8 +198,11 @@ impl Redirected<'_> {
         }
     }
 
-    /// `None`: no rule asks for the name.
-    fn target_by_name(&self, host: &Arc<Host>, number: u16, hello: &ClientHello) -> Option<Target> {
+    /// `None`: the name changes nothing.
+    async fn target_by_name(&self, host: &Arc<Host>, number: u16, hello: &ClientHello) -> Option<Target> {
+        if let Some(sharing) = find_sharing(self.proxy, host, self.destination, hello).await {
+            return Target::routed(&sharing, number, &self.seen(Some(hello)));
+        }
         host.port(number).filter(|port| port.connections.by_server_name())?;
         Target::routed(host, number, &self.seen(Some(hello)))
     }
@@ -222,11 +236,15 @@ impl Redirected<'_> {
             Detected::Aborted { upstream } => return connection.abort(upstream),
             Detected::Left => return,
         };
+        let declared = host.and_then(|(host, number)| host.port(number));
+        let is_tls = declared.is_some_and(|port| port.protocol == Protocol::Tls);
         match spoken {
             Spoken::Tls if self.downstream.direction == Direction::Outbound => {
                 Box::pin(self.detected_tls(stream, read, connection, upstream, host)).await;
             }
             Spoken::Bytes | Spoken::Tls => connection.serve(stream, read, upstream).await,
+            // Not what was declared: the endpoint's to judge.
+            Spoken::Http1 | Spoken::Http2 if is_tls => connection.serve(stream, read, upstream).await,
             Spoken::Http1 => Box::pin(self.http1(stream, read, connection, upstream, all_requests)).await,
             Spoken::Http2 => {
                 // Requests have connections of their own.

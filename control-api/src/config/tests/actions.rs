@@ -55,6 +55,8 @@ fn a_redirect_has_every_part_of_istios() {
         Some("/b".into())
     );
     assert_eq!(redirect("{prefixRewrite: /b, uri: ''}").uri, None);
+    assert_eq!(redirect("{uri: '/#/login'}").uri, Some("/#/login".into()));
+    assert_eq!(redirect("{prefixRewrite: '/#/'}").prefix_rewrite, Some("/#/".into()));
     let port = |text: &str| redirect(&format!("{{derivePort: {text}}}")).port;
     assert_eq!(port("FROM_REQUEST_PORT"), Some(RedirectPort::FromRequestPort));
     assert_eq!(port("FROM_PROTOCOL_DEFAULT"), Some(RedirectPort::FromProtocolDefault));
@@ -72,6 +74,7 @@ fn a_redirect_has_every_part_of_istios() {
         ("{uri: /, redirectCode: 200}", "redirect.redirectCode", "is none of 301"),
         ("{uri: /, redirectCode: 304}", "redirect.redirectCode", "is none of 301"),
         ("{uri: 'a b'}", "redirect.uri", "a character that a path cannot have"),
+        ("{uri: '/#a b'}", "redirect.uri", "a character that a path cannot have"),
         ("{authority: 'a/b'}", "redirect.authority", "not a host"),
         ("{port: 70000}", "redirect.port", "out of range"),
         (
@@ -183,6 +186,7 @@ fn a_rewrite_replaces_the_path_by_text_or_regex_and_the_authority() {
             "the groups that the regex has",
         ),
         ("{uri: \"/a\\nb\"}", "rewrite.uri", "a character"),
+        ("{uri: '/#/login'}", "rewrite.uri", "a character"),
         ("{authority: a b}", "rewrite.authority", "not a host"),
     ] {
         assert_no_routed(&format!("rewrite: {rewrite}"), field, reason);
