@@ -17,6 +17,8 @@ mod images;
 mod monitoring;
 #[path = "deploy/objects.rs"]
 mod objects;
+#[path = "deploy/ranges.rs"]
+mod ranges;
 #[path = "deploy/tools.rs"]
 mod tools;
 
@@ -83,6 +85,7 @@ fn every_kustomization_renders_and_satisfies_the_schemas() {
         }
     }
     tools.sound("the Application", &read("deploy/examples/argocd/tsunagi.yaml"));
+    tools.sound("the canary", &read("deploy/examples/canary.yaml"));
 }
 
 #[test]
@@ -406,6 +409,17 @@ async fn the_examples_are_taken_by_a_control_plane() {
         let refused = control.cli_with_input(&apply, &misspelt).await;
         assert_eq!(refused.code, 1, "{folder}: {}", refused.stdout);
     }
+    // In the place of the example's own rules; nothing is left for the analysis to say.
+    let mut service = tools.judge(&tools.kustomize("deploy/examples/user-service")).documents;
+    service.retain(|object| object["kind"] != "VirtualService" && object["kind"] != "DestinationRule");
+    service.extend(tools.judge(&read("deploy/examples/canary.yaml")).documents);
+    let service = for_the_mesh(&service);
+    let taken = control
+        .cli_with_input(&["apply", "-f", "-", "--dry-run", "--strict"], &service)
+        .await;
+    assert_eq!(taken.code, 0, "the canary: {}{}", taken.stdout, taken.stderr);
+    let analysis = control.cli_with_input(&["analyze", "-f", "-"], &service).await;
+    assert_eq!(analysis.code, 0, "the canary: {}{}", analysis.stdout, analysis.stderr);
 }
 
 #[test]

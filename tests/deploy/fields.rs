@@ -12,7 +12,18 @@ use crate::tools::{read, tools};
 const READERS: [(&str, &[&str]); 5] = [
     (
         "VirtualService",
-        &["virtual_service.rs", "http_match.rs", "http_route.rs"],
+        &[
+            "virtual_service.rs",
+            "http_rule.rs",
+            "http_match.rs",
+            "http_route.rs",
+            "http_action.rs",
+            "fault.rs",
+            "share.rs",
+            "mirror.rs",
+            "cors.rs",
+            "connection_rule.rs",
+        ],
     ),
     ("DestinationRule", &["destination_rule.rs", "traffic_policy.rs"]),
     ("ServiceEntry", &["service_entry.rs", "workload_entry.rs"]),
