@@ -24,6 +24,8 @@ pub enum Phase {
     Draining,
     /// Nobody else is let in.
     Closing,
+    /// There is no more time: what has not ended is cut off.
+    Over,
 }
 
 /// Whether those who call this proxy know that it leaves.
@@ -271,6 +273,16 @@ impl Drain {
         self.close_outbound();
     }
 
+    /// There is no more time, on either side.
+    pub fn cut_off(&self) {
+        self.inbound.rise(Phase::Over);
+        self.outbound.rise(Phase::Over);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.inbound.phase() >= Phase::Over
+    }
+
     /// Connections that live now, on both sides.
     pub fn live_connections(&self) -> usize {
         self.inbound.live_connections() + self.outbound.live_connections()
@@ -281,8 +293,8 @@ impl Drain {
         match self.inbound.phase() {
             Phase::Serving => "serving",
             Phase::Leaving => "leaving",
-            Phase::Draining | Phase::Closing if self.inbound.busy_connections() > 0 => "draining",
-            Phase::Draining | Phase::Closing => "drained",
+            Phase::Draining | Phase::Closing | Phase::Over if self.inbound.busy_connections() > 0 => "draining",
+            Phase::Draining | Phase::Closing | Phase::Over => "drained",
         }
     }
 }
@@ -296,6 +308,11 @@ impl DrainWatch {
     /// Returns once nobody else is let in. Dropping this changes nothing.
     pub async fn closing(&mut self) {
         reach(&mut self.phase, Phase::Closing).await;
+    }
+
+    /// Returns once what has not ended is cut off. Dropping this changes nothing.
+    pub async fn over(&mut self) {
+        reach(&mut self.phase, Phase::Over).await;
     }
 
     pub fn is_leaving(&self) -> bool {

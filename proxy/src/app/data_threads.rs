@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime;
 use tokio::sync::mpsc;
@@ -15,6 +16,9 @@ use crate::http::Proxy;
 use crate::listener;
 use crate::snapshot::{InboundReader, Passthrough, Reader};
 use crate::telemetry::Direction;
+
+/// For idle connections to end and HTTP/2 clients to be told, when there is no time for anything else.
+const PARTING_TIME: Duration = Duration::from_millis(100);
 
 /// The running data threads.
 pub(super) struct DataThreads {
@@ -70,11 +74,14 @@ fn spawn<F: Future<Output = ()>>(
     thread::Builder::new().name(format!("data-{number}")).spawn(move || {
         let _ended = EndedGuard(ending);
         runtime.block_on(work());
+        // Whatever it still serves ends here, before the thread says that it has ended. Look-ups are not waited for.
+        runtime.shutdown_background();
     })?;
     Ok(())
 }
 
-/// The work of one data thread: to serve its sockets until they close, then to return when the last connection is gone.
+/// The work of one data thread: to serve its sockets until they close, then to return when the last connection is gone, or
+/// what is left of them is to be cut off.
 async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
     let options = &parts.options;
     let proxy = Arc::new(Proxy {
@@ -116,9 +123,16 @@ async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
         tracing::error!(%error, "a data thread cannot serve its sockets");
         return;
     }
-    let Parts { drain, .. } = &parts;
-    let limit = options.drain_timeout;
-    tokio::join!(drain.inbound().drained(limit), drain.outbound().drained(limit));
+    let (inbound, outbound) = (parts.drain.inbound(), parts.drain.outbound());
+    let mut watch = inbound.watch();
+    let drained = async { tokio::join!(inbound.drained(Duration::MAX), outbound.drained(Duration::MAX)) };
+    tokio::select! {
+        _ = drained => {}
+        () = async {
+            watch.over().await;
+            tokio::time::sleep(PARTING_TIME).await;
+        } => {}
+    }
 }
 
 #[cfg(test)]

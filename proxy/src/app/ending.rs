@@ -74,6 +74,11 @@ pub(super) async fn when_told(
             tracing::warn!(connections = drain.live_connections(), "told twice, exiting at once");
         }
     }
+    drain.cut_off();
+    // Each drops what it still serves: only that aborts the connections, and writes the last lines of the access log.
+    if timeout(LAST_WORDS, data_threads.all_ended()).await.is_err() {
+        tracing::warn!("a data thread does not end, exiting without it");
+    }
     Ok(())
 }
 

@@ -44,5 +44,5 @@ pub use passing::{Ending, Passed, pass, pass_upgraded};
 pub use prefixed::Prefixed;
 pub use spoken::{HTTP2_PREFACE, Spoken, recognise};
 pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};
-pub use transport::Transport;
+pub use transport::{Transport, Unfinished};
 pub use upgrade::{WEBSOCKET, first_of};

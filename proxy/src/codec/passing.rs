@@ -5,6 +5,7 @@
 //! in it: an idle connection holds none.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::buffer::{Input, LARGE_BYTES};
-use super::transport::Transport;
+use super::transport::{Transport, Unfinished};
 use crate::telemetry::{Flags, TcpSeries};
 
 /// How often a side is asked whether it has aborted while it is not read from: it has ended, or the other is slower.
@@ -74,7 +75,8 @@ struct Flow<'c> {
 }
 
 /// Passes until both sides are done, one aborts, or neither says anything for `idle`. `read` is what was read from the
-/// downstream already. The connection is counted when it has ended. When this returns, dropping both connections ends them as it says; dropping the future ends them too.
+/// downstream already. The connection is counted when it has ended. When this returns, dropping both connections ends them
+/// as it says. Behind a future that was dropped before, dropping them aborts them.
 pub async fn pass<D: Transport, U: Transport>(
     downstream: &mut D,
     upstream: &mut U,
@@ -82,9 +84,22 @@ pub async fn pass<D: Transport, U: Transport>(
     idle: Duration,
     series: &TcpSeries,
 ) -> (Passed, Ending) {
+    let mut uncounted = Uncounted(Some(series));
     let (passed, ending) = pass_counted(downstream, upstream, read, idle, [&series.received, &series.sent]).await;
+    uncounted.0 = None;
     series.record(ending.flags());
     (passed, ending)
+}
+
+/// A connection that has not ended yet; one that is cut off is counted, too.
+struct Uncounted<'s>(Option<&'s TcpSeries>);
+
+impl Drop for Uncounted<'_> {
+    fn drop(&mut self) {
+        if let Some(series) = self.0 {
+            series.record(Flags::DC);
+        }
+    }
 }
 
 /// The same behind a request that was upgraded: what is counted is the request, and silence is no reason to end it.
@@ -107,6 +122,8 @@ async fn pass_counted<D: Transport, U: Transport>(
     let mut timer = pin!(sleep(idle));
     let mut last = Instant::now();
     let mut look: Option<Pin<Box<Sleep>>> = None;
+    let (down_side, up_side) = (Unfinished(downstream), Unfinished(upstream));
+    let (downstream, upstream) = (&mut *down_side.0, &mut *up_side.0);
     let ending = poll_fn(|cx| {
         let before = up.bytes + down.bytes;
         let polled = (up.poll(downstream, upstream, cx), down.poll(upstream, downstream, cx));
@@ -153,6 +170,7 @@ async fn pass_counted<D: Transport, U: Transport>(
         downstream.reset_when_dropped();
         upstream.reset_when_dropped();
     }
+    mem::forget((down_side, up_side));
     let passed = Passed {
         received: up.bytes,
         sent: down.bytes,

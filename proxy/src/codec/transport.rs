@@ -24,6 +24,17 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
     fn reset_when_dropped(&self) {}
 }
 
+/// A connection in the middle of something. Dropped as it is, and with it what was being done, the connection is reset;
+/// whoever has finished forgets this (`mem::forget`: it holds nothing).
+#[derive(Debug)]
+pub struct Unfinished<'s, S: Transport + ?Sized>(pub &'s mut S);
+
+impl<S: Transport + ?Sized> Drop for Unfinished<'_, S> {
+    fn drop(&mut self) {
+        self.0.reset_when_dropped();
+    }
+}
+
 impl Transport for TcpStream {
     fn is_closed_by_peer(&self) -> bool {
         // Every interest is told of a closed read side; this one, unlike reading, of nothing else that is usual.

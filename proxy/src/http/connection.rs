@@ -75,6 +75,14 @@ pub(super) async fn draining(drain: Option<DrainWatch>) {
     }
 }
 
+/// Until what has not ended is cut off.
+pub(super) async fn over(drain: Option<DrainWatch>) {
+    match drain {
+        Some(mut drain) => drain.over().await,
+        None => pending().await,
+    }
+}
+
 /// Until there is no more time to say the first word.
 async fn last_moment(drain: Option<DrainWatch>) {
     match drain {

@@ -173,6 +173,10 @@ impl<'p> Exchange<'p> {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
+        if self.flags.contains(Flags::DC) && self.proxy.drain.is_over() {
+            // It was not the client that left.
+            self.details("drain_time_over");
+        }
         let elapsed = self.started.elapsed();
         self.series
             .record_call(&self.method, self.status, self.grpc_status, self.flags, elapsed);
@@ -207,7 +211,7 @@ impl<'p> Exchange<'p> {
 }
 
 impl Drop for Exchange<'_> {
-    /// Nobody waited for the end: the client went away.
+    /// Nobody waited for the end: the client went away, or the proxy does.
     fn drop(&mut self) {
         if !self.recorded {
             self.flags.insert(Flags::DC);

@@ -1,6 +1,7 @@
 //! A downstream HTTP/1 connection: one request after the other, until the client closes, asks to, or is drained.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -44,6 +45,16 @@ struct Http1Downstream<S> {
     ends_at_close: bool,
 }
 
+/// Dropped in the middle of a request, the connection is reset: whatever was sent of the answer must not look whole. It is
+/// forgotten when the request is served.
+struct Unserved<'c, S: Transport>(&'c mut Http1Downstream<S>);
+
+impl<S: Transport> Drop for Unserved<'_, S> {
+    fn drop(&mut self) {
+        self.0.stream.reset_when_dropped();
+    }
+}
+
 /// What comes next on a connection.
 enum Next {
     Request,
@@ -80,7 +91,9 @@ pub async fn serve_http1<S>(
             let served = serve_h2c(proxy, downstream, asked, stream, read, client.drain);
             return Box::pin(served).await;
         }
-        let served = serve(proxy, &downstream, &mut head, length, &mut client).await;
+        let unserved = Unserved(&mut client);
+        let served = serve(proxy, &downstream, &mut head, length, &mut *unserved.0).await;
+        mem::forget(unserved);
         head.clear();
         match served {
             Served::Upgraded(upgraded) => {

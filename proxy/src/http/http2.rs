@@ -15,7 +15,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection::draining;
+use super::connection::{draining, over};
 use super::downstream::{Downstream, DownstreamConnection};
 use super::expectation::Expectation;
 use super::request_path::{Proxy, Served, serve};
@@ -73,8 +73,9 @@ where
     // A late client is told to go once its first request is here: told before, it could not send that any more.
     let late = drain.as_ref().is_some_and(DrainWatch::is_draining);
     let mut first_request = late.then(|| Box::pin(tokio::time::sleep(LATE_REQUEST_TIME)));
-    let mut draining = std::pin::pin!(draining(drain));
-    let mut leaving = false;
+    let mut draining = std::pin::pin!(draining(drain.clone()));
+    let mut over = std::pin::pin!(over(drain));
+    let (mut leaving, mut cut_off) = (false, false);
     poll_fn(|cx| {
         loop {
             // When the connection has ended its streams have, and with them the tasks of its requests.
@@ -93,7 +94,16 @@ where
             let awaited = first_request
                 .as_mut()
                 .is_some_and(|time| time.as_mut().poll(cx).is_pending());
-            if leaving || awaited || draining.as_mut().poll(cx).is_pending() {
+            if cut_off || (leaving && over.as_mut().poll(cx).is_pending()) {
+                return Poll::Pending;
+            }
+            if leaving {
+                // Its streams fail, and with them what their tasks do.
+                cut_off = true;
+                connection.abrupt_shutdown(Reason::INTERNAL_ERROR);
+                continue;
+            }
+            if awaited || draining.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             leaving = true;

@@ -6,13 +6,14 @@ mod target;
 
 pub use target::{Failed, Target, Upstream};
 
+use std::mem;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::codec::{ClientHello, Passed, Transport, may_be_client_hello, pass};
+use crate::codec::{ClientHello, Passed, Transport, Unfinished, may_be_client_hello, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
 use recorded::Recorded;
 
@@ -25,6 +26,26 @@ pub struct TcpConnection {
     recorded: Recorded,
     access_log: AccessLog,
     target: Target,
+}
+
+/// A connection that is passed on, until its line is written: one that is cut off has its line, too.
+struct Unlogged<'c> {
+    connection: &'c TcpConnection,
+    upstream: Option<SocketAddr>,
+    attempts: u32,
+}
+
+impl Unlogged<'_> {
+    fn log(&self, flags: Flags, details: &str, passed: &Passed) {
+        self.connection
+            .log(flags, details, self.upstream, self.attempts, passed);
+    }
+}
+
+impl Drop for Unlogged<'_> {
+    fn drop(&mut self) {
+        self.log(Flags::DC, "drain_time_over", &Passed::default());
+    }
 }
 
 impl TcpConnection {
@@ -48,12 +69,17 @@ impl TcpConnection {
     }
 
     /// Serves until both sides are done, or one aborts. `read` is what was read from the client already, `upstream` a
-    /// connection that stands already. Dropping the future ends both connections.
+    /// connection that stands already. Dropping the future aborts both connections.
     pub async fn serve(self, mut stream: TcpStream, read: Bytes, upstream: Option<Upstream>) {
         let upstream = match upstream {
             Some(upstream) => Ok(upstream),
             // Boxed: it is over long before the connection is.
-            None => Box::pin(self.open()).await,
+            None => {
+                let waiting = Unfinished(&mut stream);
+                let opened = Box::pin(self.open()).await;
+                mem::forget(waiting);
+                opened
+            }
         };
         let mut upstream = match upstream {
             Ok(upstream) => upstream,
@@ -64,8 +90,14 @@ impl TcpConnection {
         };
         let idle = upstream.idle_timeout();
         let series = self.target.series();
+        let unlogged = Unlogged {
+            connection: &self,
+            upstream: upstream.peer(),
+            attempts: upstream.attempts(),
+        };
         let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
-        self.log(ending.flags(), "", upstream.peer(), upstream.attempts(), &passed);
+        unlogged.log(ending.flags(), "", &passed);
+        mem::forget(unlogged);
     }
 
     /// The client aborted the connection before a byte was passed: so is the one that stands for it, if any.
