@@ -118,15 +118,14 @@ fn a_subset_that_the_destination_rule_lacks_is_no_destination() {
 
 #[test]
 fn strict_assumes_nothing() {
-    let file = cases("- name: a\n  request: {url: 'http://user/'}\n  expect: {rule: user.shop/2}\n");
+    let file = cases(
+        "- name: a\n  request: {url: 'http://user/'}\n  expect: {rule: user.shop/2, destination: {host: user}}\n",
+    );
     let (_, tally) = tested(RULES, &file).expect("runs");
     assert_eq!(tally.passed, 1);
     let (lines, tally) = tested(RULES, &format!("strict: true\n{file}")).expect("runs");
     assert_eq!(tally.failed, 1, "{lines}");
-    assert!(
-        lines.contains("rules name user.shop.svc.cluster.local, but no service is called that"),
-        "{lines}"
-    );
+    assert!(lines.contains("why: 503 NC: "), "{lines}");
 }
 
 #[test]
@@ -334,4 +333,26 @@ fn a_file_that_cannot_be_read_keeps_no_other_from_its_tests_and_its_place_is_tol
     assert!(reason.contains("gone.test.yaml"), "{reason}");
     assert!(reason.contains("b.test.yaml:6: unknown field `rul`"), "{reason}");
     assert!(!reason.contains("at line") && !reason.contains("column"), "{reason}");
+}
+
+#[test]
+fn a_host_that_only_redirects_is_answered_as_in_the_mesh_assumed_or_not() {
+    let rules = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: old, namespace: shop}
+spec:
+  hosts: [old.example.com]
+  http:
+  - redirect: {authority: new.example.com}
+";
+    let file = cases(
+        "- name: moved
+  request: {url: 'http://old.example.com/a'}
+  expect: {status: 301, location: 'http://new.example.com/a', outcome: redirect}
+",
+    );
+    for file in [format!("strict: true\n{file}"), file] {
+        let (lines, tally) = tested(rules, &file).expect("runs");
+        assert_eq!(tally.passed, 1, "{lines}");
+    }
 }

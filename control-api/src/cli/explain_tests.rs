@@ -1,0 +1,154 @@
+//! How an answer reads.
+
+use super::*;
+use crate::explain::answer::Sometimes;
+
+fn answer() -> Answer {
+    let rule = |name: &str, index: usize| Rule {
+        name: name.to_owned(),
+        virtual_service: "shop/user".to_owned(),
+        place: format!("http[{index}]"),
+        item: None,
+    };
+    Answer {
+        outcome: Outcome::Route,
+        host: "user.shop.svc.cluster.local".to_owned(),
+        port: Some(80),
+        virtual_service: "shop/user".to_owned(),
+        rule: Some(rule("rest", 1)),
+        passed_over: vec![PassedOver {
+            rule: rule("testers", 0),
+            reasons: vec!["headers.version: wanted exact \"v2\", the request has none".to_owned()],
+        }],
+        destinations: vec![Destination {
+            host: "user.shop.svc.cluster.local".to_owned(),
+            port: Some(80),
+            subset: "v1".to_owned(),
+            weight: 3,
+            share: 75.0,
+            cluster: String::new(),
+            labels: BTreeMap::new(),
+            endpoints: Vec::new(),
+            traffic_policy: None,
+            reply: Some(Reply {
+                status: 503,
+                flags: "UH".to_owned(),
+                reason: "no healthy upstream".to_owned(),
+                ..Reply::default()
+            }),
+        }],
+        ..Answer::default()
+    }
+}
+
+#[test]
+fn the_answer_reads_from_the_request_to_the_reasons() {
+    let question: Question = serde_json::from_str(r#"{"url": "http://user/a"}"#).expect("a question");
+    let text = shown(&question, &answer());
+    let expected = "GET http://user/a
+  from            namespace default
+  host            user.shop.svc.cluster.local, port 80
+  VirtualService  shop/user
+  rule            rest (http[1])
+  answer          from the rule's destinations
+
+Rules before it that do not match:
+  RULE      PLACE     FIRST THAT FAILED
+  testers   http[0]   headers.version: wanted exact \"v2\", the request has none
+
+Destinations:
+  SHARE   WEIGHT   HOST                          PORT   SUBSET   LABELS   ENDPOINTS                     LOAD BALANCER
+  75 %    3        user.shop.svc.cluster.local   80     v1       <none>   503 UH: no healthy upstream   <none>";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn an_answer_of_the_proxy_itself_is_told_with_its_status_and_flag() {
+    let answer = Answer {
+        reply: Some(Reply {
+            status: 404,
+            flags: "NR".to_owned(),
+            reason: "no rule".to_owned(),
+            ..Reply::default()
+        }),
+        ..Answer::default()
+    };
+    assert_eq!(verdict(&answer), "404 NR by the proxy itself: no rule");
+}
+
+#[test]
+fn a_fault_of_some_requests_is_told_before_what_the_rest_gets() {
+    let policies = Policies {
+        faults: vec!["10 % of requests: 500 FI".to_owned()],
+        ..Policies::default()
+    };
+    let answer = Answer {
+        policies: Some(policies),
+        sometimes: Some(Sometimes {
+            percentage: 10.0,
+            reply: Reply::default(),
+        }),
+        ..answer()
+    };
+    let question: Question = serde_json::from_str(r#"{"url": "http://user/a"}"#).expect("a question");
+    let text = shown(&question, &answer);
+    let told = "  fault           10 % of requests: 500 FI
+  answer          the rest: from the rule's destinations";
+    assert!(text.contains(told), "{text}");
+    assert_eq!(text.matches("500 FI").count(), 1, "{text}");
+}
+
+#[test]
+fn a_delegated_rule_has_the_place_where_it_is_written_and_no_row_is_there_twice() {
+    let delegated = |index: usize| Rule {
+        name: "user.shop/0".to_owned(),
+        virtual_service: "nsa/page".to_owned(),
+        place: format!("http[{index}]"),
+        item: None,
+    };
+    let own = Rule {
+        virtual_service: "shop/user".to_owned(),
+        ..delegated(0)
+    };
+    let passed = |rule: Rule, reasons: &[&str]| PassedOver {
+        rule,
+        reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+    };
+    let answer = Answer {
+        rule: Some(delegated(1)),
+        passed_over: vec![passed(own, &["a", "a"]), passed(delegated(0), &["a", "a", "b"])],
+        ..answer()
+    };
+    let question: Question = serde_json::from_str(r#"{"url": "http://user/a"}"#).expect("a question");
+    let text = shown(&question, &answer);
+    for line in [
+        "  VirtualService  shop/user, rule written in nsa/page http[1]\n",
+        "  rule            user.shop/0 (http[1] of nsa/page)\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    let rows = passed_over(&answer.passed_over, &answer.virtual_service);
+    let places: Vec<(&str, &str)> = rows.iter().map(|row| (row[1].as_str(), row[2].as_str())).collect();
+    let wanted = [
+        ("http[0].match[0]", "a"),
+        ("http[0].match[1]", "a"),
+        ("http[0] of nsa/page", "a"),
+        ("http[0] of nsa/page", "b"),
+    ];
+    assert_eq!(places, wanted);
+}
+
+#[test]
+fn a_connection_has_no_method() {
+    let first = |url: &str| {
+        let question = serde_json::from_str(&format!(r#"{{"url": "{url}"}}"#)).expect("a question");
+        let text = shown(&question, &answer());
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    for url in ["tcp://user:81", "tls://user:443", "https://user/"] {
+        assert_eq!(first(url), url);
+    }
+    for url in ["http://user/", "HTTP://user/", "user/a"] {
+        assert_eq!(first(url), format!("GET {url}"));
+    }
+}
