@@ -2,7 +2,7 @@
 //!
 //! It has two sides, because callers and the application are done with a proxy at different times: inbound goes
 //! serving -> leaving (the control plane tells callers; all is served) -> draining (requests in flight finish, idle
-//! connections end, who comes late is served) -> closing (no more comes in). Outbound serves until the process is told to
+//! connections end, who comes late is served) -> closing (no more comes in) -> over (what is left is cut off). Outbound serves until the process is told to
 //! quit and the application has exited; outside of a pod nobody can tell when that is, and it closes when inbound drains.
 //!
 //! `app` moves it on; the admin room and signals start it; `xds` says when callers were told; listeners and connections
