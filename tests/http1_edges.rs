@@ -302,6 +302,28 @@ async fn what_follows_a_refused_connect_was_for_the_tunnel_and_is_not_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connect_with_a_body_is_refused_and_nothing_behind_it_is_served() {
+    let sample = Sample::start("").await;
+    for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        let mut connection = RawConnection::open(sample.sidecar.outbound).await;
+        let connect = format!("CONNECT echo:80 HTTP/1.1\r\nHost: echo:80\r\n{framing}\r\n\r\n");
+        connection.write(connect + "5\r\nab" + &get("/")).await;
+        let received = text(connection.read_to_end().await);
+        assert!(received.starts_with("HTTP/1.1 400"), "{framing}: {received}");
+        assert!(received.contains("a CONNECT has no body"), "{framing}: {received}");
+        assert_eq!(received.matches("HTTP/1.1").count(), 1, "{framing}: {received}");
+    }
+    assert_eq!(sample.requests(), 0);
+    // What says that there is none says what is so.
+    let mut tunnel = RawConnection::open(sample.sidecar.outbound).await;
+    let connect = "CONNECT echo:80 HTTP/1.1\r\nHost: echo:80\r\nContent-Length: 0\r\n\r\n";
+    tunnel.write(connect).await;
+    assert_eq!(tunnel.head_response().await.status, 200);
+    tunnel.write(get("/")).await;
+    assert_eq!(tunnel.response().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_request_is_answered_with_a_sentence_and_counted() {
     let sample = Sample::start("").await;
     let large = format!(
