@@ -185,6 +185,40 @@ async fn trailers_behind_a_content_length_of_0_reach_the_client() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheme_that_no_request_has_is_refused_and_not_put_into_a_location() {
+    const REDIRECT: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: echo
+spec:
+  hosts: [echo]
+  http:
+  - redirect: {uri: /new}
+";
+    let sample = Sample::with("http2", &["v1"], REDIRECT, &one_worker()).await;
+    let stream = TcpStream::connect(sample.sidecar.outbound)
+        .await
+        .expect("the listener accepts");
+    let (mut client, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    for (scheme, status) in [("javascript", 400), ("ftp", 400), ("http", 301), ("https", 301)] {
+        let target = format!("{scheme}://echo/a");
+        let request = Request::get(&target).body(()).expect("a valid request");
+        let (answer, _) = client.send_request(request, true).expect("an open connection");
+        let answer = within("an answer", LIMIT, answer).await.expect("a response");
+        assert_eq!(answer.status(), status, "{scheme} over HTTP/2");
+        let location = answer.headers().get("location").map(|it| it.as_bytes());
+        let wanted = format!("{scheme}://echo/new");
+        assert_eq!(location, (status == 301).then_some(wanted.as_bytes()), "{scheme}");
+        let mut http1 = RawConnection::open(sample.sidecar.outbound).await;
+        http1
+            .write(format!("GET {target} HTTP/1.1\r\nHost: echo\r\n\r\n"))
+            .await;
+        assert_eq!(http1.response().await.status, status, "{scheme} over HTTP/1");
+    }
+}
+
 /// Until the number has stopped growing for half a second.
 async fn settled(what: &str, count: impl Fn() -> u64) {
     let mut last = (0, Instant::now());

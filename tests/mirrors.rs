@@ -129,6 +129,37 @@ async fn a_copy_that_hangs_or_fails_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_hangs_does_not_keep_copies_from_another() {
+    let mesh = Mirrored::start(
+        "    mirrors:
+    - {destination: {host: copy}}
+    - {destination: {host: first}}",
+        "{connectionPool: {tcp: {maxConnections: 4096}, http: {http1MaxPendingRequests: 4096}}}",
+    )
+    .await;
+    mesh.copy.set(Behaviour::Hold);
+    let answered = [
+        ("destination_service", "first.default.svc.cluster.local"),
+        ("result", "answered"),
+    ];
+    let mut connection = tsunagi_tests::Connection::open(mesh.sidecar.outbound, Version::Http2).await;
+    for number in 1..=1100 {
+        assert_eq!(connection.get("first", "/").await.status, 200);
+        // One after the other: only what hangs takes places for long.
+        if number % 100 == 0 {
+            eventually("the other's copies are answered", LIMIT, async || {
+                let metrics = mesh.sidecar.metrics().await;
+                let count = metrics.sum("tsunagi_mirrored_requests_total", &answered);
+                (count == f64::from(number)).then_some(())
+            })
+            .await;
+        }
+    }
+    mesh.wait_for("overflow", 1100.0 - 256.0).await;
+    assert_eq!(mesh.copy.live_requests(), 256);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_limits_of_the_destination_hold_for_copies() {
     let limited = "{connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}}";
     let mesh = Mirrored::start(ALL, limited).await;

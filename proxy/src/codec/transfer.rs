@@ -20,6 +20,18 @@ pub enum BodyError {
     Http2(#[from] h2::Error),
 }
 
+impl BodyError {
+    /// Has the other side left, or is what it sends malformed?
+    pub fn is_departure(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Incomplete => true,
+            Self::Malformed(_) => false,
+            // Whatever its peer breaks, the library resets by itself.
+            Self::Http2(error) => !error.is_library(),
+        }
+    }
+}
+
 /// What a source has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {

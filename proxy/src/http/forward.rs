@@ -196,6 +196,9 @@ async fn exchange_heads<D: Downstream>(
         loop {
             if !upload.is_flushed() && !refused {
                 match upload.poll_flushed(&mut Attempted { body, client }, lease, cx) {
+                    Poll::Ready(Err(Broken::Source(error))) if error.is_departure() => {
+                        return Poll::Ready(Err(Failure::ClientGone));
+                    }
                     Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(Err(Failure::BrokenRequestBody)),
                     // The endpoint reads no further; it may have answered before it closed.
                     Poll::Ready(Err(Broken::Sink(_))) => refused = true,

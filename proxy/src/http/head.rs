@@ -103,6 +103,15 @@ pub fn authority_if_any(head: &RequestHead) -> Result<Authority<'_>, &'static st
     authority(head)
 }
 
+/// A request's scheme ends up in what clients are told to follow: only those that requests have are taken.
+pub fn check_scheme(head: &RequestHead) -> Result<(), &'static str> {
+    let scheme = head.scheme();
+    if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") || head.method == Method::CONNECT {
+        return Ok(());
+    }
+    Err("the request's scheme is neither http nor https")
+}
+
 /// May the request be repeated although it might have been processed (RFC 9110, 9.2.2)?
 pub fn is_idempotent(method: &Method) -> bool {
     matches!(
@@ -114,6 +123,7 @@ pub fn is_idempotent(method: &Method) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::parse_request;
 
     #[test]
     fn an_authority_is_a_host_and_perhaps_a_port() {
@@ -147,6 +157,26 @@ mod tests {
             assert!(authority(&head).is_err());
             assert_eq!(authority_if_any(&head).is_ok_and(|it| it.host.is_empty()), allowed);
         }
+    }
+
+    #[test]
+    fn only_http_and_https_are_schemes_of_a_request() {
+        let http1 = |target: &str| {
+            let mut head = RequestHead::default();
+            let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            parse_request(text.as_bytes(), &mut head).expect("a head");
+            head
+        };
+        for target in ["http://a/", "https://a/", "HTTPS://a/"] {
+            assert_eq!(check_scheme(&head(http::Request::get(target))), Ok(()), "{target}");
+            assert_eq!(check_scheme(&http1(target)), Ok(()), "{target}");
+        }
+        for target in ["javascript://a/", "ftp://a/", "httpss://a/"] {
+            assert!(check_scheme(&head(http::Request::get(target))).is_err(), "{target}");
+            assert!(check_scheme(&http1(target)).is_err(), "{target}");
+        }
+        assert_eq!(check_scheme(&http1("/javascript://a/")), Ok(()));
+        assert_eq!(check_scheme(&head(http::Request::connect("a:80"))), Ok(()));
     }
 
     #[test]

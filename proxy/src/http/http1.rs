@@ -158,10 +158,15 @@ impl<S: Transport> Http1Downstream<S> {
         self.continues = false;
         let length = head.body_length();
         self.stream.expect_body(*length.as_ref().unwrap_or(&BodyLength::None));
-        length.map_err(|error| match error {
-            HeadError::Bad(reason) => reason,
-            HeadError::TooLarge => "the request's head is too large",
-        })
+        match length {
+            // Else whoever reads its length would take for the body what is the tunnel's, or the next request.
+            Ok(BodyLength::Exact(1..) | BodyLength::Chunked) if head.method == Method::CONNECT => {
+                Err("a CONNECT has no body")
+            }
+            Ok(length) => Ok(length),
+            Err(HeadError::Bad(reason)) => Err(reason),
+            Err(HeadError::TooLarge) => Err("the request's head is too large"),
+        }
     }
 
     /// Answers what is no request: a sentence for the client, a count for the operator.

@@ -29,6 +29,7 @@ pub enum Cause {
     Timeout,
     /// Of one attempt, and there is no other.
     TryTimeout,
+    /// Malformed. Of a client that left in the midst of it nobody is there to answer.
     BrokenRequestBody,
     /// The user's policy lets nothing out that is not registered.
     Blocked,
@@ -129,9 +130,9 @@ impl Cause {
             ),
             Self::BrokenRequestBody | Self::ClientGone => reply(
                 StatusCode::BAD_REQUEST,
-                Flags::DC,
-                "downstream_remote_disconnect",
-                "the request's body ended early".into(),
+                Flags::DPE,
+                "downstream_protocol_error",
+                "the request's body is malformed".into(),
             ),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Source: Envoy's router and shadow writer: the copy is of the request as it leaves, its host with `-shadow`. Ours on
 //! purpose: a copy takes no longer than the rule's timeout, without one a minute from its last byte on, and there are at
-//! most 1024 at once.
+//! most 1024 at once, of which one cluster has at most 256.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -35,6 +35,22 @@ static NO_RETRIES: LazyLock<RetryPolicy> = LazyLock::new(|| RetryPolicy {
     ..RetryPolicy::default()
 });
 
+/// Among all copies, and among those to one cluster: one that hangs does not take the others' places.
+#[derive(Debug)]
+struct Place {
+    _of_cluster: Permit,
+    _of_process: Permit,
+}
+
+impl Place {
+    fn take(of_cluster: &Arc<Limit>, of_process: &Arc<Limit>) -> Option<Self> {
+        Some(Self {
+            _of_cluster: of_cluster.acquire()?,
+            _of_process: of_process.acquire()?,
+        })
+    }
+}
+
 /// One copy on its way.
 struct Copy {
     cluster: Arc<Cluster>,
@@ -44,7 +60,7 @@ struct Copy {
     timeout: Duration,
     grpc: bool,
     worker: usize,
-    _place: Permit,
+    _place: Place,
 }
 
 /// Sends a copy to every mirror that is drawn. `head` is the request as it leaves.
@@ -57,7 +73,7 @@ pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grp
             target.series.count(Mirrored::NoCluster);
             continue;
         };
-        let Some(place) = AT_ONCE.acquire() else {
+        let Some(place) = Place::take(&cluster.learned.copies, &AT_ONCE) else {
             target.series.count(Mirrored::Overflow);
             continue;
         };

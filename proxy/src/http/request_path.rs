@@ -130,6 +130,7 @@ async fn answer<D: Downstream>(
     exchange: &mut Exchange<'_>,
 ) -> Result<Option<Onward>, Cause> {
     let length = length.map_err(Cause::BadRequest)?;
+    head::check_scheme(head).map_err(Cause::BadRequest)?;
     let named = match (downstream.direction, downstream.original_destination) {
         (Direction::Outbound, None) => head::authority(head),
         (Direction::Inbound, _) | (Direction::Outbound, Some(_)) => head::authority_if_any(head),

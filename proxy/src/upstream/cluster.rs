@@ -16,6 +16,9 @@ use super::{Endpoint, RetryBudget, outlier};
 use crate::limits::Limit;
 use crate::telemetry::ClusterSeries;
 
+/// A quarter of the process's: one cluster that hangs leaves room for the others.
+const MAX_COPIES: u32 = 256;
+
 #[derive(Debug)]
 pub struct Cluster {
     pub key: ClusterKey,
@@ -25,6 +28,8 @@ pub struct Cluster {
     /// `http2MaxRequests`: requests on a connection.
     pub requests: Arc<Limit>,
     pub retries: RetryBudget,
+    /// Its share of the copies of requests that may be on their way at once.
+    pub copies: Arc<Limit>,
     pub(super) connections: ConnectionQueue,
     pub(super) turn: AtomicUsize,
     pub(super) weights: SmoothWeights,
@@ -112,6 +117,7 @@ impl Cluster {
             series,
             requests: Limit::new(pool.max_requests),
             retries: RetryBudget::new(pool.max_retries),
+            copies: Limit::new(MAX_COPIES),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
             turn: AtomicUsize::new(0),
             weights: SmoothWeights::default(),
