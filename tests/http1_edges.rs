@@ -324,38 +324,6 @@ async fn a_connect_with_a_body_is_refused_and_nothing_behind_it_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_leaves_before_its_answer_has_no_status_and_a_malformed_body_has_400() {
-    let sample = Sample::start("").await;
-    let chunked = "POST / HTTP/1.1\r\nHost: echo\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n";
-    for (number, sent) in [post("/", 10) + "abc", chunked.to_owned()].into_iter().enumerate() {
-        let mut connection = RawConnection::open(sample.sidecar.outbound).await;
-        connection.write(sent).await;
-        connection.stream.shutdown().await.expect("open");
-        assert_eq!(text(connection.read_to_end().await), "");
-        let labels = [("status_code", "0"), ("response_flags", "DC")];
-        eventually("it is counted", LIMIT, async || {
-            let metrics = sample.sidecar.metrics().await;
-            (metrics.sum("http_requests_total", &labels) == (number + 1) as f64).then_some(())
-        })
-        .await;
-    }
-    let logged = sample.sidecar.process.stdout();
-    let line = logged.last().expect("a line");
-    assert!(
-        line.contains("\"response_code\":0") && line.contains("\"DC\""),
-        "{line}"
-    );
-    let mut connection = RawConnection::open(sample.sidecar.outbound).await;
-    connection.write(format!("{chunked}not a size\r\n")).await;
-    assert_eq!(connection.response().await.status, 400);
-    assert!(connection.is_closed_within(LIMIT).await);
-    let metrics = sample.sidecar.metrics().await;
-    let labels = [("status_code", "400"), ("response_flags", "DPE")];
-    assert_eq!(metrics.sum("http_requests_total", &labels), 1.0);
-    assert_eq!(metrics.sum("http_requests_total", &[("response_flags", "DC")]), 2.0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_request_is_answered_with_a_sentence_and_counted() {
     let sample = Sample::start("").await;
     let large = format!(

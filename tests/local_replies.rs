@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use tsunagi_tests::{Behaviour, LIMIT, RawConnection, Sample, SidecarOptions, Version, request, service, within};
+use tokio::io::AsyncWriteExt;
+use tsunagi_tests::{
+    Behaviour, LIMIT, RawConnection, Sample, SidecarOptions, Version, eventually, request, service, within,
+};
 
 const BOTH: [Version; 2] = [Version::Http1, Version::Http2];
 
@@ -210,4 +213,36 @@ async fn a_header_block_that_is_too_large_is_431() {
     connection.write(large).await;
     assert_eq!(connection.response().await.status, 431);
     assert_eq!(sample.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_before_its_answer_has_no_status_and_a_malformed_body_has_400() {
+    let sample = Sample::start("").await;
+    let whole = "POST / HTTP/1.1\r\nHost: echo\r\nContent-Length: 10\r\n\r\nabc";
+    let chunked = "POST / HTTP/1.1\r\nHost: echo\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n";
+    for (number, sent) in [whole, chunked].into_iter().enumerate() {
+        let mut connection = RawConnection::open(sample.sidecar.outbound).await;
+        connection.write(sent).await;
+        connection.stream.shutdown().await.expect("open");
+        assert_eq!(connection.read_to_end().await, b"");
+        let labels = [("status_code", "0"), ("response_flags", "DC")];
+        eventually("it is counted", LIMIT, async || {
+            let metrics = sample.sidecar.metrics().await;
+            (metrics.sum("http_requests_total", &labels) == (number + 1) as f64).then_some(())
+        })
+        .await;
+    }
+    eventually("both are logged", LIMIT, async || {
+        let lines = sample.sidecar.process.stdout();
+        let left = |line: &&String| line.contains("\"response_code\":0") && line.contains("\"DC\"");
+        (lines.iter().filter(left).count() == 2).then_some(())
+    })
+    .await;
+    let mut connection = RawConnection::open(sample.sidecar.outbound).await;
+    connection.write(format!("{chunked}not a size\r\n")).await;
+    assert_eq!(connection.response().await.status, 400);
+    assert!(connection.is_closed_within(LIMIT).await);
+    let labels = [("status_code", "400"), ("response_flags", "DPE")];
+    let metrics = sample.sidecar.metrics().await;
+    assert_eq!(metrics.sum("http_requests_total", &labels), 1.0);
 }
