@@ -33,6 +33,7 @@ struct Unlogged<'c> {
     connection: &'c TcpConnection,
     upstream: Option<SocketAddr>,
     attempts: u32,
+    logged: bool,
 }
 
 impl Unlogged<'_> {
@@ -44,7 +45,9 @@ impl Unlogged<'_> {
 
 impl Drop for Unlogged<'_> {
     fn drop(&mut self) {
-        self.log(Flags::DC, "drain_time_over", &Passed::default());
+        if !self.logged {
+            self.log(Flags::DC, "drain_time_over", &Passed::default());
+        }
     }
 }
 
@@ -90,14 +93,16 @@ impl TcpConnection {
         };
         let idle = upstream.idle_timeout();
         let series = self.target.series();
-        let unlogged = Unlogged {
+        // Boxed: every connection's state would be larger by it.
+        let mut unlogged = Box::new(Unlogged {
             connection: &self,
             upstream: upstream.peer(),
             attempts: upstream.attempts(),
-        };
+            logged: false,
+        });
         let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
         unlogged.log(ending.flags(), "", &passed);
-        mem::forget(unlogged);
+        unlogged.logged = true;
     }
 
     /// The client aborted the connection before a byte was passed: so is the one that stands for it, if any.
