@@ -14,7 +14,7 @@ fn a_connection_that_is_passed_on_costs_little_memory_besides_its_sockets() {
         a.detected(b, c, d, e).await;
     });
     assert!(
-        task < 2816 && detected < 2816,
+        task < 2688 && detected < 2688,
         "{task} bytes, and {detected} where the protocol is detected"
     );
 }
