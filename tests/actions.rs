@@ -2,7 +2,7 @@
 //! values with formatters, `statPrefix`.
 
 use http::HeaderValue;
-use tsunagi_tests::{RawConnection, Sample, SidecarOptions, Version, body, request};
+use tsunagi_tests::{LIMIT, RawConnection, Sample, SidecarOptions, Version, body, eventually, request};
 
 fn rules(http: &str) -> String {
     format!(
@@ -189,4 +189,24 @@ async fn requests_that_meet_a_match_with_a_stat_prefix_are_counted_under_it() {
     };
     assert_eq!((count("first"), count("second")), (2.0, 1.0));
     assert_eq!(metrics.sum("tsunagi_route_requests_total", &[]), 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_access_log_names_the_match_behind_the_rule() {
+    let rules = rules(&format!(
+        "  - name: shop
+    match: [{{uri: {{prefix: /a}}, name: first}}, {{uri: {{prefix: /b}}, name: second}}, {{uri: {{prefix: /}}}}]
+    {ROUTE}"
+    ));
+    let sample = Sample::with("http", &["v1"], &rules, &SidecarOptions::default()).await;
+    for (path, name) in [("/a", "shop.first"), ("/b", "shop.second"), ("/c", "shop")] {
+        sample.get(path).await;
+        let wanted = [format!("\"path\":\"{path}\""), format!("\"route_name\":\"{name}\"")];
+        eventually("it is logged", LIMIT, async || {
+            let lines = sample.sidecar.process.stdout();
+            let says = |line: &&String| wanted.iter().all(|part| line.contains(part.as_str()));
+            lines.iter().find(says).map(drop)
+        })
+        .await;
+    }
 }

@@ -4,6 +4,7 @@
 use regex::bytes::Regex;
 use tsunagi_proto::model::full_match;
 
+use super::mesh::covers_host;
 use crate::config::{ConnectionMatch, HttpMatch, SourceMatch, StringMatch};
 
 /// A match, with what is asked of it again and again.
@@ -116,11 +117,7 @@ fn source_covers(earlier: &SourceMatch, later: &SourceMatch) -> bool {
 }
 
 pub(super) fn covers_connection(earlier: &ConnectionMatch, later: &ConnectionMatch) -> bool {
-    let sni = |name: &String| {
-        let covers =
-            |wanted: &String| wanted == name || wanted.strip_prefix('*').is_some_and(|suffix| name.ends_with(suffix));
-        earlier.sni_hosts.iter().any(covers)
-    };
+    let sni = |name: &String| earlier.sni_hosts.iter().any(|wanted| covers_host(wanted, name));
     (earlier.port.is_none() || earlier.port == later.port)
         && (earlier.sni_hosts.is_empty() || (!later.sni_hosts.is_empty() && later.sni_hosts.iter().all(sni)))
         && (earlier.destination_subnets.is_empty() || earlier.destination_subnets == later.destination_subnets)

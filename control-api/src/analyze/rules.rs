@@ -64,9 +64,6 @@ fn unreachable(findings: &mut Findings<'_>, document: &Document, rules: &[HttpRu
             }
         }
         report_hidden(findings, document, rules, index, &hidden_by);
-        if rule.matches.is_empty() {
-            catch_all = Some(index);
-        }
         earlier.extend(rule.matches.iter().map(|item| (index, Cover::new(item))));
         if always_met(rule) {
             catch_all = Some(index);
@@ -144,19 +141,11 @@ fn weights(findings: &mut Findings<'_>, document: &Document, field: &str, route:
         }
         return;
     }
-    for (number, to) in route.iter().enumerate().filter(|(_, to)| to.weight == 0) {
-        let what = if to.weight_is_given {
-            continue;
-        } else {
-            "has no weight: beside others such a destination gets nothing"
-        };
-        findings.add(
-            WEIGHTS,
-            document,
-            format!("{field}.route[{number}]"),
-            what,
-            format!("a weight for {}", to.host),
-        );
+    let forgotten = |to: &WeightedDestination| to.weight == 0 && !to.weight_is_given;
+    for (number, to) in route.iter().enumerate().filter(|(_, to)| forgotten(to)) {
+        let what = "has no weight: beside others such a destination gets nothing";
+        let instead = format!("a weight for {}", to.host);
+        findings.add(WEIGHTS, document, format!("{field}.route[{number}]"), what, instead);
     }
     let total: u64 = route.iter().map(|to| u64::from(to.weight)).sum();
     if route.len() > 1 && total != 100 {

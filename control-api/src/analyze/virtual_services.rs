@@ -1,10 +1,10 @@
 //! VirtualServices as a whole: whose hosts they are for, which of two is in force, who sees them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::mesh::covers_host;
 use super::{Check, Findings, Severity};
-use crate::config::{Document, ExportTo, Spec, VirtualService};
+use crate::config::{Document, ExportTo, VirtualService};
 
 const CONFLICT: Check = ("IST0109", Severity::Error);
 const NOT_FOUND: Check = ("IST0101", Severity::Error);
@@ -158,14 +158,7 @@ fn delegates(findings: &mut Findings<'_>, document: &Document, rule: &VirtualSer
 }
 
 fn is_delegated_to(findings: &Findings<'_>, document: &Document) -> bool {
-    let delegates: HashSet<(&str, &str)> = findings
-        .mesh
-        .virtual_services
-        .iter()
-        .flat_map(|(_, rule)| &rule.http)
-        .filter_map(|http| http.delegate.as_ref())
-        .map(|delegate| (delegate.namespace.as_str(), delegate.name.as_str()))
-        .collect();
-    debug_assert!(matches!(document.spec, Spec::VirtualService(_)));
-    delegates.contains(&(document.key.namespace.as_str(), document.key.name.as_str()))
+    let rules = findings.mesh.virtual_services.iter().flat_map(|(_, rule)| &rule.http);
+    let mut delegates = rules.filter_map(|http| http.delegate.as_ref());
+    delegates.any(|delegate| delegate.name == document.key.name && delegate.namespace == document.key.namespace)
 }

@@ -124,6 +124,14 @@ impl<'p> Exchange<'p> {
         }
     }
 
+    /// The access log says it behind the route's name, as Istio's.
+    pub fn matched(&mut self, name: &str) {
+        if let Some(log) = self.log.as_mut().filter(|_| !name.is_empty()) {
+            log.route.push('.');
+            log.route.push_str(name);
+        }
+    }
+
     pub fn started(&self) -> Instant {
         self.started
     }

@@ -12,6 +12,7 @@ use tsunagi_proto::decide::{self, matched_item};
 use super::exchange::Exchange;
 use super::head::Authority;
 use super::request_path::Proxy;
+use super::route::seen;
 use crate::codec::{Headers, RequestHead, ResponseHead};
 use crate::snapshot::{Destination, Host, Port};
 use crate::telemetry::Direction;
@@ -114,15 +115,7 @@ pub fn decided(exchange: &mut Exchange<'_>, host: &Host, port: &Port, head: &Req
     if !port.routed {
         return;
     }
-    let head = decide::RequestHead {
-        method: head.method.as_str(),
-        scheme: head.scheme(),
-        path: head.path(),
-        query: head.query(),
-        authority: authority.text,
-        headers: &head.headers,
-        port: port.number,
-    };
+    let head = seen(head, authority.text, port.number);
     let rule = decide::decide(routes, &head).and_then(|index| routes.rules.get(index));
     explained.rule = rule.map(|rule| {
         let item = matched_item(rule, &head);

@@ -279,6 +279,7 @@ fn begin_route<'a>(
     let destination = route.destination;
     let cluster = destination.cluster.as_ref().map_or("", |cluster| &cluster.learned.name);
     exchange.routed(&destination.series, route.label(), cluster);
+    exchange.matched(route.match_name());
     explained::drawn(exchange, destination);
     exchange.prefixed = route.prefixed().cloned();
     Formatted {

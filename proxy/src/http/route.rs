@@ -84,6 +84,11 @@ impl<'h> Route<'h> {
         self.told.map(|told| told.rule)
     }
 
+    /// Of the match that the request meets; empty: none.
+    pub fn match_name(&self) -> &'h str {
+        self.item().map_or("", |item| &item.name)
+    }
+
     pub fn item(&self) -> Option<&'h HttpMatch> {
         self.told.and_then(|told| told.item)
     }
@@ -301,5 +306,5 @@ fn asks_for_item(rule: &HttpRule, compiled: &Rule) -> bool {
         Action::Redirect(redirect) => redirect.path.is_some(),
         Action::DirectResponse(_) => false,
     };
-    replaces || !compiled.prefixed.is_empty()
+    replaces || compiled.names_matches || !compiled.prefixed.is_empty()
 }

@@ -60,6 +60,8 @@ pub struct Rule {
     pub answered: Option<Destination>,
     /// Parallel to the rule's matches; empty if none has a `statPrefix`.
     pub prefixed: Vec<Option<Arc<PrefixSeries>>>,
+    /// Has a match a name, for the access log?
+    pub names_matches: bool,
 }
 
 impl Rule {
@@ -70,6 +72,7 @@ impl Rule {
             mirrors: Vec::new(),
             answered: None,
             prefixed: Vec::new(),
+            names_matches: false,
         }
     }
 }
@@ -258,6 +261,7 @@ impl Resolve<'_> {
             answered: route
                 .is_none()
                 .then(|| self.destination(&rule.label, &self.told.fqdn, "", None)),
+            names_matches: rule.matches.iter().any(|item| !item.name.is_empty()),
             prefixed: if counted {
                 rule.matches.iter().map(prefixed).collect()
             } else {
