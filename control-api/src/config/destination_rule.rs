@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{TrafficPolicy, names, traffic_policy};
+use super::{ExportTo, TrafficPolicy, names, traffic_policy};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DestinationRule {
@@ -13,6 +13,9 @@ pub struct DestinationRule {
     /// `None`: `trafficPolicy` is absent.
     pub policy: Option<TrafficPolicy>,
     pub subsets: Vec<Subset>,
+    pub exports: ExportTo,
+    /// Only for clients of its namespace that have all of these. Empty: for all.
+    pub workload_selector: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +43,13 @@ pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule>
     let policy = spec.get("trafficPolicy").map(|field| traffic_policy::read(&field));
     let subsets = spec.get("subsets").map(|field| subsets(&field)).unwrap_or_default();
     let host = names::host(&spec.required("host")?, namespace)?;
-    Some(DestinationRule { host, policy, subsets })
+    Some(DestinationRule {
+        host,
+        policy,
+        subsets,
+        exports: ExportTo::Everyone,
+        workload_selector: BTreeMap::new(),
+    })
 }
 
 fn subsets(list: &Field<'_>) -> Vec<Subset> {

@@ -49,7 +49,10 @@ pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};
 pub use text::{Survey, from_object, from_stored, parse, survey};
-pub use traffic_policy::{ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy};
+pub use traffic_policy::{
+    Algorithm, ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, PortPolicy, ProxyProtocol, RetryBudget,
+    TrafficPolicy,
+};
 pub use virtual_service::{
     Abort, ConnectionMatch, ConnectionRule, CorsPolicy, Delay, Delegate, DirectResponse, ExportTo, Fault,
     HeaderOperations, Headers, HttpMatch, HttpRule, Mirror, Redirect, RedirectPort, Retries, Rewrite, SourceMatch,

@@ -144,7 +144,7 @@ fn the_owners_configuration_is_taken_as_it_stands() {
         (pool.max_connections, pool.max_pending_requests, pool.max_requests),
         (100, 50, 100)
     );
-    assert_eq!(policy.load_balancer, Some(LoadBalancer::LeastRequest));
+    assert_eq!(policy.load_balancer, Some(LoadBalancer::default()));
     let outlier = policy.outlier_detection.unwrap();
     assert_eq!(
         outlier,

@@ -1,5 +1,6 @@
 //! A DestinationRule's traffic policy: limits, balancing and outlier detection, with Istio's defaults filled in.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::read::{Field, Fields};
@@ -11,6 +12,20 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPool>,
     pub load_balancer: Option<LoadBalancer>,
     pub outlier_detection: Option<OutlierDetection>,
+    pub tls: Option<ClientTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub retry_budget: Option<RetryBudget>,
+    /// `portLevelSettings` by port: of such a port only these blocks count, and those above are not inherited.
+    pub port_level: BTreeMap<u16, PortPolicy>,
+}
+
+/// What is said for one port. A block that is absent has its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PortPolicy {
+    pub connection_pool: Option<ConnectionPool>,
+    pub load_balancer: Option<LoadBalancer>,
+    pub outlier_detection: Option<OutlierDetection>,
+    pub tls: Option<ClientTls>,
 }
 
 /// `connectionPool`. Zero and `None`: not set.
@@ -34,12 +49,40 @@ pub struct ConnectionPool {
     pub tcp_idle_timeout: Option<Duration>,
 }
 
-/// `loadBalancer.simple`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadBalancer {
+/// `loadBalancer`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadBalancer {
+    pub algorithm: Algorithm,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Algorithm {
+    #[default]
     LeastRequest,
     RoundRobin,
     Random,
+}
+
+/// `tls`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientTls {}
+
+/// `proxyProtocol.version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    V1,
+    V2,
+}
+
+/// `retryBudget`, with Istio's defaults filled in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// Of the requests in flight, 0 to 100. Default 20.
+    pub percent: f64,
+    /// Default 3.
+    pub min_retry_concurrency: u32,
+    /// `budgetInterval`: new requests of this time count, too. Default none.
+    pub interval: Option<Duration>,
 }
 
 /// `outlierDetection`, with Istio's defaults filled in. A count of 0 is off.
@@ -123,6 +166,7 @@ pub(super) fn read(field: &Field<'_>) -> TrafficPolicy {
         connection_pool: field.get("connectionPool").map(|block| connection_pool(&block)),
         load_balancer: field.get("loadBalancer").map(|block| load_balancer(&block)),
         outlier_detection: field.get("outlierDetection").map(|block| outlier_detection(&block)),
+        ..TrafficPolicy::default()
     }
 }
 
@@ -167,17 +211,23 @@ pub(super) fn connection_pool(block: &Field<'_>) -> ConnectionPool {
 }
 
 fn load_balancer(block: &Field<'_>) -> LoadBalancer {
+    LoadBalancer {
+        algorithm: algorithm(block),
+    }
+}
+
+fn algorithm(block: &Field<'_>) -> Algorithm {
     let simple = if block.is_message(&BALANCER) {
         block.get("simple")
     } else {
         None
     };
     let Some(field) = simple else {
-        return LoadBalancer::LeastRequest;
+        return Algorithm::LeastRequest;
     };
     match field.text() {
-        Some("ROUND_ROBIN") => return LoadBalancer::RoundRobin,
-        Some("RANDOM") => return LoadBalancer::Random,
+        Some("ROUND_ROBIN") => return Algorithm::RoundRobin,
+        Some("RANDOM") => return Algorithm::Random,
         None | Some("LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED") => {}
         Some(later @ ("PASSTHROUGH" | "RING_HASH" | "MAGLEV")) => field.not_supported_yet(later),
         Some(other) => {
@@ -187,7 +237,7 @@ fn load_balancer(block: &Field<'_>) -> LoadBalancer {
             ));
         }
     }
-    LoadBalancer::LeastRequest
+    Algorithm::LeastRequest
 }
 
 fn outlier_detection(block: &Field<'_>) -> OutlierDetection {

@@ -173,6 +173,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> TrafficPolicy {
         LoadBalancer::LeastRequest => "LEAST_REQUEST",
         LoadBalancer::RoundRobin => "ROUND_ROBIN",
         LoadBalancer::Random => "RANDOM",
+        LoadBalancer::ConsistentHash(_) => "CONSISTENT_HASH",
     };
     TrafficPolicy {
         load_balancer: load_balancer.to_owned(),

@@ -10,7 +10,7 @@ use super::policy::Policy;
 use super::routes;
 use super::service::{Port, Service};
 use crate::config::{
-    ConnectionPool, ConnectionRule, HttpRule, LoadBalancer, OutlierDetection, Protocol, TrafficPolicy,
+    Algorithm, ConnectionPool, ConnectionRule, HttpRule, LoadBalancer, OutlierDetection, Protocol, TrafficPolicy,
     WeightedDestination,
 };
 
@@ -223,8 +223,9 @@ fn cluster(
         labels: labels(of_subset),
         protocol: protocol(port.protocol).into(),
         connection_pool: policy.connection_pool.as_ref().and_then(connection_pool),
-        load_balancer: load_balancer(policy.load_balancer.unwrap_or(LoadBalancer::LeastRequest)).into(),
+        load_balancer: load_balancer(policy.load_balancer.as_ref()).into(),
         outlier_detection: policy.outlier_detection.as_ref().map(outlier_detection),
+        ..mesh::Cluster::default()
     }
 }
 
@@ -239,14 +240,15 @@ pub(super) fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionP
         connect_timeout: routes::duration(pool.connect_timeout),
         idle_timeout: routes::duration(pool.idle_timeout),
         tcp_idle_timeout: routes::duration(pool.tcp_idle_timeout),
+        ..mesh::ConnectionPool::default()
     })
 }
 
-fn load_balancer(balancer: LoadBalancer) -> mesh::LoadBalancer {
-    match balancer {
-        LoadBalancer::LeastRequest => mesh::LoadBalancer::LeastRequest,
-        LoadBalancer::RoundRobin => mesh::LoadBalancer::RoundRobin,
-        LoadBalancer::Random => mesh::LoadBalancer::Random,
+fn load_balancer(balancer: Option<&LoadBalancer>) -> mesh::LoadBalancer {
+    match balancer.map_or(&Algorithm::LeastRequest, |balancer| &balancer.algorithm) {
+        Algorithm::LeastRequest => mesh::LoadBalancer::LeastRequest,
+        Algorithm::RoundRobin => mesh::LoadBalancer::RoundRobin,
+        Algorithm::Random => mesh::LoadBalancer::Random,
     }
 }
 
@@ -262,5 +264,6 @@ fn outlier_detection(outlier: &OutlierDetection) -> mesh::OutlierDetection {
         max_ejection_time: None,
         max_ejection_percent: outlier.max_ejection_percent,
         min_health_percent: outlier.min_health_percent,
+        ..mesh::OutlierDetection::default()
     }
 }

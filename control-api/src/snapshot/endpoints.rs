@@ -218,6 +218,7 @@ impl<'a> Found<'a> {
             weight: entry.weight.max(1),
             health: health.into(),
             service_account: entry.service_account.clone(),
+            ..mesh::Endpoint::default()
         };
         self.endpoints.insert(id, endpoint);
     }

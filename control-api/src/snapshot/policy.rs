@@ -96,8 +96,12 @@ impl Policy {
         let own = subset.policy.clone().unwrap_or_default();
         let policy = TrafficPolicy {
             connection_pool: own.connection_pool.or_else(|| self.top.connection_pool.clone()),
-            load_balancer: own.load_balancer.or(self.top.load_balancer),
+            load_balancer: own.load_balancer.or_else(|| self.top.load_balancer.clone()),
             outlier_detection: own.outlier_detection.or_else(|| self.top.outlier_detection.clone()),
+            tls: own.tls.or_else(|| self.top.tls.clone()),
+            proxy_protocol: own.proxy_protocol.or(self.top.proxy_protocol),
+            retry_budget: own.retry_budget.or(self.top.retry_budget),
+            port_level: own.port_level,
         };
         Some((subset.labels.clone(), policy))
     }

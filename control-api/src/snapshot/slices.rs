@@ -98,6 +98,7 @@ fn message(owner: &str, service: &Document, found: Found<'_>) -> Option<mesh::En
         weight: 1,
         health: health.into(),
         service_account: endpoint.service_account.clone(),
+        ..mesh::Endpoint::default()
     })
 }
 

@@ -173,7 +173,7 @@ fn the_owners_configuration_becomes_a_host_and_its_endpoints() {
         (pool.max_connections, pool.max_pending_requests, pool.max_requests),
         (100, 50, 100)
     );
-    let outlier = v1.outlier_detection.unwrap();
+    let outlier = v1.outlier_detection.as_ref().unwrap();
     assert_eq!((outlier.consecutive_5xx, outlier.max_ejection_percent), (5, 10));
     assert_eq!(outlier.interval.unwrap().seconds, 30);
     let routes = host.routes.clone().unwrap();

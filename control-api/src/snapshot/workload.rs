@@ -81,6 +81,7 @@ pub(super) fn build(catalog: &Catalog, node: &Node) -> Encoded {
         inbound_ports: ports.into_values().collect(),
         inbound_connection_pool: pool_of_all.and_then(clusters::connection_pool),
         outbound_traffic_policy: outbound.into(),
+        locality: String::new(),
     };
     Encoded::whole(
         names::workload(&node.namespace, &node.node_id),

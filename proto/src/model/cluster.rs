@@ -1,13 +1,12 @@
 //! A cluster: one (host, port, subset) with the traffic policy in force for it.
 
 use std::fmt;
-use std::time::Duration;
 
-use super::{Invalid, Protocol, duration};
+use super::{
+    ConnectionPool, Invalid, LoadBalancer, LocalityBalancing, OutlierDetection, Protocol, ProxyProtocol, RetryBudget,
+    Source, UpstreamTls, Warmup,
+};
 use crate::wire::mesh;
-
-/// A limit that is not set. Istio raises Envoy's 1024 to the same.
-pub const UNLIMITED: u32 = u32::MAX;
 
 /// Shown as Istio shows it: `outbound|80|v1|user-service.default.svc.cluster.local`, and `inbound|8080||` for the
 /// application beside the proxy, which has no host; `InboundPassthroughCluster` (port 0) are the ports of it that no service
@@ -29,7 +28,7 @@ impl fmt::Display for ClusterKey {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     pub key: ClusterKey,
     /// An endpoint belongs to the cluster when it has all of these. Sorted by key.
@@ -38,124 +37,74 @@ pub struct Cluster {
     pub connection_pool: ConnectionPool,
     pub load_balancer: LoadBalancer,
     pub outlier_detection: Option<OutlierDetection>,
+    /// `None`: localities do not matter.
+    pub locality: Option<LocalityBalancing>,
+    /// `None`: a new endpoint gets its whole share at once.
+    pub warmup: Option<Warmup>,
+    /// `None`: `connection_pool.max_retries`, else the default budget.
+    pub retry_budget: Option<RetryBudget>,
+    /// `None`: plaintext.
+    pub tls: Option<UpstreamTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub discovery: Discovery,
+    /// The clients that it is for have all of these. Sorted by key.
+    pub client_labels: Vec<(String, String)>,
+    /// For these clients there is no such cluster.
+    pub missing: bool,
 }
 
-/// DestinationRule `connectionPool`. Counts are [`UNLIMITED`] unless set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionPool {
-    /// `tcp.maxConnections`: open connections to the cluster, whatever the number of endpoints and workers.
-    pub max_connections: u32,
-    /// `http.http1MaxPendingRequests`: requests that wait for a connection.
-    pub max_pending_requests: u32,
-    /// `http.http2MaxRequests`: requests in flight, HTTP/1.1 ones too.
-    pub max_requests: u32,
-    /// `http.maxRetries`: retries in flight. `None`: the retry budget of 20 % (at least 3) decides.
-    pub max_retries: Option<u32>,
-    /// `http.maxRequestsPerConnection`; 1 disables keep-alive.
-    pub max_requests_per_connection: u32,
-    /// `tcp.connectTimeout`. Default 10 s.
-    pub connect_timeout: Duration,
-    /// `http.idleTimeout`, else `tcp.idleTimeout`: how long an unused connection is kept. Default 1 h.
-    pub idle_timeout: Duration,
-    /// `tcp.idleTimeout`: how long a TCP connection is kept while nothing passes. Default 1 h.
-    pub tcp_idle_timeout: Duration,
-}
-
+/// Where the endpoints of a cluster are known from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoadBalancer {
+pub enum Discovery {
+    /// Each has an address.
     #[default]
-    LeastRequest,
-    RoundRobin,
-    Random,
+    Static,
+    /// Each has a name, and every address of that name is an endpoint.
+    Dns,
+    /// As `Dns`, but the name is one endpoint: each new connection goes to the next of its addresses.
+    DnsRoundRobin,
+    /// There are none: a connection goes where the client connected to.
+    OriginalDestination,
 }
 
-/// DestinationRule `outlierDetection`. A threshold of `None` is off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutlierDetection {
-    pub consecutive_5xx: Option<u32>,
-    pub consecutive_gateway_errors: Option<u32>,
-    /// Count connect failures and timeouts on a counter of their own.
-    pub split_local_origin_errors: bool,
-    pub consecutive_local_origin_failures: Option<u32>,
-    /// Between sweeps, which return ejected endpoints. Default 10 s.
-    pub interval: Duration,
-    /// Times the number of ejections so far. Default 30 s.
-    pub base_ejection_time: Duration,
-    /// Ceiling of an ejection. Default 300 s, or the base if longer.
-    pub max_ejection_time: Duration,
-    /// Percent of the endpoints, 0 to 100; at least one endpoint may go, never the last.
-    pub max_ejection_percent: u32,
-    /// Below this percentage of healthy endpoints health is ignored (panic). 0: never.
-    pub min_health_percent: u32,
-}
-
-fn limit(value: u32) -> u32 {
-    if value == 0 { UNLIMITED } else { value }
-}
-
-fn percent(field: &str, value: u32) -> Result<u32, Invalid> {
-    if value > 100 {
-        Err(Invalid::new(field, format!("{value} is more than 100 percent")))
-    } else {
-        Ok(value)
-    }
-}
-
-impl Default for ConnectionPool {
-    fn default() -> Self {
+impl Cluster {
+    /// A cluster with nothing said of it: what the tests and the proxy's own clusters begin with.
+    pub fn new(key: ClusterKey, protocol: Protocol) -> Self {
         Self {
-            max_connections: UNLIMITED,
-            max_pending_requests: UNLIMITED,
-            max_requests: UNLIMITED,
-            max_retries: None,
-            max_requests_per_connection: UNLIMITED,
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(3600),
-            tcp_idle_timeout: Duration::from_secs(3600),
+            key,
+            labels: Vec::new(),
+            protocol,
+            connection_pool: ConnectionPool::default(),
+            load_balancer: LoadBalancer::default(),
+            outlier_detection: None,
+            locality: None,
+            warmup: None,
+            retry_budget: None,
+            tls: None,
+            proxy_protocol: None,
+            discovery: Discovery::default(),
+            client_labels: Vec::new(),
+            missing: false,
         }
+    }
+
+    /// Is it for this client?
+    pub fn is_for(&self, source: &Source) -> bool {
+        let has = |(key, value): &(String, String)| source.labels.get(key) == Some(value);
+        self.client_labels.iter().all(has)
     }
 }
 
-impl TryFrom<mesh::ConnectionPool> for ConnectionPool {
-    type Error = Invalid;
-
-    fn try_from(wire: mesh::ConnectionPool) -> Result<Self, Invalid> {
-        let default = Self::default();
-        Ok(Self {
-            max_connections: limit(wire.max_connections),
-            max_pending_requests: limit(wire.max_pending_requests),
-            max_requests: limit(wire.max_requests),
-            max_retries: (wire.max_retries != 0).then_some(wire.max_retries),
-            max_requests_per_connection: limit(wire.max_requests_per_connection),
-            connect_timeout: duration("connect_timeout", wire.connect_timeout)?.unwrap_or(default.connect_timeout),
-            idle_timeout: duration("idle_timeout", wire.idle_timeout)?.unwrap_or(default.idle_timeout),
-            tcp_idle_timeout: duration("tcp_idle_timeout", wire.tcp_idle_timeout)?.unwrap_or(default.tcp_idle_timeout),
-        })
-    }
+fn labels(wire: Vec<mesh::Label>) -> Vec<(String, String)> {
+    wire.into_iter().map(|label| (label.key, label.value)).collect()
 }
 
-impl TryFrom<mesh::OutlierDetection> for OutlierDetection {
-    type Error = Invalid;
-
-    fn try_from(wire: mesh::OutlierDetection) -> Result<Self, Invalid> {
-        let threshold = |value: u32| (value != 0).then_some(value);
-        let base = duration("base_ejection_time", wire.base_ejection_time)?.unwrap_or(Duration::from_secs(30));
-        let max_ejection_time = duration("max_ejection_time", wire.max_ejection_time)?;
-        if max_ejection_time.is_some_and(|max| max < base) {
-            return Err(Invalid::new("max_ejection_time", "shorter than base_ejection_time"));
-        }
-        Ok(Self {
-            consecutive_5xx: threshold(wire.consecutive_5xx),
-            consecutive_gateway_errors: threshold(wire.consecutive_gateway_errors),
-            split_local_origin_errors: wire.split_local_origin_errors,
-            consecutive_local_origin_failures: threshold(wire.consecutive_local_origin_failures),
-            interval: duration("interval", wire.interval)?.unwrap_or(Duration::from_secs(10)),
-            base_ejection_time: base,
-            max_ejection_time: max_ejection_time.unwrap_or(base.max(Duration::from_secs(300))),
-            max_ejection_percent: percent("max_ejection_percent", wire.max_ejection_percent)?,
-            min_health_percent: percent("min_health_percent", wire.min_health_percent)?,
-        })
-    }
+/// A block that may be absent.
+fn block<W, T>(field: &str, wire: Option<W>) -> Result<Option<T>, Invalid>
+where
+    T: TryFrom<W, Error = Invalid>,
+{
+    wire.map(T::try_from).transpose().map_err(|error| error.within(field))
 }
 
 impl TryFrom<mesh::Cluster> for Cluster {
@@ -163,10 +112,13 @@ impl TryFrom<mesh::Cluster> for Cluster {
 
     fn try_from(wire: mesh::Cluster) -> Result<Self, Invalid> {
         let protocol = Protocol::from(wire.protocol());
-        let load_balancer = match wire.load_balancer() {
-            mesh::LoadBalancer::LeastRequest => LoadBalancer::LeastRequest,
-            mesh::LoadBalancer::RoundRobin => LoadBalancer::RoundRobin,
-            mesh::LoadBalancer::Random => LoadBalancer::Random,
+        let load_balancer = LoadBalancer::new(wire.load_balancer(), wire.consistent_hash.clone())?;
+        let proxy_protocol = ProxyProtocol::new(wire.proxy_protocol());
+        let discovery = match wire.discovery() {
+            mesh::Discovery::Static => Discovery::Static,
+            mesh::Discovery::Dns => Discovery::Dns,
+            mesh::Discovery::DnsRoundRobin => Discovery::DnsRoundRobin,
+            mesh::Discovery::OriginalDestination => Discovery::OriginalDestination,
         };
         if wire.host.is_empty() {
             return Err(Invalid::new("host", "must not be empty"));
@@ -177,19 +129,19 @@ impl TryFrom<mesh::Cluster> for Cluster {
                 port: super::host::port("port", wire.port)?,
                 subset: wire.subset,
             },
-            labels: wire.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+            labels: labels(wire.labels),
             protocol,
-            connection_pool: wire
-                .connection_pool
-                .unwrap_or_default()
-                .try_into()
-                .map_err(|error: Invalid| error.within("connection_pool"))?,
+            connection_pool: block("connection_pool", wire.connection_pool)?.unwrap_or_default(),
             load_balancer,
-            outlier_detection: wire
-                .outlier_detection
-                .map(OutlierDetection::try_from)
-                .transpose()
-                .map_err(|error| error.within("outlier_detection"))?,
+            outlier_detection: block("outlier_detection", wire.outlier_detection)?,
+            locality: block("locality", wire.locality)?,
+            warmup: block("warmup", wire.warmup)?,
+            retry_budget: block("retry_budget", wire.retry_budget)?,
+            tls: block("tls", wire.tls)?,
+            proxy_protocol,
+            discovery,
+            client_labels: labels(wire.client_labels),
+            missing: wire.missing,
         })
     }
 }

@@ -4,8 +4,9 @@
 //! change to ask for the whole.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,7 +17,10 @@ use crate::wire::mesh;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub id: String,
+    /// Unspecified where there is a `hostname`.
     pub address: IpAddr,
+    /// For a cluster whose discovery is DNS: its addresses are asked for.
+    pub hostname: Option<String>,
     /// Service port -> endpoint port, sorted by service port.
     pub ports: Vec<(u16, u16)>,
     /// Sorted by key.
@@ -27,6 +31,8 @@ pub struct Endpoint {
     pub weight: u32,
     pub health: Health,
     pub service_account: String,
+    /// Since when it is ready.
+    pub ready_since: Option<SystemTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +43,22 @@ pub enum Health {
 }
 
 impl Endpoint {
+    /// A healthy one of which nothing more is known.
+    pub fn new(id: impl Into<String>, address: IpAddr, ports: Vec<(u16, u16)>) -> Self {
+        Self {
+            id: id.into(),
+            address,
+            hostname: None,
+            ports,
+            labels: Vec::new(),
+            locality: String::new(),
+            weight: 1,
+            health: Health::Healthy,
+            service_account: String::new(),
+            ready_since: None,
+        }
+    }
+
     /// Where a request to `service_port` goes; `None`: the endpoint does not serve that port.
     pub fn socket_address(&self, service_port: u16) -> Option<SocketAddr> {
         let (_, port) = self.ports.iter().find(|(service, _)| *service == service_port)?;
@@ -148,12 +170,14 @@ impl TryFrom<mesh::Endpoint> for Endpoint {
             mesh::Health::Draining => Health::Draining,
             mesh::Health::Unhealthy => Health::Unhealthy,
         };
-        let address = wire.address.parse().map_err(|_| {
-            within(Invalid::new(
-                "address",
-                format!("{:?} is not an IP address", wire.address),
-            ))
-        })?;
+        let hostname = (!wire.hostname.is_empty()).then_some(wire.hostname);
+        let address = match hostname {
+            Some(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            None => wire.address.parse().map_err(|_| {
+                Invalid::new("address", format!("{:?} is not an IP address", wire.address))
+                    .within(format!("endpoints[{}]", wire.id))
+            })?,
+        };
         let ports = wire
             .ports
             .iter()
@@ -168,6 +192,10 @@ impl TryFrom<mesh::Endpoint> for Endpoint {
             weight: wire.weight.max(1),
             health,
             service_account: wire.service_account,
+            ready_since: (wire.ready_since != 0)
+                .then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(wire.ready_since)))
+                .flatten(),
+            hostname,
             id: wire.id,
         })
     }

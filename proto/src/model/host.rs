@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{Cluster, Invalid, RouteTable};
+use super::{Cluster, Invalid, RouteTable, Source};
 use crate::wire::mesh;
 
 #[derive(Clone, Debug)]
@@ -43,6 +44,25 @@ impl Protocol {
     /// Can a request be routed to a port of this protocol?
     pub fn is_http(self) -> bool {
         matches!(self, Self::Detect | Self::Http1 | Self::Http2)
+    }
+}
+
+impl Host {
+    /// The host as it is for one client: what is only for others is left out.
+    pub fn for_source(self: Arc<Self>, source: &Source) -> Arc<Self> {
+        let rules = self.routes.as_ref().is_some_and(RouteTable::depends_on_source);
+        let clusters = self.clusters.iter().any(|cluster| !cluster.client_labels.is_empty());
+        if !rules && !clusters {
+            return self;
+        }
+        let mut host = Arc::unwrap_or_clone(self);
+        host.routes = host.routes.map(|routes| routes.for_source(source));
+        let mut seen = HashSet::new();
+        // The first of a key that is for the client, though it may say that there is none.
+        host.clusters
+            .retain(|cluster| cluster.is_for(source) && seen.insert(cluster.key.clone()));
+        host.clusters.retain(|cluster| !cluster.missing);
+        Arc::new(host)
     }
 }
 
@@ -99,7 +119,7 @@ impl TryFrom<mesh::Host> for Host {
         let mut clusters = Vec::with_capacity(wire.clusters.len());
         for (index, item) in wire.clusters.into_iter().enumerate() {
             let cluster = Cluster::try_from(item).map_err(|error| error.within(format!("clusters[{index}]")))?;
-            if !keys.insert(cluster.key.clone()) {
+            if !keys.insert((cluster.key.clone(), cluster.client_labels.clone())) {
                 return Err(Invalid::new("clusters", format!("{} is there twice", cluster.key)));
             }
             clusters.push(cluster);

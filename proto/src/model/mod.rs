@@ -3,6 +3,7 @@
 
 mod action;
 mod cluster;
+mod connection_pool;
 mod connection_rule;
 mod cors;
 mod endpoints;
@@ -10,20 +11,26 @@ mod fault;
 mod header_operations;
 mod header_template;
 mod host;
+mod load_balancer;
+mod locality;
 mod matching;
+mod outlier_detection;
 mod retry;
+mod retry_budget;
 mod route_table;
 mod rule_index;
 mod sorted_texts;
 mod source;
 mod time_format;
+mod upstream_tls;
 mod workload;
 
 pub use action::{
     ALWAYS, DirectResponse, Mirror, PathRewrite, Redirect, RedirectPath, RedirectPort, Rewrite, Substitution,
     SubstitutionPart, draws, is_authority, is_path, is_redirect_path, is_substitution,
 };
-pub use cluster::{Cluster, ClusterKey, ConnectionPool, LoadBalancer, OutlierDetection, UNLIMITED};
+pub use cluster::{Cluster, ClusterKey, Discovery};
+pub use connection_pool::{ConnectionPool, FOREVER, H2UpgradePolicy, Http2Keepalive, TcpKeepalive, UNLIMITED};
 pub use connection_rule::{ConnectionMatch, ConnectionRule, SniMatch, is_subnet};
 pub use cors::CorsPolicy;
 pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
@@ -31,12 +38,19 @@ pub use fault::{Abort, AbortKind, Delay, DelayKind, Fault};
 pub use header_operations::{EditFields, HeaderOperations, HeaderText};
 pub use header_template::{AddressPart, FieldText, Formatter, HeaderTemplate, Peer, RequestField, TemplatePart};
 pub use host::{Host, Port, Protocol};
+pub use load_balancer::{
+    ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, MAX_MAGLEV_SIZE, MAX_RING_SIZE, Warmup, is_prime,
+};
+pub use locality::{LocalityBalancing, LocalityShares, ZoneAware};
 pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
+pub use outlier_detection::OutlierDetection;
 pub use retry::{RetryOn, RetryPolicy};
+pub use retry_budget::RetryBudget;
 pub use route_table::{Action, HttpRule, Origin, RouteAction, RouteTable, WeightedDestination};
 pub(crate) use rule_index::{Bucket, Look, NamedLooks, Node, Place, RuleIndex};
 pub use source::{Source, SourceMatch};
 pub use time_format::TimeFormat;
+pub use upstream_tls::{ProxyProtocol, TlsFiles, UpstreamTls};
 pub use workload::{InboundPort, OutboundTrafficPolicy, Workload};
 
 use std::time::Duration;

@@ -17,6 +17,8 @@ pub struct Workload {
     /// For the application's other ports.
     pub inbound_connection_pool: ConnectionPool,
     pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// `region/zone/subzone`; empty: not known.
+    pub locality: String,
 }
 
 /// A port of the application that a service leads to.
@@ -84,6 +86,7 @@ impl TryFrom<mesh::Workload> for Workload {
             inbound_ports,
             inbound_connection_pool: pool("inbound_connection_pool", wire.inbound_connection_pool)?,
             outbound_traffic_policy,
+            locality: wire.locality,
         })
     }
 }

@@ -125,15 +125,12 @@ fn host(fqdn: &str) -> Arc<model::Host> {
         }],
         routes: None,
         clusters: vec![model::Cluster {
-            key,
             labels: vec![("app".to_owned(), "users".to_owned())],
-            protocol: model::Protocol::Http1,
             connection_pool: model::ConnectionPool {
                 max_connections: 100,
                 ..Default::default()
             },
-            load_balancer: model::LoadBalancer::LeastRequest,
-            outlier_detection: None,
+            ..model::Cluster::new(key, model::Protocol::Http1)
         }],
         addresses: Vec::new(),
         alias_of: None,

@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tsunagi_proto::model::{
-    self, ClusterKey, ConnectionPool, Endpoint, Health, InboundPort, LoadBalancer, Port, Protocol, Workload,
-};
+use tsunagi_proto::model::{self, ClusterKey, ConnectionPool, Endpoint, InboundPort, Port, Protocol, Workload};
 
 use super::compile::{Cluster, Destination, Host, Port as CompiledPort, Rule};
 use super::connections::ConnectionRoutes;
@@ -74,18 +72,15 @@ impl LocalPort {
     }
 
     fn told(&self) -> Arc<model::Cluster> {
+        let key = ClusterKey {
+            // No request can name it, and it is in no snapshot.
+            host: String::new(),
+            port: self.number,
+            subset: String::new(),
+        };
         Arc::new(model::Cluster {
-            key: ClusterKey {
-                // No request can name it, and it is in no snapshot.
-                host: String::new(),
-                port: self.number,
-                subset: String::new(),
-            },
-            labels: Vec::new(),
-            protocol: self.protocol,
             connection_pool: self.connection_pool.clone(),
-            load_balancer: LoadBalancer::default(),
-            outlier_detection: None,
+            ..model::Cluster::new(key, self.protocol)
         })
     }
 }
@@ -169,16 +164,8 @@ fn endpoint_id(called: Called) -> &'static str {
 
 fn local(called: Called, app: SocketAddr, cluster_port: u16) -> Local {
     let address = called.unwrap_or(app);
-    let told = Endpoint {
-        id: endpoint_id(called).to_owned(),
-        address: address.ip(),
-        ports: vec![(cluster_port, address.port())],
-        labels: Vec::new(),
-        locality: String::new(),
-        weight: 1,
-        health: Health::Healthy,
-        service_account: String::new(),
-    };
+    let ports = vec![(cluster_port, address.port())];
+    let told = Endpoint::new(endpoint_id(called), address.ip(), ports);
     let source = called.map(|called| if called.is_ipv4() { SOURCE_V4 } else { SOURCE_V6 });
     Local {
         told: Arc::new(told),

@@ -31,6 +31,7 @@ fn workload(ports: &[(u16, &str, u32)]) -> Arc<Workload> {
         inbound_ports: ports.iter().map(port).collect(),
         inbound_connection_pool: pool(5),
         outbound_traffic_policy: OutboundTrafficPolicy::default(),
+        locality: String::new(),
     })
 }
 

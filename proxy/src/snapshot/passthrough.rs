@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tsunagi_proto::model::{self, ClusterKey, ConnectionPool, Endpoint, Health, LoadBalancer, Protocol};
+use tsunagi_proto::model::{self, ClusterKey, ConnectionPool, Endpoint, Protocol};
 
 use super::compile::{Cluster, Destination, Host, Port, Rule};
 use super::connections::ConnectionRoutes;
@@ -82,32 +82,20 @@ impl Passthrough {
 
     fn make(&self, address: SocketAddr) -> Arc<Host> {
         let number = address.port();
+        // A subset cannot look like this, so it is nobody else's key.
+        let key = ClusterKey {
+            host: PASSTHROUGH.to_owned(),
+            port: number,
+            subset: address.ip().to_string(),
+        };
         let told = Arc::new(model::Cluster {
-            // A subset cannot look like this, so it is nobody else's key.
-            key: ClusterKey {
-                host: PASSTHROUGH.to_owned(),
-                port: number,
-                subset: address.ip().to_string(),
-            },
-            labels: Vec::new(),
-            protocol: Protocol::Detect,
             connection_pool: ConnectionPool {
                 idle_timeout: IDLE_TIMEOUT,
                 ..ConnectionPool::default()
             },
-            load_balancer: LoadBalancer::default(),
-            outlier_detection: None,
+            ..model::Cluster::new(key, Protocol::Detect)
         });
-        let endpoint = Arc::new(Endpoint {
-            id: PASSTHROUGH.to_owned(),
-            address: address.ip(),
-            ports: vec![(number, number)],
-            labels: Vec::new(),
-            locality: String::new(),
-            weight: 1,
-            health: Health::Healthy,
-            service_account: String::new(),
-        });
+        let endpoint = Arc::new(Endpoint::new(PASSTHROUGH, address.ip(), vec![(number, number)]));
         let learned = self.registry.nameless_cluster(&told);
         let members = learned.reconcile(Arc::clone(&told), &[endpoint]);
         let series = self

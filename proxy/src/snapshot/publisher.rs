@@ -74,7 +74,7 @@ impl Publisher {
         for (fqdn, host) in update.hosts {
             match host {
                 Some(host) => {
-                    self.told.insert(fqdn, for_source(host, &self.source));
+                    self.told.insert(fqdn, host.for_source(&self.source));
                 }
                 None => {
                     self.told.remove(&fqdn);
@@ -192,16 +192,6 @@ impl Publisher {
             version,
         ));
     }
-}
-
-/// The host as it is for one client.
-fn for_source(host: Arc<model::Host>, source: &Source) -> Arc<model::Host> {
-    if !host.routes.as_ref().is_some_and(model::RouteTable::depends_on_source) {
-        return host;
-    }
-    let mut host = Arc::unwrap_or_clone(host);
-    host.routes = host.routes.map(|routes| routes.for_source(source));
-    Arc::new(host)
 }
 
 fn reaches(host: &model::Host, moved: &HashSet<String>) -> bool {

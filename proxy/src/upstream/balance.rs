@@ -52,7 +52,7 @@ pub fn choose(
         let available = |member: &Member| member.endpoint.health.is_available();
         let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
         let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
-        let algorithm = policy.load_balancer;
+        let algorithm = &policy.load_balancer;
         let member = pick(cluster, algorithm, members, &inviting, random)
             .or_else(|| pick(cluster, algorithm, members, &fresh, random))
             .or_else(|| pick(cluster, algorithm, members, &available, random))?;
@@ -101,21 +101,23 @@ fn is_panic(policy: &model::Cluster, members: &Members) -> bool {
 
 fn pick<'m>(
     cluster: &Cluster,
-    algorithm: LoadBalancer,
+    algorithm: &LoadBalancer,
     members: &'m Members,
     usable: &impl Fn(&Member) -> bool,
     random: &mut impl FnMut() -> u64,
 ) -> Option<&'m Member> {
     match (algorithm, members.equal_weights) {
-        (LoadBalancer::LeastRequest, true) => {
+        (LoadBalancer::LeastRequest | LoadBalancer::ConsistentHash(_), true) => {
             let first = draw(members, usable, random)?;
             let second = draw(members, usable, random)?;
             let fewer = second.endpoint.active_requests() < first.endpoint.active_requests();
             Some(if fewer { second } else { first })
         }
-        (LoadBalancer::LeastRequest, false) => draw_by(members, usable, random, |member| {
-            f64::from(member.weight) / (f64::from(member.endpoint.active_requests()) + 1.0)
-        }),
+        (LoadBalancer::LeastRequest | LoadBalancer::ConsistentHash(_), false) => {
+            draw_by(members, usable, random, |member| {
+                f64::from(member.weight) / (f64::from(member.endpoint.active_requests()) + 1.0)
+            })
+        }
         (LoadBalancer::Random, true) => draw(members, usable, random),
         (LoadBalancer::Random, false) => draw_by(members, usable, random, |member| f64::from(member.weight)),
         (LoadBalancer::RoundRobin, true) => take_turn(cluster.next_turn(), members, usable),

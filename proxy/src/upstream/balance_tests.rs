@@ -52,7 +52,7 @@ fn random_and_idle_least_request_follow_the_weights_within_bounds() {
             ([1, 1, 1], [10_000, 10_000, 10_000]),
             ([4, 1, 1], [20_000, 5_000, 5_000]),
         ] {
-            let shares = shares(algorithm, &weights, 30_000);
+            let shares = shares(algorithm.clone(), &weights, 30_000);
             for (port, expected) in (1..).zip(expected) {
                 assert!(
                     shares[&port].abs_diff(expected) < 520,

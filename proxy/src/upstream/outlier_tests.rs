@@ -19,6 +19,7 @@ fn detection() -> OutlierDetection {
         max_ejection_time: Duration::from_secs(300),
         max_ejection_percent: 10,
         min_health_percent: 0,
+        error_statuses: Vec::new(),
     }
 }
 

@@ -4,38 +4,30 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tsunagi_proto::model::{
-    Cluster as Told, ClusterKey, ConnectionPool, Endpoint as ToldEndpoint, Health, LoadBalancer, OutlierDetection,
-    Protocol,
+    Cluster as Told, ClusterKey, Endpoint as ToldEndpoint, LoadBalancer, OutlierDetection, Protocol,
 };
 
 use super::{Cluster, Members};
 use crate::telemetry::{Direction, Telemetry};
 
 pub(crate) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<OutlierDetection>) -> Arc<Told> {
+    let key = ClusterKey {
+        host: "user".into(),
+        port: 80,
+        subset: String::new(),
+    };
     Arc::new(Told {
-        key: ClusterKey {
-            host: "user".into(),
-            port: 80,
-            subset: String::new(),
-        },
-        labels: Vec::new(),
-        protocol: Protocol::Http1,
-        connection_pool: ConnectionPool::default(),
         load_balancer,
         outlier_detection,
+        ..Told::new(key, Protocol::Http1)
     })
 }
 
 pub(super) fn endpoint(port: u16, weight: u32) -> Arc<ToldEndpoint> {
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     Arc::new(ToldEndpoint {
-        id: port.to_string(),
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ports: vec![(80, port)],
-        labels: Vec::new(),
-        locality: String::new(),
         weight,
-        health: Health::Healthy,
-        service_account: String::new(),
+        ..ToldEndpoint::new(port.to_string(), address, vec![(80, port)])
     })
 }
 

@@ -71,14 +71,14 @@ fn http_idle_timeout_wins_over_tcps_but_for_tcp_connections() {
 #[test]
 fn load_balancers_have_istios_names() {
     for (name, balancer) in [
-        ("LEAST_REQUEST", LoadBalancer::LeastRequest),
-        ("LEAST_CONN", LoadBalancer::LeastRequest),
-        ("UNSPECIFIED", LoadBalancer::LeastRequest),
-        ("ROUND_ROBIN", LoadBalancer::RoundRobin),
-        ("RANDOM", LoadBalancer::Random),
+        ("LEAST_REQUEST", Algorithm::LeastRequest),
+        ("LEAST_CONN", Algorithm::LeastRequest),
+        ("UNSPECIFIED", Algorithm::LeastRequest),
+        ("ROUND_ROBIN", Algorithm::RoundRobin),
+        ("RANDOM", Algorithm::Random),
     ] {
         let read = policy(&format!("  trafficPolicy: {{loadBalancer: {{simple: {name}}}}}\n"));
-        assert_eq!(read.load_balancer, Some(balancer));
+        assert_eq!(read.load_balancer.unwrap().algorithm, balancer);
     }
 }
 

@@ -106,10 +106,10 @@ fn a_subset_inherits_block_by_block() {
     let pool = v1.connection_pool.unwrap();
     assert_eq!((pool.max_connections, pool.max_retries, pool.max_requests), (0, 0, 9));
     assert_eq!(v1.load_balancer(), mesh::LoadBalancer::Random);
-    assert_eq!(v1.outlier_detection.unwrap().consecutive_5xx, 5);
+    assert_eq!(v1.outlier_detection.as_ref().unwrap().consecutive_5xx, 5);
     let plain = cluster(&host, "user-service", "");
     assert_eq!(plain.connection_pool.unwrap().max_connections, 1);
-    assert_eq!(plain.outlier_detection.unwrap().consecutive_5xx, 2);
+    assert_eq!(plain.outlier_detection.as_ref().unwrap().consecutive_5xx, 2);
     assert!(plain.labels.is_empty());
 }
 
