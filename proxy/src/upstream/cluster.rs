@@ -187,9 +187,8 @@ impl Cluster {
             endpoint.retire();
         }
         members.equal_weights = members.list.windows(2).all(|pair| pair[0].weight == pair[1].weight);
-        if policy.outlier_detection.is_none() {
-            members.list.iter().for_each(|member| member.endpoint.health.clear());
-        }
+        let before = state.policy.outlier_detection.as_ref();
+        outlier::settle(before, policy.outlier_detection.as_ref(), &members, self);
         let members = Arc::new(members);
         state.policy = policy;
         state.members = Arc::clone(&members);
@@ -251,7 +250,7 @@ impl Cluster {
             member.endpoint.sweep(idle_timeout, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
-            outlier::sweep(detection, &members, &self.name, now);
+            outlier::sweep(detection, &members, self, now);
         }
     }
 

@@ -22,7 +22,7 @@ pub use balance::choose;
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
-pub use outlier::Outcome;
+pub use outlier::{Cause, EndpointHealth, LateOutcome, Outcome, Standing};
 pub use plain::{PlainConnection, PlainError, open_plain};
 pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
