@@ -18,7 +18,7 @@ use crate::limits::Permit;
 use crate::net::ConnectError;
 use crate::snapshot::Cluster;
 use crate::upstream::{
-    AcquireError, ActiveRequest, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
+    AcquireError, ActiveRequest, Caller, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
 };
 
 /// Endpoints that a request may pass over because each awaits a probe.
@@ -285,13 +285,12 @@ async fn connection<D: Downstream>(
 fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRequest> {
     let cluster = of.cluster;
     let choose = |tried: &[Arc<Endpoint>]| {
-        choose(
-            &cluster.learned,
-            &cluster.told,
-            &cluster.members,
+        let caller = Caller {
             tried,
-            &mut rand::random::<u64>,
-        )
+            hash: None,
+            worker: of.worker,
+        };
+        choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>)
     };
     let mut chosen = choose(tried)?;
     if of.may_fail || !chosen.is_hasty_probe() {

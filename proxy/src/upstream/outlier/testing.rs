@@ -9,7 +9,7 @@ use super::counters::Outcome;
 use super::decision::{self, Event};
 use super::{LateOutcome, Standing, count, count_late};
 use crate::upstream::testing::{cluster, endpoint, policy};
-use crate::upstream::{ActiveRequest, Cluster, Endpoint, Members, choose};
+use crate::upstream::{ActiveRequest, Caller, Cluster, Endpoint, Members, choose};
 
 /// As a DestinationRule with an empty `outlierDetection` has it.
 pub(super) fn detection() -> OutlierDetection {
@@ -80,7 +80,7 @@ impl Pool {
     }
 
     pub fn choose(&self) -> ActiveRequest {
-        choose(&self.cluster, &self.policy, &self.members, &[], &mut || 0).expect("an endpoint")
+        choose(&self.policy, &self.members, &Caller::default(), &mut || 0).expect("an endpoint")
     }
 
     /// The request that probes.
