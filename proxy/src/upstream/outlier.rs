@@ -40,6 +40,7 @@ impl ActiveRequest {
     pub fn observe(&mut self, cluster: &Cluster, detection: Option<&OutlierDetection>, outcome: Outcome) {
         if matches!(outcome, Outcome::ConnectFailure) {
             self.endpoint.refused();
+            cluster.wake();
         }
         let Some(detection) = detection else { return };
         let probe = std::mem::take(&mut self.probe);
@@ -55,10 +56,9 @@ impl ActiveRequest {
         }
     }
 
-    /// Tells it how a response ended. An endpoint that breaks off every response fails, although
-    /// each begins well: these errors have a count of their own, which only a whole response begins anew. (Envoy's begins
-    /// anew with every head, and it does not read trailers.)
-    /// `began`: what it was told of the head.
+    /// Tells it how a response ended. An endpoint that breaks off every response fails, although each begins well: these
+    /// errors have a count of their own, which only a whole response begins anew. (Envoy's begins anew with every head, and
+    /// it does not read trailers.) `began`: what it was told of the head.
     pub fn observe_late(&self, cluster: &Cluster, detection: &OutlierDetection, began: Outcome, outcome: LateOutcome) {
         if let Some(seen) = count_late(&self.endpoint.health, detection, began, outcome) {
             judge(cluster, detection, self, seen);
@@ -127,7 +127,7 @@ fn judge(cluster: &Cluster, detection: &OutlierDetection, request: &ActiveReques
             &request.endpoint,
             seen,
             Instant::now(),
-            &mut |endpoint, event| report::tell(&cluster.name, &cluster.series, endpoint, event),
+            &mut tell_of(cluster),
         );
     });
 }
@@ -148,7 +148,11 @@ pub(super) fn settle(
 }
 
 fn tell_of(cluster: &Cluster) -> impl FnMut(&Endpoint, Event) {
-    |endpoint, event| report::tell(&cluster.name, &cluster.series, endpoint, event)
+    |endpoint, event| {
+        // Time has something to change from here on.
+        cluster.wake();
+        report::tell(&cluster.name, &cluster.series, endpoint, event);
+    }
 }
 
 #[cfg(test)]

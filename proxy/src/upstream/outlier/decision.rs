@@ -134,6 +134,7 @@ pub(super) fn judge(
         Standing::AwaitingProbe | Standing::Probing => {
             if !is_failure(detection, seen.outcome) {
                 // In a panic, requests reach it that are no probes, and prove as much.
+                endpoint.begin_warmup(now);
                 tell(endpoint, give_share(health, Return::Probe, now));
             } else if seen.probe {
                 fail_probe(detection, endpoint, now, tell);
@@ -282,9 +283,12 @@ pub(super) fn settle(
 ) {
     let Some(detection) = detection else {
         for endpoint in endpoints(members) {
-            endpoint.health.clear_counters();
             if endpoint.health.is_ejected() {
                 tell(endpoint, give_share(&endpoint.health, Return::NoDetection, now));
+            }
+            if before.is_some() {
+                endpoint.health.clear_counters();
+                endpoint.health.history().multiplier = 0;
             }
         }
         return;

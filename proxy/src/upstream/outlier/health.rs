@@ -117,6 +117,11 @@ impl Health {
         self.standing() == Standing::Healthy
     }
 
+    /// Healthy, and its next ejection would last as long as a first one: time changes nothing.
+    pub fn is_settled(&self) -> bool {
+        self.is_healthy() && self.history().multiplier == 0
+    }
+
     pub fn is_ejected(&self) -> bool {
         !self.is_healthy()
     }

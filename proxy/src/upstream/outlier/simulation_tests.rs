@@ -14,7 +14,7 @@ use super::decision::{Event, Return};
 use super::testing::{Happened, Pool, detection};
 use envoy::{Action, Config, Detector, Kind, Logged};
 
-const TRACES: u64 = 4000;
+const TRACES: u64 = 2000;
 const STEPS: usize = 600;
 /// What endpoints answer, errors of every kind among it.
 const CODES: [u16; 10] = [200, 204, 404, 429, 500, 501, 502, 503, 504, 599];
