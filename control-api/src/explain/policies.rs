@@ -215,6 +215,7 @@ fn outliers(outlier: &OutlierDetection) -> BTreeMap<String, String> {
         always("baseEjectionTime", duration(outlier.base_ejection_time)),
         always("maxEjectionPercent", outlier.max_ejection_percent.to_string()),
         always("minHealthPercent", outlier.min_health_percent.to_string()),
+        always("rules", "envoy".to_owned()).filter(|_| outlier.as_envoy),
     ];
     all.into_iter().flatten().collect()
 }
