@@ -35,6 +35,7 @@ pub async fn dispatch<D: Downstream>(
     head: &mut RequestHead,
     body: &mut RequestBody,
     mut deadline: Deadline,
+    hash: Option<u64>,
     client: &mut D,
     exchange: &mut Exchange<'_>,
 ) -> Result<Response, Cause> {
@@ -48,6 +49,7 @@ pub async fn dispatch<D: Downstream>(
             cluster,
             head,
             worker: proxy.worker,
+            hash,
         };
         let mut limits = Limits::new(&mut deadline, policy.per_try_timeout);
         let outcome = attempt(&of, body, client, &retries, &mut progress, &mut limits).await;

@@ -157,6 +157,8 @@ pub struct Attempt<'a> {
     pub cluster: &'a Cluster,
     pub head: &'a RequestHead,
     pub worker: usize,
+    /// Of the request's key.
+    pub hash: Option<u64>,
 }
 
 /// Runs one attempt, within its limits. Dropping the future cancels it: the queue is left, the connection closed or the stream reset.
@@ -236,7 +238,7 @@ async fn connection<D: Downstream>(
     let http2 = speaks_http2(cluster, of.head);
     let caller = Caller {
         tried: &retries.tried,
-        hash: None,
+        hash: of.hash,
         worker: of.worker,
     };
     let active =
