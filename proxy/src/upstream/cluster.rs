@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use tsunagi_proto::model;
-use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth, LoadBalancer};
+use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::awake::{AwakeList, Wakefulness};
+use super::balance::RequestKey;
 use super::groups::{Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
@@ -57,6 +58,8 @@ pub struct Members {
     pub draining: Vec<Member>,
     /// Of `list`.
     pub(super) groups: Groups,
+    /// What of a request decides where it goes.
+    pub key: Option<RequestKey>,
     /// A request gets no connection that leads elsewhere than to the endpoint chosen for it: these are a part of the
     /// cluster's, or requests have keys.
     pub(super) pinned: bool,
@@ -95,6 +98,7 @@ impl Members {
         let mut list: Vec<_> = self.list.iter().filter(wanted).cloned().collect();
         Arc::new(Self {
             groups: arrange(policy, &mut list, None, 1),
+            key: None,
             list,
             unhealthy: Vec::new(),
             draining: self.draining.iter().filter(wanted).cloned().collect(),
@@ -216,8 +220,9 @@ impl Cluster {
             list: &state.members.list,
             groups: &state.members.groups,
         };
+        members.key = RequestKey::of(&policy.load_balancer);
         // A connection that others give up leads elsewhere as a rule, and a key belongs to its endpoint.
-        members.pinned = matches!(policy.load_balancer, LoadBalancer::ConsistentHash(_));
+        members.pinned = members.key.is_some();
         members.groups = arrange(&policy, &mut members.list, Some(&before), self.workers);
         let before = state.policy.outlier_detection.as_ref();
         outlier::settle(before, policy.outlier_detection.as_ref(), &members, self);

@@ -20,7 +20,7 @@ mod retry_budget;
 pub(crate) mod testing;
 mod upgraded;
 
-pub use balance::{Caller, choose, hash_address};
+pub use balance::{Caller, CookieKey, RequestKey, choose, hash_address, hash_text, hash_values};
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
