@@ -7,6 +7,7 @@ mod connection_rule;
 mod cors;
 mod destination_rule;
 mod document;
+mod document_set;
 mod duration;
 mod endpoint_slice;
 mod fault;
@@ -39,6 +40,7 @@ mod yaml;
 
 pub use destination_rule::{DestinationRule, Subset};
 pub use document::{Created, Document, Origin, Spec};
+pub use document_set::DocumentSet;
 pub use endpoint_slice::{EndpointSlice, PodState, SliceEndpoint};
 pub use kind::{Key, Kind, check_namespace};
 pub use problem::Problem;
