@@ -21,7 +21,7 @@ pub(super) struct Policy {
 
 fn rule(document: &Document) -> Option<&DestinationRule> {
     match &document.spec {
-        Spec::DestinationRule(rule) => Some(rule),
+        Spec::DestinationRule(rule) => Some(rule.as_ref()),
         _ => None,
     }
 }
