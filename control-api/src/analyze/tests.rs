@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::{Finding, Input, analyze, locate};
 
+mod destination_rules;
+
 /// A service with two versions, as the rules below have it.
 const MESH: &str = r"
 apiVersion: v1
@@ -391,7 +393,7 @@ fn of_plain_prefixes_the_first_is_pointed_out_with_how_many_more_there_are() {
 
 #[test]
 fn a_destination_rule_without_effect_says_why() {
-    has(&policy("p", "host: shpo"), "IST0101", "spec.host");
+    has(&policy("p", "host: shpo"), "IST0174", "spec.host");
     has_not(&policy("p", "host: several"), "IST0101");
     let subset = |labels: &str| {
         policy(

@@ -369,8 +369,8 @@ mod tests {
             shown(&told.locality_lb_setting),
             [
                 "distribute[0] from eu/* to eu/* 80 % and us/* 20 %",
-                "failover[0] from eu to us",
                 "failoverPriority a then b=c",
+                "failover[0] from eu to us",
                 "zoneAware.minClusterSize 6"
             ]
         );

@@ -36,6 +36,7 @@ mod world;
 pub use catalog::fqdns;
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use policy::{at_port, is_for, joins};
 pub use workload::Node;
 pub use world::World;
 
