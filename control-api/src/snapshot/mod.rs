@@ -18,6 +18,7 @@ mod endpoints;
 mod host;
 mod judge;
 mod policy;
+mod policy_index;
 mod route_warnings;
 mod routes;
 mod rule_index;
@@ -33,6 +34,7 @@ mod world;
 pub use catalog::fqdns;
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use policy::{at_port, is_for, joins};
 pub use workload::Node;
 pub use world::World;
 

@@ -12,6 +12,8 @@ use super::catalog::{self, Catalog, Touched};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
+use super::policy::Policies;
+use super::service::Service;
 use super::{Encoded, Node, addresses, endpoints, host, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, DocumentSet, Key, Kind, Problem};
@@ -262,6 +264,9 @@ impl World {
         for namespace in &touched.namespaces {
             self.workloads.insert(namespace, self.revision);
         }
+        if touched.all_namespaces {
+            self.all_workloads = self.revision;
+        }
     }
 
     /// Of the store.
@@ -363,6 +368,17 @@ impl World {
     /// FQDNs of the hosts whose resources a document has a part in, sorted.
     pub fn concerns(&self, document: &Document) -> Vec<String> {
         self.catalog.concerns(document).into_iter().collect()
+    }
+
+    /// The DestinationRules in force for calls of a host, by a client of the namespace with these labels: the first gives
+    /// the rest its clients. Empty: there is none, or no such host.
+    pub fn destination_rules(&self, fqdn: &str, client: &str, labels: &BTreeMap<String, String>) -> Vec<Key> {
+        let Some(service) = Service::find(&self.catalog, fqdn) else {
+            return Vec::new();
+        };
+        let policies = Policies::find(&self.catalog, fqdn, &service.namespace, Some(client));
+        let documents = &policies.of_client(labels).documents;
+        documents.iter().map(|document| document.key.clone()).collect()
     }
 
     /// What concerns one proxy alone.
