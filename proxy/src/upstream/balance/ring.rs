@@ -64,7 +64,7 @@ fn counts(places: &[Place], size: u64) -> Vec<u64> {
     let scale = size as f64 * (most / total).min(1.0);
     places
         .iter()
-        .map(|place| ((share(place) * scale) as u64).max(1))
+        .map(|place| (share(place) * scale).ceil() as u64)
         .collect()
 }
 
