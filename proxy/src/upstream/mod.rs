@@ -16,6 +16,7 @@ mod pool;
 mod queue;
 mod registry;
 mod retry_budget;
+mod seen;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upgraded;
@@ -30,4 +31,5 @@ pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
+pub use seen::SeenEndpoint;
 pub use upgraded::UpgradedConnection;

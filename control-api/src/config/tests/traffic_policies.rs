@@ -14,7 +14,7 @@ fn rule(spec: &str) -> String {
 
 fn read(spec: &str) -> DestinationRule {
     match one(&rule(spec)).spec {
-        Spec::DestinationRule(rule) => rule,
+        Spec::DestinationRule(rule) => *rule,
         other => panic!("{other:?}"),
     }
 }

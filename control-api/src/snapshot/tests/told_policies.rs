@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{DestinationRule, Spec};
+use crate::config::Spec;
 
 /// The cluster of a host with these blocks in its `trafficPolicy`.
 fn told(blocks: &str) -> mesh::Cluster {
@@ -11,9 +11,7 @@ fn told(blocks: &str) -> mesh::Cluster {
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: user}}\nspec: {{host: user, trafficPolicy: {{{blocks}}}}}\n"
     );
     match &documents(&text)[0].spec {
-        Spec::DestinationRule(DestinationRule {
-            policy: Some(policy), ..
-        }) => traffic_policy::told(policy),
+        Spec::DestinationRule(rule) => traffic_policy::told(rule.policy.as_ref().unwrap()),
         other => panic!("{other:?}"),
     }
 }
@@ -170,7 +168,7 @@ fn localities_matter_exactly_where_istio_lets_them() {
         from: "us".into(),
         to: "eu".into(),
     };
-    assert_eq!(told_failover.failover, [us.clone()]);
+    assert_eq!(told_failover.failover, std::slice::from_ref(&us));
     assert_eq!(told_failover.failover_priority, ["version=v1"]);
     assert_eq!(told_failover.zone_aware, None);
     let distribute = "localityLbSetting: {distribute: [{from: us/*, to: {us/b: 40, us/a: 60}}]}";
