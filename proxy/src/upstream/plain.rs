@@ -37,8 +37,7 @@ pub struct PlainConnection {
     pub attempts: u32,
     idle_timeout: Duration,
     active: ActiveRequest,
-    cluster: Arc<Cluster>,
-    _open: OpenConnection,
+    open: OpenConnection,
 }
 
 impl PlainConnection {
@@ -55,10 +54,11 @@ impl PlainConnection {
             (false, true) => LateOutcome::BrokenOff,
             (false, false) => return,
         };
-        let (policy, _) = self.cluster.told();
+        let cluster = self.open.cluster();
+        let (policy, _) = cluster.told();
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|it| !it.as_envoy) {
             let began = Outcome::Connected;
-            self.active.observe_late(&self.cluster, detection, began, outcome);
+            self.active.observe_late(cluster, detection, began, outcome);
         }
     }
 
@@ -106,9 +106,8 @@ pub async fn open_plain(
                     stream,
                     attempts,
                     idle_timeout: policy.connection_pool.tcp_idle_timeout,
-                    _open: OpenConnection::new(&active.endpoint, permit),
+                    open: OpenConnection::new(&active.endpoint, permit),
                     active,
-                    cluster: Arc::clone(cluster),
                 });
             }
             Err(source) => {
