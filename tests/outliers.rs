@@ -30,8 +30,16 @@ spec:
     )
 }
 
+/// Each worker takes turns by itself.
+fn one_worker() -> SidecarOptions {
+    SidecarOptions {
+        workers: 1,
+        ..SidecarOptions::default()
+    }
+}
+
 async fn two(fields: &[&str]) -> Sample {
-    Sample::with("http", &["a", "b"], &rule("", fields), &SidecarOptions::default()).await
+    Sample::with("http", &["a", "b"], &rule("", fields), &one_worker()).await
 }
 
 /// Requests, each on a connection of its own because the endpoint may break it off.
@@ -283,7 +291,7 @@ async fn each_ejection_lasts_longer_and_the_admin_page_says_why_and_how_long_yet
 async fn a_probe_is_left_to_a_request_that_can_be_sent_again() {
     let fields = ["consecutive5xxErrors: 2", "baseEjectionTime: 500ms", "interval: 5s"];
     let rules = rule("", &fields).replace("      interval: 50ms\n", "");
-    let sample = Sample::with("http", &["a", "b"], &rules, &SidecarOptions::default()).await;
+    let sample = Sample::with("http", &["a", "b"], &rules, &one_worker()).await;
     let first = &sample.upstreams[0];
     first.set(Behaviour::Status(503));
     let mut connection = sample.connect(Version::Http1).await;
@@ -311,7 +319,7 @@ async fn envoys_rules_can_be_asked_for() {
     let annotation = "tsunagi.io/outlier-detection: envoy";
     let fields = ["consecutive5xxErrors: 2", "baseEjectionTime: 500ms"];
     let rules = rule(annotation, &fields);
-    let sample = Sample::with("http", &["a", "b"], &rules, &SidecarOptions::default()).await;
+    let sample = Sample::with("http", &["a", "b"], &rules, &one_worker()).await;
     let first = &sample.upstreams[0];
     first.set(Behaviour::Status(500));
     send(&sample, 20).await;
