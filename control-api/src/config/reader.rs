@@ -126,7 +126,9 @@ fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String,
     match kind {
         Kind::Service => Some(Spec::Service(service::read(spec))),
         Kind::VirtualService => virtual_service::read(spec, namespace).map(Spec::VirtualService),
-        Kind::DestinationRule => destination_rule::read(spec, namespace).map(Spec::DestinationRule),
+        Kind::DestinationRule => {
+            destination_rule::read(spec, namespace).map(|rule| Spec::DestinationRule(Box::new(rule)))
+        }
         Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
         Kind::Sidecar => sidecar::read(spec).map(Spec::Sidecar),

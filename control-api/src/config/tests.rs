@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod actions;
+mod balancers;
 mod beside_routes;
 mod endpoints;
 mod kinds;
@@ -15,6 +16,7 @@ mod samples;
 mod scopes;
 mod sidecars;
 mod traffic_policies;
+mod upstream_tls;
 
 /// The configuration of the project's owner, verbatim.
 pub(crate) const ISSUE: &str = "\
