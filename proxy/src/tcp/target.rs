@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tsunagi_proto::model::ConnectionPool;
 
+use crate::codec::Lifetime;
 use crate::net::connect;
 use crate::snapshot::{Cluster, ConnectionDestination, ConnectionRoute, Host, Passthrough, Port, SeenConnection};
 use crate::telemetry::{Flags, TcpSeries};
@@ -162,7 +163,8 @@ impl Target {
 }
 
 async fn open_address(address: SocketAddr) -> Result<Upstream, Failed> {
-    match connect(address, None, ConnectionPool::default().connect_timeout).await {
+    let pool = ConnectionPool::default();
+    match connect(address, None, pool.connect_timeout, pool.tcp_keepalive).await {
         Ok(stream) => Ok(Upstream::Address(stream, address)),
         Err(error) => Err(Failed {
             flags: Flags::UF,
@@ -195,10 +197,13 @@ impl Upstream {
         }
     }
 
-    pub(super) fn idle_timeout(&self) -> Duration {
+    pub(super) fn lifetime(&self) -> Lifetime {
         match self {
-            Self::Endpoint(endpoint) => endpoint.idle_timeout(),
-            Self::Address(..) => ConnectionPool::default().tcp_idle_timeout,
+            Self::Endpoint(endpoint) => endpoint.lifetime(),
+            Self::Address(..) => Lifetime {
+                idle: ConnectionPool::default().tcp_idle_timeout,
+                ends_at: None,
+            },
         }
     }
 }

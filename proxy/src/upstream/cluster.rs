@@ -116,7 +116,7 @@ impl Cluster {
             key: policy.key.clone(),
             series,
             requests: Limit::new(pool.max_requests),
-            retries: RetryBudget::new(pool.max_retries),
+            retries: RetryBudget::new(&policy),
             copies: Limit::new(MAX_COPIES),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
             turn: AtomicUsize::new(0),
@@ -150,7 +150,7 @@ impl Cluster {
     ) -> Arc<Members> {
         let pool = &policy.connection_pool;
         self.requests.set_maximum(pool.max_requests);
-        self.retries.set_maximum(pool.max_retries);
+        self.retries.set(&policy);
         self.connections
             .set_maximum(pool.max_connections, pool.max_pending_requests);
 
@@ -217,6 +217,7 @@ impl Cluster {
     /// Limits may have been raised: those who wait for a connection get what is free now.
     pub fn serve_waiting(self: &Arc<Self>) {
         ConnectionQueue::grant_open(self);
+        self.connections.dismiss_occupied();
     }
 
     /// No resource needs this cluster any more.
@@ -245,10 +246,9 @@ impl Cluster {
             }
             (Arc::clone(&state.policy), Arc::clone(&state.members), due)
         };
-        let idle_timeout = policy.connection_pool.idle_timeout;
         let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
         for member in all {
-            member.endpoint.sweep(idle_timeout, now);
+            member.endpoint.sweep(&policy.connection_pool, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
             outlier::sweep(detection, &members, &self.name, now);

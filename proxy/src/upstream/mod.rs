@@ -7,6 +7,7 @@ mod connection;
 mod endpoint;
 mod http1;
 mod http2;
+mod http2_keepalive;
 mod http2_lease;
 mod outlier;
 mod plain;
