@@ -12,9 +12,12 @@ mod http2_lease;
 mod outlier;
 mod plain;
 mod pool;
+#[cfg(test)]
+mod pool_properties;
 mod queue;
 mod registry;
 mod retry_budget;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upgraded;
@@ -29,4 +32,5 @@ pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
+pub use stream::UpstreamStream;
 pub use upgraded::UpgradedConnection;
