@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tsunagi_proto::model::{self, Health, LoadBalancer, OutlierDetection, UNLIMITED};
 
 use super::testing::{endpoint, policy};
-use super::{Cluster, Lease, Members, Outcome, acquire, acquire_ready, choose};
+use super::{Caller, Cluster, Lease, Members, Outcome, acquire, acquire_ready, choose};
 use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
 use crate::telemetry::{Direction, Telemetry};
 use endpoints::{Endpoint, Seen};
@@ -169,9 +169,9 @@ impl World {
         let (end, told) = oneshot::channel();
         let http2 = !self.http1 && self.below(2) == 0;
         let request = Sent {
+            members: self.some_members(),
             cluster: Arc::clone(&self.cluster),
             policy: Arc::clone(&self.policy),
-            members: Arc::clone(&self.members),
             http2,
             worker: self.below(WORKERS),
             random: self.random.random(),
@@ -188,6 +188,17 @@ impl World {
             place,
         });
         self.steps.push(format!("start http2={http2} {place:?}"));
+    }
+
+    /// Most often all; else the request is for one of them and no other.
+    fn some_members(&mut self) -> Arc<Members> {
+        let count = self.members.list.len();
+        if count == 0 || self.below(4) > 0 {
+            return Arc::clone(&self.members);
+        }
+        let index = self.below(count);
+        let endpoint = &self.members.list[index].endpoint;
+        self.members.only(&self.policy, &endpoint.id, endpoint.address)
     }
 
     fn some_request(&mut self) -> Option<usize> {
@@ -390,7 +401,11 @@ impl Sent {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             random
         };
-        let Some(_active) = choose(&cluster, &policy, &members, &[], &mut draw) else {
+        let caller = Caller {
+            worker,
+            ..Caller::default()
+        };
+        let Some(_active) = choose(&policy, &members, &caller, &mut draw) else {
             return;
         };
         let endpoint = Arc::clone(&_active.endpoint);
