@@ -67,7 +67,10 @@ async fn a_connection_ends_only_when_nothing_has_passed_for_the_whole_idle_time(
     let (mut upstream, mut server) = duplex(64);
     let idle = Duration::from_secs(60);
     let started = Instant::now();
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(idle), &series()).await });
+    let task =
+        tokio::spawn(
+            async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(idle), &series()).await },
+        );
     sleep(Duration::from_secs(50)).await;
     client.write_all(b"x").await.expect("open");
     server.read_exact(&mut [0]).await.expect("passed on");
@@ -124,7 +127,10 @@ async fn an_abort_of_either_side_aborts_the_other_also_behind_a_half_close() {
 async fn the_other_side_of_an_abort_sees_an_abort_and_no_end() {
     let (client, mut downstream) = pair().await;
     let (mut upstream, mut server) = pair().await;
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(LONG), &series()).await });
+    let task =
+        tokio::spawn(
+            async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(LONG), &series()).await },
+        );
     client.set_zero_linger().expect("a socket");
     drop(client);
     assert!(is_reset(&mut server).await);
@@ -135,7 +141,10 @@ async fn the_other_side_of_an_abort_sees_an_abort_and_no_end() {
 async fn an_abort_behind_a_full_buffer_is_noticed() {
     let (mut client, mut downstream) = pair().await;
     let (mut upstream, server) = pair().await;
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(LONG), &series()).await });
+    let task =
+        tokio::spawn(
+            async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(LONG), &series()).await },
+        );
     // The server reads nothing: in time nobody does.
     let piece = vec![7; 1 << 20];
     while timeout(Duration::from_millis(200), client.write_all(&piece))

@@ -182,7 +182,10 @@ mod tests {
             .tcp_keepalive_time()
             .unwrap();
         let cases = [
-            ((Some(3), Some(seconds(40)), Some(seconds(5))), (3, seconds(40), seconds(5))),
+            (
+                (Some(3), Some(seconds(40)), Some(seconds(5))),
+                (3, seconds(40), seconds(5)),
+            ),
             (
                 (Some(u32::MAX), Some(Duration::MAX), Some(Duration::from_millis(1))),
                 (127, seconds(32_767), seconds(1)),
@@ -199,8 +202,13 @@ mod tests {
             );
             assert_eq!((socket.keepalive().unwrap(), found), (true, expected));
         }
-        let stream = connect(address, None, LIMIT, Some(TcpKeepalive::default())).await.unwrap();
+        let stream = connect(address, None, LIMIT, Some(TcpKeepalive::default()))
+            .await
+            .unwrap();
         let socket = SockRef::from(&stream);
-        assert_eq!((socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap()), (true, system));
+        assert_eq!(
+            (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap()),
+            (true, system)
+        );
     }
 }

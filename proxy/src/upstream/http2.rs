@@ -253,7 +253,10 @@ pub(super) fn start_opening(
             .await
             .map_err(Arc::new);
         let mut shard = endpoint.shard(worker);
-        shard.multiplexed.opening.take_if(|opening| Arc::ptr_eq(opening, &started));
+        shard
+            .multiplexed
+            .opening
+            .take_if(|opening| Arc::ptr_eq(opening, &started));
         drop(shard);
         let _ = started.outcome.set(outcome);
         started.done.notify_waiters();

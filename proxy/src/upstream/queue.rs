@@ -212,11 +212,15 @@ impl ConnectionQueue {
             return Next::Nobody;
         }
         let mut waiters = self.waiters();
-        let Some(first) = waiters.front() else { return Next::Nobody };
+        let Some(first) = waiters.front() else {
+            return Next::Nobody;
+        };
         if !first.wanted.accepts(endpoint, http2) {
             return Next::Place;
         }
-        let Some(first) = waiters.pop_front() else { return Next::Nobody };
+        let Some(first) = waiters.pop_front() else {
+            return Next::Nobody;
+        };
         self.waiting.fetch_sub(1, SeqCst);
         Next::Waiter(first)
     }
