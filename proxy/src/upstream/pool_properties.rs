@@ -25,7 +25,7 @@ use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
 use crate::telemetry::{Direction, Telemetry};
 use endpoints::{Endpoint, Seen};
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 60;
 const STEPS: usize = 600;
 const WORKERS: usize = 2;
 const ENDPOINTS: usize = 3;
