@@ -77,6 +77,7 @@ fn ejecting() -> OutlierDetection {
         max_ejection_percent: 100,
         min_health_percent: 0,
         error_statuses: Vec::new(),
+        as_envoy: false,
     }
 }
 
