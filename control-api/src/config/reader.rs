@@ -109,6 +109,11 @@ fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
     if let (Spec::WorkloadEntry(entry), Some(status)) = (&mut spec, root.get("status")) {
         entry.healthy = workload_entry::is_healthy(&status);
     }
+    if let (Spec::DestinationRule(rule), Some(metadata)) = (&mut spec, &metadata)
+        && let Some(annotations) = metadata.get("annotations")
+    {
+        destination_rule::read_annotations(&annotations, rule);
+    }
     let key = Key {
         kind,
         namespace: namespace.to_owned(),

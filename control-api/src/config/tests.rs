@@ -161,6 +161,7 @@ fn the_owners_configuration_is_taken_as_it_stands() {
             max_ejection_percent: 10,
             min_health_percent: 0,
             error_statuses: Vec::new(),
+            as_envoy: false,
         }
     );
     assert_eq!(rule.subsets.len(), 2);

@@ -183,6 +183,7 @@ fn outliers(outlier: &OutlierDetection) -> Block {
         Some(("baseEjectionTime", duration(outlier.base_ejection_time))),
         Some(("maxEjectionPercent", outlier.max_ejection_percent.to_string())),
         Some(("minHealthPercent", outlier.min_health_percent.to_string())),
+        outlier.as_envoy.then(|| ("rules", "envoy".to_owned())),
     ])
 }
 

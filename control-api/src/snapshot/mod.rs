@@ -12,7 +12,6 @@ mod clusters;
 mod delegated_match;
 mod delegates;
 mod departures;
-mod diff;
 mod documents;
 mod encoded;
 mod endpoints;

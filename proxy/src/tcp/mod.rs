@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::codec::{ClientHello, Passed, Transport, Unfinished, may_be_client_hello, pass};
+use crate::codec::{ClientHello, Ending, Passed, Transport, Unfinished, may_be_client_hello, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
 use recorded::Recorded;
 
@@ -52,9 +52,15 @@ impl Drop for Unlogged<'_> {
 }
 
 impl TcpConnection {
-    pub fn new(direction: Direction, remote: Option<SocketAddr>, access_log: &AccessLog, target: Target) -> Self {
+    pub fn new(
+        direction: Direction,
+        remote: Option<SocketAddr>,
+        worker: usize,
+        access_log: &AccessLog,
+        target: Target,
+    ) -> Self {
         Self {
-            recorded: Recorded::begin(direction, remote),
+            recorded: Recorded::begin(direction, remote, worker),
             access_log: access_log.clone(),
             target,
         }
@@ -68,7 +74,8 @@ impl TcpConnection {
 
     /// A connection to where it goes. Dropping the future closes the half-open socket.
     pub async fn open(&self) -> Result<Upstream, Failed> {
-        self.target.open().await
+        let Recorded { remote, worker, .. } = self.recorded;
+        self.target.open(remote, usize::from(worker)).await
     }
 
     /// Serves until both sides are done, or one aborts. `read` is what was read from the client already, `upstream` a
@@ -101,6 +108,7 @@ impl TcpConnection {
             logged: false,
         });
         let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
+        upstream.observe_end(passed.sent > 0, ending == Ending::UpstreamReset);
         unlogged.log(ending.flags(), "", &passed);
         unlogged.logged = true;
     }

@@ -18,6 +18,11 @@ impl AwakeList {
         std::mem::take(&mut *self.clusters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub fn upgraded(&self) -> Vec<Arc<Cluster>> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.iter().filter_map(Weak::upgrade).collect()
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -67,7 +72,7 @@ mod tests {
     use tsunagi_proto::model::LoadBalancer;
 
     use super::super::testing::{cluster, policy};
-    use super::super::{Outcome, choose};
+    use super::super::{Caller, Outcome, choose};
     use super::*;
 
     #[test]
@@ -84,7 +89,7 @@ mod tests {
             list.len()
         };
         assert_eq!(list.len(), 0);
-        let mut request = choose(&cluster, &policy, &members, &[], &mut || 0).unwrap();
+        let mut request = choose(&policy, &members, &Caller::default(), &mut || 0).unwrap();
         request.observe(&cluster, None, Outcome::ConnectFailure);
         request.observe(&cluster, None, Outcome::ConnectFailure);
         assert_eq!(list.len(), 1, "once, however often it fails");

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::balance::Warming;
 use super::http1::Idle;
 use super::http2::Multiplexed;
 use super::outlier::Health;
@@ -19,11 +20,14 @@ pub struct Endpoint {
     /// Connections to it come from this address, or are not made.
     pub source: Option<IpAddr>,
     pub(super) health: Health,
+    pub(super) warming: Warming,
     /// Requests that chose this endpoint and have not ended, waiting and connecting ones included: a slow connect is
     /// not idle.
     active: AtomicU32,
     /// Open connections, and those being opened.
     pub(super) connections: AtomicU32,
+    /// Of these, those being opened.
+    opening: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
     /// A connection carries one request: the application may be about to end.
@@ -48,8 +52,10 @@ impl Endpoint {
             address,
             source,
             health: Health::default(),
+            warming: Warming::default(),
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
+            opening: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
@@ -65,6 +71,17 @@ impl Endpoint {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Is anybody opening a connection to it?
+    pub fn is_opening(&self) -> bool {
+        self.opening.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts a connection that is being opened, until the guard is dropped.
+    pub(super) fn open_one(self: &Arc<Self>) -> OpeningGuard {
+        self.opening.fetch_add(1, Ordering::Relaxed);
+        OpeningGuard(Arc::clone(self))
+    }
+
     /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
     /// few requests in flight and would attract them.
     pub(super) fn refused(&self) {
@@ -75,13 +92,18 @@ impl Endpoint {
         self.refusing.load(Ordering::Relaxed) != 0
     }
 
+    /// From now on its share grows as that of a new one, where the cluster has a `warmup`: it returned.
+    pub(super) fn begin_warmup(&self, now: Instant) {
+        self.warming.begin(now);
+    }
+
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 
     /// What an operator reads in `/clusters`.
     pub fn health_name(&self) -> &'static str {
-        self.health.name()
+        self.health.standing().as_str()
     }
 
     pub(super) fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
@@ -165,6 +187,15 @@ impl Endpoint {
             endpoint: Arc::clone(self),
             probe,
         }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OpeningGuard(Arc<Endpoint>);
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
