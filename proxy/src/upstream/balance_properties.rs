@@ -379,7 +379,7 @@ fn a_request_with_a_key_goes_on_to_its_endpoint_after_a_failure_but_not_where_no
         assert!(!Arc::ptr_eq(&world.choose(&again).unwrap().endpoint, &first));
         let now = Instant::now();
         (0..2).for_each(|_| {
-            first.sweep(Duration::from_secs(60), now);
+            first.sweep(&world.policy.connection_pool, now);
         });
         assert!(Arc::ptr_eq(&world.choose(&again).unwrap().endpoint, &first));
     }
