@@ -300,6 +300,8 @@ async fn connection<D: Downstream>(
 /// A request that would be seen to fail leaves a probe to others, if there are any, and takes another endpoint.
 fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRequest> {
     let cluster = of.cluster;
+    // A key belongs to its endpoint, also after a failure, as with Istio.
+    let tried = if of.hash.is_some() { &[] } else { tried };
     let choose = |tried: &[Arc<Endpoint>]| {
         let caller = Caller {
             tried,

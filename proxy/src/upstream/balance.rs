@@ -5,8 +5,8 @@
 //! two are drawn by weight and compared by requests in flight for their weight (Wieder, "Balanced Allocations with
 //! Heterogenous Bins"): idle ones get exactly the shares that their weights say, and it takes no longer with many of them.
 //! `ROUND_ROBIN` takes turns, see `round_robin`. An endpoint that warms up is passed over as often as it lacks weight.
-//! With `consistentHash` the request's key decides, see `consistent_hash`; its retries go where it went, as with Istio, unless
-//! nobody is there to take a request.
+//! With `consistentHash` the request's key decides, see `consistent_hash`; while nobody is there to take a request, it is the
+//! next one's on the key's way.
 //!
 //! When all healthy ones have left, those that are about to end still serve, and any of them is better than none (as
 //! kube-proxy does with endpoints that terminate).
@@ -89,8 +89,7 @@ pub fn choose(
     caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
-    // A key belongs to its endpoint, also after a failure.
-    let tried = if caller.hash.is_some() { &[] } else { caller.tried };
+    let tried = caller.tried;
     if members.list.is_empty()
         && let Some(last_resort) = choose_draining(&members.draining, tried, caller.hash, random)
     {
