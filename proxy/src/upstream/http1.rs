@@ -5,13 +5,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tsunagi_proto::model;
 
 use super::connection::{Connection, OpenConnection, UpstreamError};
 use super::queue::{ConnectionPermit, ConnectionQueue, Occupied};
+use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
 use super::{Cluster, Endpoint, Lease};
 use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead};
@@ -20,7 +20,7 @@ use crate::net::{ConnectError, LINGER_TIME, connect};
 /// A connection with all that belongs to it; boxed, because it moves between the pool and requests.
 #[derive(Debug)]
 pub(super) struct Http1 {
-    stream: Http1Stream<TcpStream>,
+    stream: Http1Stream<UpstreamStream>,
     response: ResponseHead,
     /// Of the response's body.
     length: BodyLength,
@@ -114,7 +114,7 @@ pub(super) async fn open(
     let connection = Connection::new(cluster, endpoint, worker);
     let keep = connection.count_request(policy.connection_pool.max_requests_per_connection);
     let http1 = Http1 {
-        stream: Http1Stream::new(stream, &[]),
+        stream: Http1Stream::new(UpstreamStream::Plain(stream), &[]),
         response: ResponseHead::default(),
         length: BodyLength::None,
         connection,
@@ -148,11 +148,11 @@ impl Http1Lease {
         &self.http1().connection.endpoint
     }
 
-    pub(super) fn stream(&mut self) -> &mut Http1Stream<TcpStream> {
+    pub(super) fn stream(&mut self) -> &mut Http1Stream<UpstreamStream> {
         &mut self.http1.as_mut().expect(Self::HELD).stream
     }
 
-    pub(super) fn stream_ref(&self) -> &Http1Stream<TcpStream> {
+    pub(super) fn stream_ref(&self) -> &Http1Stream<UpstreamStream> {
         &self.http1().stream
     }
 

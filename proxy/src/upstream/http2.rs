@@ -18,6 +18,7 @@ use tsunagi_proto::model;
 use super::connection::{Connection, OpenConnection};
 use super::http2_lease::{Http2Lease, Place};
 use super::queue::{ConnectionPermit, ConnectionQueue};
+use super::stream::UpstreamStream;
 use super::{Cluster, Endpoint, Lease};
 use crate::codec::Gathered;
 use crate::net::{ConnectError, Lingering, connect};
@@ -245,7 +246,8 @@ async fn open(
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let timeout = policy.connection_pool.connect_timeout;
-    let stream = Lingering::new(connect(endpoint.address, endpoint.source, timeout).await?);
+    let stream = connect(endpoint.address, endpoint.source, timeout).await?;
+    let stream = Lingering::new(UpstreamStream::Plain(stream));
     let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, timeout).await?;
     endpoint.shard(worker).multiplexed.ready.push(http2);
     Ok(())

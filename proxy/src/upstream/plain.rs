@@ -3,13 +3,15 @@
 //! Nothing was sent before the connection stands, so another endpoint is tried when one cannot be connected to.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
+use super::stream::UpstreamStream;
 use super::{ActiveRequest, Cluster, ConnectionPermit, Endpoint, Members, Outcome, choose};
+use crate::codec::Speaker;
 use crate::net::{ConnectError, connect};
 
 /// The first endpoint and two more.
@@ -33,7 +35,7 @@ pub enum PlainError {
 /// Counted as a connection and as a request of its endpoint until it is dropped.
 #[derive(Debug)]
 pub struct PlainConnection {
-    pub stream: TcpStream,
+    pub stream: UpstreamStream,
     pub attempts: u32,
     idle_timeout: Duration,
     active: ActiveRequest,
@@ -51,9 +53,9 @@ impl PlainConnection {
     }
 }
 
-impl AsRef<TcpStream> for PlainConnection {
-    fn as_ref(&self) -> &TcpStream {
-        &self.stream
+impl Speaker for PlainConnection {
+    fn poll_speaks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_speaks(cx)
     }
 }
 
@@ -82,7 +84,7 @@ pub async fn open_plain(
             Ok(stream) => {
                 active.observe(cluster, detection, Outcome::Connected);
                 return Ok(PlainConnection {
-                    stream,
+                    stream: UpstreamStream::Plain(stream),
                     attempts,
                     idle_timeout: policy.connection_pool.tcp_idle_timeout,
                     _open: OpenConnection::new(&active.endpoint, permit),

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::connection::OpenConnection;
 use super::http2_lease::Place;
 use super::queue::Occupied;
+use super::stream::UpstreamStream;
 use crate::codec::{Http2Tunnel, Prefixed, Transport};
 
 /// Dropping it ends the connection or the stream; behind `reset_when_dropped`, aborts it.
@@ -23,7 +23,7 @@ pub struct UpgradedConnection {
 #[derive(Debug)]
 enum Stream {
     /// What came behind the response's head is read first.
-    Http1(Prefixed<TcpStream>),
+    Http1(Prefixed<UpstreamStream>),
     Http2(Http2Tunnel),
 }
 
@@ -35,7 +35,7 @@ enum Held {
 }
 
 impl UpgradedConnection {
-    pub(super) fn http1(stream: Prefixed<TcpStream>, open: OpenConnection, occupied: Occupied) -> Self {
+    pub(super) fn http1(stream: Prefixed<UpstreamStream>, open: OpenConnection, occupied: Occupied) -> Self {
         Self {
             stream: Stream::Http1(stream),
             _held: Held::Connection {
