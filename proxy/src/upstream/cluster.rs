@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use tsunagi_proto::model;
 use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
 
+use super::awake::{AwakeList, Wakefulness};
 use super::balance::SmoothWeights;
 use super::pool::evict;
 use super::queue::ConnectionQueue;
@@ -35,6 +36,8 @@ pub struct Cluster {
     pub(super) weights: SmoothWeights,
     workers: usize,
     told: Mutex<Told>,
+    wakefulness: Wakefulness,
+    this: Weak<Cluster>,
 }
 
 /// The last that was published, for sweeps and ejections, which are rare.
@@ -101,7 +104,7 @@ impl Members {
 impl Cluster {
     #[cfg(test)]
     pub fn new(policy: Arc<model::Cluster>, series: Arc<ClusterSeries>, workers: usize) -> Arc<Self> {
-        Self::called(policy.key.to_string(), policy, series, workers)
+        Self::called(policy.key.to_string(), policy, series, workers, Arc::default())
     }
 
     pub(super) fn called(
@@ -109,9 +112,10 @@ impl Cluster {
         policy: Arc<model::Cluster>,
         series: Arc<ClusterSeries>,
         workers: usize,
+        awake: Arc<AwakeList>,
     ) -> Arc<Self> {
         let pool = &policy.connection_pool;
-        let cluster = Self {
+        Arc::new_cyclic(|this| Self {
             name,
             key: policy.key.clone(),
             series,
@@ -128,8 +132,19 @@ impl Cluster {
                 last_sweep: Instant::now(),
                 endpoints: HashMap::new(),
             }),
-        };
-        Arc::new(cluster)
+            wakefulness: Wakefulness::new(awake),
+            this: Weak::clone(this),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn wakefulness(&self) -> &Wakefulness {
+        &self.wakefulness
+    }
+
+    /// There is something for the next sweep to look at.
+    pub(super) fn wake(&self) {
+        self.wakefulness.wake(&self.this);
     }
 
     /// Brings what was learned in line with what is told from now on: limits change in place, endpoints that stay keep
@@ -230,8 +245,10 @@ impl Cluster {
         (Arc::clone(&state.policy), Arc::clone(&state.members))
     }
 
-    /// Called about once a second on the control thread: idle connections expire, ejected endpoints return.
+    /// Called ten times a second on the control thread while the cluster is awake: idle connections expire, ejected
+    /// endpoints return.
     pub fn sweep(&self, now: Instant) {
+        self.wakefulness.sleep();
         let (policy, members, due) = {
             let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             let interval = state
@@ -247,11 +264,15 @@ impl Cluster {
         };
         let idle_timeout = policy.connection_pool.idle_timeout;
         let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
+        let mut restless = self.open_connections() > 0;
         for member in all {
-            member.endpoint.sweep(idle_timeout, now);
+            restless |= member.endpoint.sweep(idle_timeout, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
             outlier::sweep(detection, &members, &self.name, now);
+        }
+        if restless {
+            self.wake();
         }
     }
 
