@@ -29,7 +29,7 @@ pub use body::{BodyLength, Decoded, Decoder, Encoder};
 #[cfg(test)]
 pub use client_hello::client_hello_for;
 pub use client_hello::{ClientHello, MaybeHello, may_be_client_hello, parse_client_hello};
-pub use detection::{Detected, detect, read_client_hello};
+pub use detection::{Detected, Speaker, detect, read_client_hello};
 pub use first_request::{Wanted, read_first_request};
 pub use gathered::Gathered;
 pub use h2c::{FRAME_HEAD_BYTES, H2cUpgrade};

@@ -296,6 +296,11 @@ impl Cluster {
         self.connections.pending()
     }
 
+    /// Sent ones and those that wait for a connection; those of HTTP/2 that wait may count twice.
+    pub fn requests_in_flight(&self) -> u32 {
+        self.requests.current().saturating_add(self.pending_requests())
+    }
+
     /// Runs with the members of the last publish; one ejection of the cluster at a time.
     pub(super) fn with_members(&self, run: impl FnOnce(&Members)) {
         let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,6 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tsunagi_proto::model;
@@ -13,6 +12,7 @@ use tsunagi_proto::model::ConnectionPool;
 
 use super::connection::{Connection, OpenConnection, UpstreamError};
 use super::queue::{ConnectionPermit, Next, Occupied};
+use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
 use super::{Cluster, Endpoint, Lease};
 use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Transport};
@@ -24,7 +24,7 @@ const TRUSTED_TIME: Duration = Duration::from_millis(1);
 /// A connection with all that belongs to it; boxed, because it moves between the pool and requests.
 #[derive(Debug)]
 pub(super) struct Http1 {
-    stream: Http1Stream<TcpStream>,
+    stream: Http1Stream<UpstreamStream>,
     response: ResponseHead,
     /// Of the response's body.
     length: BodyLength,
@@ -127,7 +127,7 @@ pub(super) async fn open(
     )
     .await?;
     let http1 = Http1 {
-        stream: Http1Stream::new(stream, &[]),
+        stream: Http1Stream::new(UpstreamStream::Plain(stream), &[]),
         response: ResponseHead::default(),
         length: BodyLength::None,
         connection: Connection::new(cluster, endpoint, worker),
@@ -168,11 +168,11 @@ impl Http1Lease {
         &self.http1().connection.endpoint
     }
 
-    pub(super) fn stream(&mut self) -> &mut Http1Stream<TcpStream> {
+    pub(super) fn stream(&mut self) -> &mut Http1Stream<UpstreamStream> {
         &mut self.http1.as_mut().expect(Self::HELD).stream
     }
 
-    pub(super) fn stream_ref(&self) -> &Http1Stream<TcpStream> {
+    pub(super) fn stream_ref(&self) -> &Http1Stream<UpstreamStream> {
         &self.http1().stream
     }
 

@@ -21,6 +21,7 @@ use super::connection::{Connection, OpenConnection};
 use super::http2_keepalive::Keepalive;
 use super::http2_lease::{Http2Lease, Place};
 use super::queue::{ConnectionPermit, Next};
+use super::stream::UpstreamStream;
 use super::{Cluster, Endpoint, Lease};
 use crate::codec::Gathered;
 use crate::net::{ConnectError, Lingering, connect};
@@ -275,7 +276,8 @@ async fn open(
     let open = OpenConnection::new(endpoint, permit);
     let pool = &policy.connection_pool;
     let (address, source, timeout) = (endpoint.address, endpoint.source, pool.connect_timeout);
-    let stream = Lingering::new(connect(address, source, timeout, pool.tcp_keepalive).await?);
+    let stream = connect(address, source, timeout, pool.tcp_keepalive).await?;
+    let stream = Lingering::new(UpstreamStream::Plain(stream));
     let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, pool).await?;
     endpoint.shard(worker).multiplexed.ready.push(http2);
     Ok(())

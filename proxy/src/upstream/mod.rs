@@ -15,6 +15,7 @@ mod pool;
 mod queue;
 mod registry;
 mod retry_budget;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upgraded;
@@ -29,4 +30,5 @@ pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
+pub use stream::UpstreamStream;
 pub use upgraded::UpgradedConnection;

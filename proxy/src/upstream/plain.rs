@@ -3,14 +3,15 @@
 //! Nothing was sent before the connection stands, so another endpoint is tried when one cannot be connected to.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
+use super::stream::UpstreamStream;
 use super::{ActiveRequest, Cluster, ConnectionPermit, Endpoint, Members, Outcome, choose};
-use crate::codec::Lifetime;
+use crate::codec::{Lifetime, Speaker};
 use crate::net::{ConnectError, connect};
 
 /// The first endpoint and two more.
@@ -34,7 +35,7 @@ pub enum PlainError {
 /// Counted as a connection and as a request of its endpoint until it is dropped.
 #[derive(Debug)]
 pub struct PlainConnection {
-    pub stream: TcpStream,
+    pub stream: UpstreamStream,
     pub attempts: u32,
     lifetime: Lifetime,
     active: ActiveRequest,
@@ -52,9 +53,9 @@ impl PlainConnection {
     }
 }
 
-impl AsRef<TcpStream> for PlainConnection {
-    fn as_ref(&self) -> &TcpStream {
-        &self.stream
+impl Speaker for PlainConnection {
+    fn poll_speaks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_speaks(cx)
     }
 }
 
@@ -84,7 +85,7 @@ pub async fn open_plain(
             Ok(stream) => {
                 active.observe(cluster, detection, Outcome::Connected);
                 return Ok(PlainConnection {
-                    stream,
+                    stream: UpstreamStream::Plain(stream),
                     attempts,
                     lifetime: Lifetime {
                         idle: pool.tcp_idle_timeout,

@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tsunagi_proto::model::FOREVER;
 
 use super::connection::OpenConnection;
 use super::http2_lease::Place;
 use super::queue::Occupied;
+use super::stream::UpstreamStream;
 use crate::codec::{Http2Tunnel, Lifetime, Prefixed, Transport};
 
 /// Dropping it ends the connection or the stream; behind `reset_when_dropped`, aborts it.
@@ -26,7 +26,7 @@ pub struct UpgradedConnection {
 #[derive(Debug)]
 enum Stream {
     /// What came behind the response's head is read first.
-    Http1(Prefixed<TcpStream>),
+    Http1(Prefixed<UpstreamStream>),
     Http2(Http2Tunnel),
 }
 
@@ -39,7 +39,7 @@ enum Held {
 
 impl UpgradedConnection {
     pub(super) fn http1(
-        stream: Prefixed<TcpStream>,
+        stream: Prefixed<UpstreamStream>,
         ends_at: Option<Instant>,
         open: OpenConnection,
         occupied: Occupied,
