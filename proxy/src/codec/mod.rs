@@ -40,7 +40,7 @@ pub use http1::{Http1Stream, NoHead};
 pub use http2::testing as http2_testing;
 pub use http2::{Http2Stream, Http2Tunnel};
 pub use message::{RequestHead, ResponseHead, Target};
-pub use passing::{Ending, Passed, pass, pass_upgraded};
+pub use passing::{Ending, Lifetime, Passed, pass, pass_upgraded};
 pub use prefixed::Prefixed;
 pub use spoken::{HTTP2_PREFACE, Spoken, recognise};
 pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tsunagi_proto::model::ConnectionPool;
 
-use crate::codec::Speaker;
+use crate::codec::{Lifetime, Speaker};
 use crate::net::connect;
 use crate::snapshot::{Cluster, ConnectionDestination, ConnectionRoute, Host, Passthrough, Port, SeenConnection};
 use crate::telemetry::{Flags, TcpSeries};
@@ -165,7 +165,8 @@ impl Target {
 }
 
 async fn open_address(address: SocketAddr) -> Result<Upstream, Failed> {
-    match connect(address, None, ConnectionPool::default().connect_timeout).await {
+    let pool = ConnectionPool::default();
+    match connect(address, None, pool.connect_timeout, pool.tcp_keepalive).await {
         Ok(stream) => Ok(Upstream::Address(UpstreamStream::Plain(stream), address)),
         Err(error) => Err(Failed {
             flags: Flags::UF,
@@ -198,10 +199,13 @@ impl Upstream {
         }
     }
 
-    pub(super) fn idle_timeout(&self) -> Duration {
+    pub(super) fn lifetime(&self) -> Lifetime {
         match self {
-            Self::Endpoint(endpoint) => endpoint.idle_timeout(),
-            Self::Address(..) => ConnectionPool::default().tcp_idle_timeout,
+            Self::Endpoint(endpoint) => endpoint.lifetime(),
+            Self::Address(..) => Lifetime {
+                idle: ConnectionPool::default().tcp_idle_timeout,
+                ends_at: None,
+            },
         }
     }
 }

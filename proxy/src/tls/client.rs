@@ -137,7 +137,9 @@ impl Compiled {
     ) -> Result<TlsStream<TcpStream>, Failure> {
         let started = Instant::now();
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        let handshake = connector.with_alpn(offer.protocols()).connect(self.server_name.clone(), socket);
+        let handshake = connector
+            .with_alpn(offer.protocols())
+            .connect(self.server_name.clone(), socket);
         match tokio::time::timeout(time, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(Failure::of_handshake(&error)),

@@ -42,7 +42,7 @@ impl Setting {
         let permit = ConnectionPermit::try_open(&self.cluster).expect("no limit");
         let open = OpenConnection::new(self.endpoint(), permit);
         let connection = Connection::new(&self.cluster, self.endpoint(), 0);
-        let http2 = establish(stream, connection, open, TIMEOUT).await?;
+        let http2 = establish(stream, connection, open, &self.policy.connection_pool).await?;
         self.endpoint().shard(0).multiplexed.ready.push(Arc::clone(&http2));
         Ok(http2)
     }

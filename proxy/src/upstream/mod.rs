@@ -9,6 +9,7 @@ mod endpoint;
 mod groups;
 mod http1;
 mod http2;
+mod http2_keepalive;
 mod http2_lease;
 mod outlier;
 mod plain;

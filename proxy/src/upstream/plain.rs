@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use tokio::time::Instant;
 use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
 use super::stream::UpstreamStream;
 use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, Members, Outcome, choose};
-use crate::codec::Speaker;
+use crate::codec::{Lifetime, Speaker};
 use crate::net::{ConnectError, connect};
 
 /// The first endpoint and two more.
@@ -37,15 +37,15 @@ pub enum PlainError {
 pub struct PlainConnection {
     pub stream: UpstreamStream,
     pub attempts: u32,
-    idle_timeout: Duration,
+    lifetime: Lifetime,
     active: ActiveRequest,
     _open: OpenConnection,
 }
 
 impl PlainConnection {
-    /// How long it is kept while nothing passes.
-    pub fn idle_timeout(&self) -> Duration {
-        self.idle_timeout
+    /// How long it is kept.
+    pub fn lifetime(&self) -> Lifetime {
+        self.lifetime
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -84,14 +84,18 @@ pub async fn open_plain(
         if tried.iter().any(|endpoint| Arc::ptr_eq(endpoint, &active.endpoint)) {
             break;
         }
-        let connect_timeout = policy.connection_pool.connect_timeout;
-        match connect(active.endpoint.address, active.endpoint.source, connect_timeout).await {
+        let pool = &policy.connection_pool;
+        let (address, source) = (active.endpoint.address, active.endpoint.source);
+        match connect(address, source, pool.connect_timeout, pool.tcp_keepalive).await {
             Ok(stream) => {
                 active.observe(cluster, detection, Outcome::Connected);
                 return Ok(PlainConnection {
                     stream: UpstreamStream::Plain(stream),
                     attempts,
-                    idle_timeout: policy.connection_pool.tcp_idle_timeout,
+                    lifetime: Lifetime {
+                        idle: pool.tcp_idle_timeout,
+                        ends_at: Instant::now().checked_add(pool.max_connection_duration),
+                    },
                     _open: OpenConnection::new(&active.endpoint, permit),
                     active,
                 });

@@ -36,6 +36,10 @@ impl Transport for UpstreamStream {
         self.socket().is_closed_by_peer()
     }
 
+    fn is_silent(&self) -> bool {
+        self.socket().is_silent()
+    }
+
     fn is_reset(&mut self, _: &mut Context<'_>) -> bool {
         !matches!(self.socket().take_error(), Ok(None))
     }
