@@ -49,6 +49,7 @@ pub async fn dispatch<D: Downstream>(
             cluster,
             head,
             worker: proxy.worker,
+            client: exchange.client,
         };
         let mut limits = Limits::new(&mut deadline, policy.per_try_timeout);
         let outcome = attempt(&of, body, client, &retries, &mut progress, &mut limits).await;

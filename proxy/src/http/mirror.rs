@@ -14,6 +14,7 @@ use tsunagi_proto::model::{RetryPolicy, draws};
 
 use super::attempts::{accept, outlier_status};
 use super::deadline::{Deadline, Limits};
+use super::exchange::Exchange;
 use super::forward::{Attempt, Failure, Progress, attempt};
 use super::mirror_body::MirrorBody;
 use super::request_body::RequestBody;
@@ -24,7 +25,7 @@ use crate::codec::{Known, RequestHead};
 use crate::limits::{Limit, Permit};
 use crate::snapshot::Cluster;
 use crate::telemetry::Mirrored;
-use crate::upstream::Outcome;
+use crate::upstream::{ClientAddresses, Outcome};
 
 const MAX_AT_ONCE: u32 = 1024;
 const TIME: Duration = Duration::from_secs(60);
@@ -60,11 +61,13 @@ struct Copy {
     timeout: Duration,
     grpc: bool,
     worker: usize,
+    /// Whose copy it is.
+    of: Option<ClientAddresses>,
     _place: Place,
 }
 
 /// Sends a copy to every mirror that is drawn. `head` is the request as it leaves.
-pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grpc: bool, worker: usize) {
+pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, exchange: &Exchange<'_>) {
     for (wanted, target) in route.mirrors() {
         if !draws(wanted.per_million, rand::random()) {
             continue;
@@ -83,8 +86,9 @@ pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grp
             body: RequestBody::new(body.length, true),
             client: body.copied(),
             timeout: route.timeout().unwrap_or(TIME),
-            grpc,
-            worker,
+            grpc: exchange.grpc,
+            worker: exchange.proxy().worker,
+            of: exchange.client,
             _place: place,
         };
         let series = Arc::clone(&target.series);
@@ -119,6 +123,7 @@ impl Copy {
                 cluster: &self.cluster,
                 head: &self.head,
                 worker: self.worker,
+                client: self.of,
             };
             let mut limits = Limits::new(&mut deadline, None);
             let tried = attempt(

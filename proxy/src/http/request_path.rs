@@ -185,7 +185,7 @@ async fn answer<D: Downstream>(
     let mut body = RequestBody::new(length, keep);
     // What comes after an upgrade cannot be copied.
     if head.upgrade.is_none() {
-        mirror(&route, head, &mut body, exchange.grpc, proxy.worker);
+        mirror(&route, head, &mut body, exchange);
     }
     let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
 

@@ -8,6 +8,9 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherErr
 
 use crate::telemetry::TlsFailure;
 
+/// Of an endpoint that was shown none.
+pub const CERTIFICATE_WANTED: &str = "the endpoint wants a client certificate (mode MUTUAL)";
+
 /// Why a handshake failed, or none was begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -29,6 +32,11 @@ impl Failure {
             cause,
             reason: reason.into(),
         }
+    }
+
+    /// Of one about the client's certificate: there was none.
+    pub fn wants_certificate(&self) -> bool {
+        self.reason == CERTIFICATE_WANTED
     }
 
     /// What the verifier says of it to rustls, which hands it back as the handshake's error.
@@ -116,7 +124,7 @@ impl Failure {
 
 fn client_certificate(alert: AlertDescription) -> Option<Failure> {
     let reason = match alert {
-        AlertDescription::CertificateRequired => "the endpoint wants a client certificate (mode MUTUAL)".to_owned(),
+        AlertDescription::CertificateRequired => CERTIFICATE_WANTED.to_owned(),
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate

@@ -14,7 +14,7 @@ mod store;
 mod verifier;
 
 pub use client::{Client, Compiled, Offer, chosen};
-pub use failure::Failure;
+pub use failure::{CERTIFICATE_WANTED, Failure};
 pub use store::{State, Store};
 
 #[cfg(test)]

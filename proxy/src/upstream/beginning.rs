@@ -12,12 +12,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tsunagi_proto::model::{self, ConnectionPool, ProxyProtocol, UpstreamTls};
 
-use super::Endpoint;
-use super::proxy_protocol::{ClientAddresses, header};
+use super::proxy_protocol::header;
 use super::stream::UpstreamStream;
+use super::{ClientAddresses, Endpoint, Need};
 use crate::net::{ConnectError, connect};
 use crate::telemetry::{ClusterSeries, TlsFailure};
-use crate::tls::{self, Failure, Offer, chosen};
+use crate::tls::{self, Failure, chosen};
 
 #[derive(Debug)]
 pub(super) struct Beginning {
@@ -73,7 +73,9 @@ impl Beginning {
         }
         if !same {
             let client = |tls: &UpstreamTls| {
-                let client = self.credentials.client(tls, &policy.key.host, Arc::clone(&self.generation));
+                let client = self
+                    .credentials
+                    .client(tls, &policy.key.host, Arc::clone(&self.generation));
                 (tls.clone(), client)
             };
             told.tls = policy.tls.as_ref().map(client);
@@ -88,14 +90,13 @@ impl Beginning {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Connects. `offer`: what is to be spoken, where TLS lets the endpoint choose. Dropping the future closes the socket.
+    /// Connects. What is to be spoken matters where TLS lets the endpoint choose. Dropping the future closes the socket.
     pub async fn begin(
         &self,
         endpoint: &Endpoint,
         pool: &ConnectionPool,
-        offer: Offer,
-        client: Option<ClientAddresses>,
-        series: &ClusterSeries,
+        Need { offer, client }: Need,
+        series: &Arc<ClusterSeries>,
     ) -> Result<Begun, ConnectError> {
         let origin = Origin {
             // Before what it is the generation of: should that change meanwhile, the connection is not kept.
@@ -129,7 +130,7 @@ impl Beginning {
         let stream = Box::pin(compiled.connect(socket, offer, rest)).await.map_err(failed)?;
         Ok(Begun {
             http2: chosen(&stream),
-            stream: UpstreamStream::Tls(Box::new(stream)),
+            stream: UpstreamStream::tls(stream, Arc::clone(series)),
             origin,
         })
     }

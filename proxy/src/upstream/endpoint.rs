@@ -32,6 +32,8 @@ pub struct Endpoint {
     retired: AtomicBool,
     /// A connection carries one request: the application may be about to end.
     letting_go: AtomicBool,
+    /// Asked what it would speak, it chose HTTP/1.1.
+    http1: AtomicBool,
     /// Sweeps until it is chosen again like any other: nobody was there to take a request.
     refusing: AtomicU8,
     shards: Box<[Mutex<Shard>]>,
@@ -57,6 +59,7 @@ impl Endpoint {
             connections: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
+            http1: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
         })
@@ -83,6 +86,15 @@ impl Endpoint {
     /// From now on its share grows as that of a new one, where the cluster has a `warmup`: it returned.
     pub(super) fn begin_warmup(&self, now: Instant) {
         self.warming.begin(now);
+    }
+
+    /// What it chose to speak; the next connection may find out something else.
+    pub(super) fn has_chosen(&self, http2: bool) {
+        self.http1.store(!http2, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_chosen_http1(&self) -> bool {
+        self.http1.load(Ordering::Relaxed)
     }
 
     pub fn is_retired(&self) -> bool {

@@ -17,14 +17,16 @@ use tokio::time::{Sleep, sleep};
 use tsunagi_proto::model;
 use tsunagi_proto::model::ConnectionPool;
 
+use super::beginning::{Begun, of_failure};
 use super::connection::{Connection, OpenConnection};
 use super::http2_keepalive::Keepalive;
 use super::http2_lease::{Http2Lease, Place};
 use super::queue::{ConnectionPermit, Next};
 use super::stream::UpstreamStream;
-use super::{Cluster, Endpoint, Lease};
+use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http1};
 use crate::codec::Gathered;
-use crate::net::{ConnectError, Lingering, connect};
+use crate::net::{ConnectError, Lingering};
+use crate::tls::Offer;
 
 /// Flow-control windows: enough for 1 Gbit/s over 2 ms, and a bound on what a stalled reader can make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -40,7 +42,8 @@ const UNTOLD: usize = usize::MAX - 1;
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
     ready: Vec<Arc<Http2>>,
-    opening: Option<Arc<Opening>>,
+    /// One for each client that has connections of its own, or one for all.
+    opening: Vec<Arc<Opening>>,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ pub(super) struct Http2 {
 /// A connection on its way; every request that needs it waits for the same one.
 #[derive(Debug, Default)]
 pub(super) struct Opening {
+    client: Option<ClientAddresses>,
     done: Notify,
     outcome: OnceLock<Result<(), Arc<ConnectError>>>,
 }
@@ -77,7 +81,7 @@ impl Http2 {
             return None;
         }
         let ends_at = self.connection.ends_at(pool);
-        if ends_at.is_some_and(|end| end <= Instant::now()) {
+        if !self.connection.is_current() || ends_at.is_some_and(|end| end <= Instant::now()) {
             self.close();
             return None;
         }
@@ -151,10 +155,11 @@ impl Http2 {
             cluster,
             endpoint,
             worker,
+            origin,
             ..
         } = &*self.connection;
         if cluster.connections.has_waiters() {
-            offer_streams(cluster, endpoint, &cluster.told().0, *worker);
+            offer_streams(cluster, endpoint, &cluster.told().0, *worker, origin.client);
         }
     }
 }
@@ -164,16 +169,20 @@ impl Multiplexed {
         self.ready.retain(|http2| {
             let used_at = *http2.used_at.lock().unwrap_or_else(PoisonError::into_inner);
             let unused = http2.streams.load(Ordering::Acquire) == 0;
-            let idle = unused && now.saturating_duration_since(used_at) >= pool.idle_timeout;
-            if http2.connection.is_too_old(pool, now) {
+            let idle = unused && now.saturating_duration_since(used_at) >= http2.connection.idle_timeout(pool);
+            if http2.connection.is_too_old(pool, now) || !http2.connection.is_current() {
                 http2.close();
             }
             !idle && !http2.is_over()
         });
     }
 
-    fn lease(&mut self, policy: &model::Cluster) -> Option<Lease> {
-        let lease = self.ready.iter().find_map(|http2| http2.lease(policy));
+    fn lease(&mut self, policy: &model::Cluster, client: Option<ClientAddresses>) -> Option<Lease> {
+        let own = self
+            .ready
+            .iter()
+            .filter(|http2| http2.connection.origin.client == client);
+        let lease = own.into_iter().find_map(|http2| http2.lease(policy));
         if lease.is_none() {
             self.ready.retain(|http2| !http2.is_over());
         }
@@ -186,20 +195,31 @@ impl Multiplexed {
 }
 
 /// A connection of this worker with room for a stream, or the one that is being opened.
-pub(super) fn find(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Found {
+pub(super) fn find(
+    endpoint: &Endpoint,
+    policy: &model::Cluster,
+    worker: usize,
+    client: Option<ClientAddresses>,
+) -> Found {
     let mut shard = endpoint.shard(worker);
-    if let Some(lease) = shard.multiplexed.lease(policy) {
+    if let Some(lease) = shard.multiplexed.lease(policy, client) {
         return Found::Ready(lease);
     }
     shard
         .multiplexed
         .opening
-        .as_ref()
+        .iter()
+        .find(|opening| opening.client == client)
         .map_or(Found::Nothing, |opening| Found::Opening(Arc::clone(opening)))
 }
 
-pub(super) fn take_ready(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Option<Lease> {
-    endpoint.shard(worker).multiplexed.lease(policy)
+pub(super) fn take_ready(
+    endpoint: &Endpoint,
+    policy: &model::Cluster,
+    worker: usize,
+    client: Option<ClientAddresses>,
+) -> Option<Lease> {
+    endpoint.shard(worker).multiplexed.lease(policy, client)
 }
 
 /// Closes a connection without streams; false if there is none.
@@ -236,27 +256,32 @@ pub(super) fn start_opening(
     endpoint: &Arc<Endpoint>,
     policy: &Arc<model::Cluster>,
     worker: usize,
+    need: Need,
     permit: ConnectionPermit,
 ) -> Arc<Opening> {
     let mut shard = endpoint.shard(worker);
     // Another request of this worker was faster; the permit goes back.
-    if let Some(opening) = &shard.multiplexed.opening {
+    let openings = &mut shard.multiplexed.opening;
+    if let Some(opening) = openings.iter().find(|opening| opening.client == need.client) {
         return Arc::clone(opening);
     }
-    let opening = Arc::new(Opening::default());
-    shard.multiplexed.opening = Some(Arc::clone(&opening));
+    let opening = Arc::new(Opening {
+        client: need.client,
+        ..Opening::default()
+    });
+    openings.push(Arc::clone(&opening));
     drop(shard);
     let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
     let started = Arc::clone(&opening);
     tokio::spawn(async move {
-        let outcome = open(&cluster, &endpoint, &policy, worker, permit)
+        let outcome = open(&cluster, &endpoint, &policy, worker, need, permit)
             .await
             .map_err(Arc::new);
         let mut shard = endpoint.shard(worker);
         shard
             .multiplexed
             .opening
-            .take_if(|opening| Arc::ptr_eq(opening, &started));
+            .retain(|opening| !Arc::ptr_eq(opening, &started));
         drop(shard);
         let _ = started.outcome.set(outcome);
         started.done.notify_waiters();
@@ -264,7 +289,7 @@ pub(super) fn start_opening(
         if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
             endpoint.close_idle();
         }
-        offer_streams(&cluster, &endpoint, &policy, worker);
+        offer_streams(&cluster, &endpoint, &policy, worker, need.client);
     });
     opening
 }
@@ -274,16 +299,52 @@ async fn open(
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,
     worker: usize,
+    need: Need,
     permit: ConnectionPermit,
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let pool = &policy.connection_pool;
-    let (address, source, timeout) = (endpoint.address, endpoint.source, pool.connect_timeout);
-    let stream = connect(address, source, timeout, pool.tcp_keepalive).await?;
-    let stream = Lingering::new(UpstreamStream::Plain(stream));
-    let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, pool).await?;
+    let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
+    let connection = Connection::new(cluster, endpoint, worker, origin);
+    if need.offer == Offer::Either {
+        endpoint.has_chosen(http2 == Some(true));
+        if http2 != Some(true) {
+            http1::keep(stream, connection, open, pool);
+            return Ok(());
+        }
+    }
+    let http2 = greet(stream, connection, open, pool).await?;
     endpoint.shard(worker).multiplexed.ready.push(http2);
     Ok(())
+}
+
+/// A connection that an endpoint has chosen HTTP/2 on, where it was thought not to.
+pub(super) async fn adopt(
+    stream: UpstreamStream,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    policy: &model::Cluster,
+) -> Result<Lease, ConnectError> {
+    let http2 = greet(stream, connection, open, &policy.connection_pool).await?;
+    let lease = http2.lease(policy).ok_or(ConnectError::NoStreams)?;
+    let Connection { endpoint, worker, .. } = &*http2.connection;
+    endpoint.shard(*worker).multiplexed.ready.push(Arc::clone(&http2));
+    Ok(lease)
+}
+
+async fn greet(
+    stream: UpstreamStream,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    pool: &ConnectionPool,
+) -> Result<Arc<Http2>, ConnectError> {
+    let refusal = stream.refusal();
+    let greeted = establish(Lingering::new(stream), connection, open, pool).await;
+    greeted.map_err(|error| match refusal.as_ref().and_then(|refusal| refusal.get()) {
+        // It is what the endpoint said before it closed.
+        Some(failure) => of_failure(failure.clone()),
+        None => error,
+    })
 }
 
 /// Greets the endpoint, leaves the connection to a task of its own and waits for the endpoint's first settings.
@@ -412,12 +473,18 @@ impl Watch {
 }
 
 /// Streams for those who wait at the connection limit.
-fn offer_streams(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>, policy: &model::Cluster, worker: usize) {
+fn offer_streams(
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    policy: &model::Cluster,
+    worker: usize,
+    client: Option<ClientAddresses>,
+) {
     while cluster.connections.has_waiters() {
-        let Some(Lease::Http2(lease)) = take_ready(endpoint, policy, worker) else {
+        let Some(Lease::Http2(lease)) = take_ready(endpoint, policy, worker, client) else {
             return;
         };
-        match cluster.connections.next_for(endpoint, true) {
+        match cluster.connections.next_for(endpoint, true, client) {
             Next::Nobody => return,
             // If that one has stopped waiting, dropping the lease offers its stream again.
             Next::Waiter(waiter) => drop(waiter.take(Lease::Http2(lease))),

@@ -127,6 +127,9 @@ mod tests {
         );
         let wide = header(ProxyProtocol::V2, addresses("[2001:db8::1]:1", "[2001:db8::2]:2"));
         assert_eq!((wide.len(), &wide[12..16]), (16 + 36, &[0x21, 0x21, 0, 36][..]));
-        assert_eq!(header(ProxyProtocol::V2, None), [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat());
+        assert_eq!(
+            header(ProxyProtocol::V2, None),
+            [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat()
+        );
     }
 }
