@@ -284,7 +284,7 @@ async fn files_that_are_missing_are_waited_for_and_broken_ones_leave_the_old_in_
         "the old is in force"
     );
     let [state] = &store.states()[..] else {
-        panic!("one set of files")
+        unreachable!("one set of files")
     };
     assert!(
         state.in_force && state.refused.as_ref().is_some_and(|it| it.contains("tls.crt")),

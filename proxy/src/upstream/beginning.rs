@@ -26,7 +26,7 @@ pub(super) struct Beginning {
     told: Mutex<Told>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Told {
     tls: Option<(UpstreamTls, Arc<tls::Client>)>,
     proxy_protocol: Option<ProxyProtocol>,
@@ -85,6 +85,12 @@ impl Beginning {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    fn current(&self) -> (Option<Arc<tls::Client>>, Option<ProxyProtocol>) {
+        let told = self.told();
+        let client = told.tls.as_ref().map(|(_, client)| Arc::clone(client));
+        (client, told.proxy_protocol)
+    }
+
     /// Connections of another one are not kept.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -103,13 +109,13 @@ impl Beginning {
             generation: self.generation(),
             client,
         };
-        let Told { tls, proxy_protocol } = self.told().clone();
+        let (tls, proxy_protocol) = self.current();
         let failed = |failure: Failure| {
             series.tls_failed(failure.cause);
             of_failure(failure)
         };
         let compiled = match &tls {
-            Some((_, client)) => Some(client.current().map_err(failed)?),
+            Some(client) => Some(client.current().map_err(failed)?),
             None => None,
         };
         let started = Instant::now();
@@ -148,3 +154,7 @@ pub(super) fn of_failure(failure: Failure) -> ConnectError {
         reason: failure.reason,
     }
 }
+
+#[cfg(test)]
+#[path = "beginning_tests.rs"]
+mod tests;
