@@ -85,7 +85,7 @@ fn told_keepalive(told: TcpKeepalive) -> socket2::TcpKeepalive {
     const SECONDS: RangeInclusive<u64> = 1..=32_767;
     const PROBES: RangeInclusive<u32> = 1..=127;
     let whole = |time: Duration| {
-        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
         Duration::from_secs(seconds.clamp(*SECONDS.start(), *SECONDS.end()))
     };
     let mut keepalive = socket2::TcpKeepalive::new();

@@ -16,6 +16,8 @@ mod need;
 mod outlier;
 mod plain;
 mod pool;
+#[cfg(test)]
+mod pool_properties;
 mod proxy_protocol;
 mod queue;
 mod registry;

@@ -143,6 +143,17 @@ impl ConnectionQueue {
         self.waiting.load(SeqCst) > 0
     }
 
+    /// Of those who wait, in order.
+    #[cfg(test)]
+    pub fn places(&self) -> Vec<u64> {
+        self.waiters().iter().map(|waiter| waiter.id).collect()
+    }
+
+    #[cfg(test)]
+    pub fn has_occupied(&self) -> bool {
+        self.occupied.load(SeqCst) > 0
+    }
+
     fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
