@@ -519,7 +519,10 @@ fn the_sidecar_has_the_secrets_that_the_pod_names_and_only_the_sidecar() {
     assert!(volumes.contains(&json!({"name": "tsunagi-credential-1", "secret": secret("shop-tls")})));
     assert_eq!(pod["spec"]["containers"][0]["volumeMounts"], Value::Null);
     for wrong in ["../etc", "Shop", "a/b", ".a"] {
-        let refused = run(&with_annotations(json!({"sidecar.tsunagi.dev/credentials": wrong})), true);
+        let refused = run(
+            &with_annotations(json!({"sidecar.tsunagi.dev/credentials": wrong})),
+            true,
+        );
         let refusal = refused.expect_err("no name of a Secret");
         assert_eq!(refusal.field, "metadata.annotations[sidecar.tsunagi.dev/credentials]");
     }

@@ -169,7 +169,11 @@ const MOST_CREDENTIALS: usize = 64;
 
 /// Names of Secrets.
 pub(super) fn credentials(text: &str) -> Result<Vec<String>, String> {
-    let mut names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    let mut names: Vec<String> = text
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_name = |name: &str| {
         let inner = name.bytes().all(|byte| plain(byte) || matches!(byte, b'-' | b'.'));

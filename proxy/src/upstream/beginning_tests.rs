@@ -94,7 +94,10 @@ impl Setting {
     async fn acquire(&self, offer: Offer) -> Lease {
         let need = Need::of(offer);
         let lease = acquire(&self.cluster, self.endpoint(), &self.policy, &self.members, need, 0);
-        tokio::time::timeout(Duration::from_secs(10), lease).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(10), lease)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     fn has_ready(&self) -> bool {

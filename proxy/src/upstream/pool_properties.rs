@@ -20,9 +20,10 @@ use tokio::task::{JoinHandle, yield_now};
 use tsunagi_proto::model::{self, Health, LoadBalancer, OutlierDetection, UNLIMITED};
 
 use super::testing::{endpoint, policy};
-use super::{Caller, Cluster, Lease, Members, Outcome, acquire, acquire_ready, choose};
+use super::{Caller, Cluster, Lease, Members, Need, Outcome, acquire, acquire_ready, choose};
 use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
 use crate::telemetry::{Direction, Telemetry};
+use crate::tls::Offer;
 use endpoints::{Endpoint, Seen};
 
 const SEEDS: u64 = 100;
@@ -211,7 +212,14 @@ impl World {
 
     fn end(&mut self) {
         let Some(index) = self.some_request() else { return };
-        let how = [End::GiveBack, End::Drop, End::Exchange, End::Exchange, End::Exchange, End::Upgrade][self.below(6)];
+        let how = [
+            End::GiveBack,
+            End::Drop,
+            End::Exchange,
+            End::Exchange,
+            End::Exchange,
+            End::Upgrade,
+        ][self.below(6)];
         if let Some(end) = self.requests[index].end.take() {
             let _ = end.send(how);
             self.steps.push(format!("{how:?}"));
@@ -355,7 +363,11 @@ impl World {
         self.cluster.reconcile(Arc::clone(&self.policy), &[]);
         let cluster = &self.cluster;
         self.eventually("a permit has leaked", || {
-            let counts = (cluster.open_connections(), cluster.pending_requests(), cluster.requests.current());
+            let counts = (
+                cluster.open_connections(),
+                cluster.pending_requests(),
+                cluster.requests.current(),
+            );
             counts == (0, 0, 0) && !cluster.connections.has_waiters() && !cluster.connections.has_occupied()
         })
         .await;
@@ -363,7 +375,8 @@ impl World {
             let counts = (endpoint.connections(), endpoint.active_requests());
             assert_eq!(counts, (0, 0), "of {}", endpoint.address);
         }
-        self.eventually("an endpoint still has a connection", || self.seen.live() == 0).await;
+        self.eventually("an endpoint still has a connection", || self.seen.live() == 0)
+            .await;
         self.seen.answered.load(SeqCst)
     }
 }
@@ -372,7 +385,12 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let last = self.steps.len().saturating_sub(25);
-            eprintln!("seed {}, step {}; the last: {:#?}", self.seed, self.steps.len(), &self.steps[last..]);
+            eprintln!(
+                "seed {}, step {}; the last: {:#?}",
+                self.seed,
+                self.steps.len(),
+                &self.steps[last..]
+            );
         }
     }
 }
@@ -409,9 +427,10 @@ impl Sent {
             return;
         };
         let endpoint = Arc::clone(&_active.endpoint);
-        let lease = match acquire_ready(&endpoint, &policy, http2, worker) {
+        let need = Need::of(if http2 { Offer::Http2 } else { Offer::Http1 });
+        let lease = match acquire_ready(&endpoint, &policy, need, worker) {
             Some(lease) => lease,
-            None => match acquire(&cluster, &endpoint, &policy, &members, http2, worker).await {
+            None => match acquire(&cluster, &endpoint, &policy, &members, need, worker).await {
                 Ok(lease) => lease,
                 Err(_) => return,
             },
@@ -437,7 +456,9 @@ async fn exchange(mut lease: Lease, upgrade: bool) {
         return;
     }
     let (mut body, mut transfer) = (Whole(Bytes::new()), Transfer::default());
-    if poll_fn(|cx| transfer.poll_flushed(&mut body, &mut lease, cx)).await.is_err()
+    if poll_fn(|cx| transfer.poll_flushed(&mut body, &mut lease, cx))
+        .await
+        .is_err()
         || poll_fn(|cx| lease.poll_response_head(cx)).await.is_err()
     {
         return;
@@ -472,6 +493,9 @@ fn run(seed: u64) -> u32 {
 #[test]
 fn whatever_happens_limits_hold_nobody_is_overtaken_or_forgotten_and_nothing_leaks() {
     let answered: u32 = (0..SEEDS).map(run).sum();
-    println!("{} steps over {SEEDS} seeds, {answered} requests answered", SEEDS as usize * STEPS);
+    println!(
+        "{} steps over {SEEDS} seeds, {answered} requests answered",
+        SEEDS as usize * STEPS
+    );
     assert!(answered > SEEDS as u32 * 10, "{answered}: hardly anything happened");
 }

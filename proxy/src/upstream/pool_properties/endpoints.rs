@@ -162,7 +162,9 @@ async fn serve_http1(stream: &mut TcpStream, mut serving: Serving) -> std::io::R
                 let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: raw\r\n\r\n";
                 stream.write_all(answer).await?;
             } else {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    .await?;
             }
         }
         match stream.read(&mut part).await? {
