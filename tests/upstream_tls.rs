@@ -13,8 +13,8 @@ use pki::{Authority, REVOKED, write};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tsunagi_tests::{
-    Connection, ControlPlane, LIMIT, Process, RawConnection, Reply, Sidecar, SidecarOptions, Version, Workload, eventually,
-    require_tools, service,
+    Connection, ControlPlane, LIMIT, Process, RawConnection, Reply, Sidecar, SidecarOptions, Version, Workload,
+    eventually, require_tools, service,
 };
 
 const NAME: &str = "echo.default.svc.cluster.local";
@@ -240,8 +240,22 @@ async fn strict_server(files: &Files) -> (Process, std::net::SocketAddr) {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = std::net::SocketAddr::from(([127, 32 | (high & 31), low, 9], 8443));
     let mut command = std::process::Command::new("openssl");
-    command.args(["s_server", "-accept", &address.to_string(), "-quiet", "-www", "-alpn", "h2,http/1.1"]);
-    command.args(["-Verify", "1", "-verify_return_error", "-CAfile", &files.named("ca.pem")]);
+    command.args([
+        "s_server",
+        "-accept",
+        &address.to_string(),
+        "-quiet",
+        "-www",
+        "-alpn",
+        "h2,http/1.1",
+    ]);
+    command.args([
+        "-Verify",
+        "1",
+        "-verify_return_error",
+        "-CAfile",
+        &files.named("ca.pem"),
+    ]);
     command.args(["-cert", &files.named("server.crt"), "-key", &files.named("server.key")]);
     let process = Process::start("openssl s_server", &mut command);
     let connects = async || tokio::net::TcpStream::connect(address).await.ok();
@@ -259,7 +273,8 @@ async fn a_certificate_that_is_refused_behind_the_handshake_is_why_a_request_fai
     let ca = files.named("ca.pem");
     for port_name in ["http", "http2"] {
         let mesh = Mesh::single(port_name, address).await;
-        mesh.policy(&format!("{{tls: {{mode: SIMPLE, caCertificates: {ca}}}}}")).await;
+        mesh.policy(&format!("{{tls: {{mode: SIMPLE, caCertificates: {ca}}}}}"))
+            .await;
         let wanted = mesh.refused().await;
         assert!(wanted.contains("wants a client certificate"), "{port_name}: {wanted}");
         let (certificate, key) = (files.named("stranger.crt"), files.named("stranger.key"));
@@ -268,7 +283,10 @@ async fn a_certificate_that_is_refused_behind_the_handshake_is_why_a_request_fai
         ))
         .await;
         let refused = mesh.refused().await;
-        assert!(refused.contains("refused the client certificate"), "{port_name}: {refused}");
+        assert!(
+            refused.contains("refused the client certificate"),
+            "{port_name}: {refused}"
+        );
         assert!(mesh.failures("client_certificate").await >= 2.0);
     }
 }

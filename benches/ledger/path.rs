@@ -45,7 +45,6 @@ impl Path {
                     remote: Some(remote),
                     original_destination: None,
                     called_at: None,
-                    local: None,
                     tunnelled: false,
                     by_upgrade: false,
                 };

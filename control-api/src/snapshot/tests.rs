@@ -14,15 +14,18 @@ use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
 mod accepted;
+mod accepted_policies;
 mod delegation;
 mod departures;
 mod encoding;
 mod endpoints;
+mod lookup;
 mod policies;
 mod routing;
 mod scope;
 mod slices;
 mod steps;
+mod told_policies;
 mod warnings;
 mod workload;
 

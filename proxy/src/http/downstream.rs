@@ -19,10 +19,8 @@ pub struct DownstreamConnection {
     pub remote: Option<SocketAddr>,
     /// Where the client meant to connect to; `None`: to this proxy, it was not redirected.
     pub original_destination: Option<SocketAddr>,
-    /// Inbound: where the caller connected to, as it sees it.
+    /// Where the client connected to, as it sees it.
     pub called_at: Option<SocketAddr>,
-    /// Of this proxy's end of it.
-    pub local: Option<SocketAddr>,
     /// Inside a `CONNECT`: only the worker's own connection may open one.
     pub tunnelled: bool,
     /// Its HTTP/2 began as HTTP/1.1.
@@ -34,7 +32,7 @@ impl DownstreamConnection {
     pub fn addresses(&self) -> Option<ClientAddresses> {
         Some(ClientAddresses {
             source: self.remote?,
-            destination: self.original_destination.or(self.called_at).or(self.local)?,
+            destination: self.original_destination.or(self.called_at)?,
         })
     }
 }

@@ -33,7 +33,7 @@ pub struct Exchange<'p> {
     pub cors: Vec<(HeaderName, HeaderValue)>,
     /// The family that the rule counts its requests in, too.
     pub prefixed: Option<Arc<PrefixSeries>>,
-    /// Where the caller connected to.
+    /// Inbound: where the caller connected to.
     pub called_at: Option<SocketAddr>,
     /// Between whom the client's connection is.
     pub client: Option<ClientAddresses>,
@@ -98,7 +98,9 @@ impl<'p> Exchange<'p> {
             grpc_status: GrpcCode::NONE,
             cors: Vec::new(),
             prefixed: None,
-            called_at: downstream.called_at,
+            called_at: downstream
+                .called_at
+                .filter(|_| downstream.direction == Direction::Inbound),
             client: downstream.addresses(),
             unanswered: None,
             explained: None,

@@ -186,7 +186,6 @@ mod tests {
             remote: "10.0.0.1:4000".parse().ok(),
             original_destination: "10.9.9.9:80".parse().ok(),
             called_at: None,
-            local: None,
             tunnelled: false,
             by_upgrade: false,
         };

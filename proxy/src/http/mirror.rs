@@ -5,6 +5,7 @@
 //! purpose: a copy takes no longer than the rule's timeout, without one a minute from its last byte on, and there are at
 //! most 1024 at once, of which one cluster has at most 256.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use http::HeaderValue;
 use tsunagi_proto::decide::shadow_authority;
 use tsunagi_proto::model::{RetryPolicy, draws};
 
-use super::attempts::{accept, outlier_status};
+use super::attempts::accept;
 use super::deadline::{Deadline, Limits};
 use super::exchange::Exchange;
 use super::forward::{Attempt, Failure, Progress, attempt};
+use super::hash_key::hash_request;
 use super::mirror_body::MirrorBody;
+use super::outcome::{observe_end, of_head};
 use super::request_body::RequestBody;
 use super::response::{End, relay};
 use super::retry::Retries;
@@ -25,7 +28,7 @@ use crate::codec::{Known, RequestHead};
 use crate::limits::{Limit, Permit};
 use crate::snapshot::Cluster;
 use crate::telemetry::Mirrored;
-use crate::upstream::{ClientAddresses, Outcome};
+use crate::upstream::ClientAddresses;
 
 const MAX_AT_ONCE: u32 = 1024;
 const TIME: Duration = Duration::from_secs(60);
@@ -63,11 +66,19 @@ struct Copy {
     worker: usize,
     /// Whose copy it is.
     of: Option<ClientAddresses>,
+    /// Of its key.
+    hash: Option<u64>,
     _place: Place,
 }
 
-/// Sends a copy to every mirror that is drawn. `head` is the request as it leaves.
-pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, exchange: &Exchange<'_>) {
+/// Sends a copy to every mirror that is drawn. `head` is the request as it leaves, `remote` its client.
+pub fn mirror(
+    route: &Route<'_>,
+    head: &RequestHead,
+    body: &mut RequestBody,
+    exchange: &Exchange<'_>,
+    remote: Option<SocketAddr>,
+) {
     for (wanted, target) in route.mirrors() {
         if !draws(wanted.per_million, rand::random()) {
             continue;
@@ -89,6 +100,7 @@ pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, exc
             grpc: exchange.grpc,
             worker: exchange.proxy().worker,
             of: exchange.client,
+            hash: hash_request(cluster, head, remote),
             _place: place,
         };
         let series = Arc::clone(&target.series);
@@ -124,6 +136,9 @@ impl Copy {
                 head: &self.head,
                 worker: self.worker,
                 client: self.of,
+                // Nobody waits for what it answers.
+                may_fail: true,
+                hash: self.hash,
             };
             let mut limits = Limits::new(&mut deadline, None);
             let tried = attempt(
@@ -136,14 +151,16 @@ impl Copy {
             );
             match tried.await {
                 Ok(answer) => {
-                    progress.observe(&self.cluster, Outcome::Status(outlier_status(answer.lease.response())));
-                    let Some(mut response) = accept(answer, progress, deadline) else {
+                    let began = of_head(answer.lease.response(), self.grpc);
+                    progress.observe(&self.cluster, began);
+                    let Some(mut response) = accept(answer, progress, began, deadline) else {
                         return Mirrored::Failed;
                     };
                     let Ok(length) = response.length(&self.head.method) else {
                         return Mirrored::Failed;
                     };
                     let (end, _) = relay(&mut response, &mut self.body, length, &mut self.client).await;
+                    observe_end(&response, &self.cluster, end);
                     response.release(end);
                     return if end == End::Whole {
                         Mirrored::Answered

@@ -75,17 +75,12 @@ fn serve(
     }
     let guards = (telemetry.active_connection(direction), drain.connection());
     let original_destination = original_destination(&stream);
-    let local = stream.local_addr().ok().map(canonical);
-    let called_at = match direction {
-        Direction::Inbound => original_destination.or(local),
-        Direction::Outbound => None,
-    };
+    let called_at = original_destination.or_else(|| Some(canonical(stream.local_addr().ok()?)));
     let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),
         original_destination,
         called_at,
-        local,
         tunnelled: false,
         by_upgrade: false,
     };

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::codec::{ClientHello, Passed, Transport, Unfinished, may_be_client_hello, pass};
+use crate::codec::{ClientHello, Ending, Passed, Transport, Unfinished, may_be_client_hello, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
 use crate::upstream::ClientAddresses;
 use recorded::Recorded;
@@ -27,8 +27,8 @@ pub struct TcpConnection {
     recorded: Recorded,
     access_log: AccessLog,
     target: Target,
-    /// Where the client connected to.
-    destination: Option<SocketAddr>,
+    /// Where the client connected to, where the endpoint is to hear of it. Boxed: few are.
+    destination: Option<Box<SocketAddr>>,
 }
 
 /// A connection that is passed on, until its line is written: one that is cut off has its line, too.
@@ -72,7 +72,8 @@ impl TcpConnection {
 
     /// Between whom it is, as its client sees it.
     pub fn between(mut self, addresses: Option<ClientAddresses>) -> Self {
-        self.destination = addresses.map(|addresses| addresses.destination);
+        let told = addresses.filter(|_| self.target.tells_client());
+        self.destination = told.map(|addresses| Box::new(addresses.destination));
         self
     }
 
@@ -85,7 +86,7 @@ impl TcpConnection {
     /// A connection to where it goes. Dropping the future closes the half-open socket.
     pub async fn open(&self) -> Result<Upstream, Failed> {
         let Recorded { remote, worker, .. } = self.recorded;
-        let client = remote.zip(self.destination);
+        let client = remote.zip(self.destination.as_deref().copied());
         let client = client.map(|(source, destination)| ClientAddresses { source, destination });
         self.target.open(remote, client, usize::from(worker)).await
     }
@@ -120,6 +121,7 @@ impl TcpConnection {
             logged: false,
         });
         let (passed, ending) = pass(&mut stream, upstream.stream(), read, lifetime, series).await;
+        upstream.observe_end(passed.sent > 0, ending == Ending::UpstreamReset);
         unlogged.log(ending.flags(), "", &passed);
         unlogged.logged = true;
     }

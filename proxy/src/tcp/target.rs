@@ -142,6 +142,12 @@ impl Target {
             })
     }
 
+    /// Does the endpoint hear whose bytes they are?
+    pub(super) fn tells_client(&self) -> bool {
+        self.cluster()
+            .is_some_and(|cluster| cluster.told.proxy_protocol.is_some())
+    }
+
     fn cluster(&self) -> Option<&Cluster> {
         match self {
             Self::Service { host, number, .. } => host.port(*number).and_then(Port::own_cluster),
@@ -195,6 +201,13 @@ impl Upstream {
         match self {
             Self::Endpoint(endpoint) => &mut endpoint.stream,
             Self::Address(stream, _) => stream,
+        }
+    }
+
+    /// What is known of its endpoint when it has ended.
+    pub(super) fn observe_end(&self, said: bool, reset: bool) {
+        if let Self::Endpoint(endpoint) = self {
+            endpoint.observe_end(said, reset);
         }
     }
 

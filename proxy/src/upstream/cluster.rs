@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use tsunagi_proto::model;
-use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth, LoadBalancer};
+use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::awake::{AwakeList, Wakefulness};
+use super::balance::RequestKey;
 use super::beginning::Beginning;
 use super::groups::{Before, Groups, arrange};
 use super::pool::evict;
@@ -60,6 +61,8 @@ pub struct Members {
     pub draining: Vec<Member>,
     /// Of `list`.
     pub(super) groups: Groups,
+    /// What of a request decides where it goes.
+    pub key: Option<RequestKey>,
     /// A request gets no connection that leads elsewhere than to the endpoint chosen for it: these are a part of the
     /// cluster's, or requests have keys.
     pub(super) pinned: bool,
@@ -98,6 +101,7 @@ impl Members {
         let mut list: Vec<_> = self.list.iter().filter(wanted).cloned().collect();
         Arc::new(Self {
             groups: arrange(policy, &mut list, None, 1),
+            key: None,
             list,
             unhealthy: Vec::new(),
             draining: self.draining.iter().filter(wanted).cloned().collect(),
@@ -225,12 +229,12 @@ impl Cluster {
             list: &state.members.list,
             groups: &state.members.groups,
         };
+        members.key = RequestKey::of(&policy.load_balancer);
         // A connection that others give up leads elsewhere as a rule, and a key belongs to its endpoint.
-        members.pinned = matches!(policy.load_balancer, LoadBalancer::ConsistentHash(_));
+        members.pinned = members.key.is_some();
         members.groups = arrange(&policy, &mut members.list, Some(&before), self.workers);
-        if policy.outlier_detection.is_none() {
-            members.list.iter().for_each(|member| member.endpoint.health.clear());
-        }
+        let before = state.policy.outlier_detection.as_ref();
+        outlier::settle(before, policy.outlier_detection.as_ref(), &members, self);
         let members = Arc::new(members);
         state.policy = policy;
         state.members = Arc::clone(&members);
@@ -295,7 +299,7 @@ impl Cluster {
             restless |= member.endpoint.sweep(&policy.connection_pool, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
-            outlier::sweep(detection, &members, &self.name, now);
+            outlier::sweep(detection, &members, self, now);
         }
         if restless {
             self.wake();

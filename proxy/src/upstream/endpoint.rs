@@ -28,6 +28,8 @@ pub struct Endpoint {
     active: AtomicU32,
     /// Open connections, and those being opened.
     pub(super) connections: AtomicU32,
+    /// Of these, those being opened.
+    opening: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
     /// A connection carries one request: the application may be about to end.
@@ -57,6 +59,7 @@ impl Endpoint {
             warming: Warming::default(),
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
+            opening: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
             http1: AtomicBool::new(false),
@@ -71,6 +74,17 @@ impl Endpoint {
 
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Is anybody opening a connection to it?
+    pub fn is_opening(&self) -> bool {
+        self.opening.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts a connection that is being opened, until the guard is dropped.
+    pub(super) fn open_one(self: &Arc<Self>) -> OpeningGuard {
+        self.opening.fetch_add(1, Ordering::Relaxed);
+        OpeningGuard(Arc::clone(self))
     }
 
     /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
@@ -103,7 +117,7 @@ impl Endpoint {
 
     /// What an operator reads in `/clusters`.
     pub fn health_name(&self) -> &'static str {
-        self.health.name()
+        self.health.standing().as_str()
     }
 
     pub(super) fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
@@ -187,6 +201,15 @@ impl Endpoint {
             endpoint: Arc::clone(self),
             probe,
         }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OpeningGuard(Arc<Endpoint>);
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -133,8 +133,10 @@ pub(super) async fn open(
     permit: ConnectionPermit,
 ) -> Result<Lease, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
+    let opening = endpoint.open_one();
     let pool = &policy.connection_pool;
     let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
+    drop(opening);
     let connection = Connection::new(cluster, endpoint, worker, origin);
     if need.offer == Offer::Either {
         endpoint.has_chosen(http2 == Some(true));

@@ -303,6 +303,7 @@ async fn open(
     permit: ConnectionPermit,
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
+    let _opening = endpoint.open_one();
     let pool = &policy.connection_pool;
     let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
     let connection = Connection::new(cluster, endpoint, worker, origin);

@@ -10,7 +10,7 @@ use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
 use super::stream::UpstreamStream;
-use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, Members, Need, Outcome, choose};
+use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Need, Outcome, choose};
 use crate::codec::{Lifetime, Speaker};
 use crate::net::ConnectError;
 use crate::tls::Offer;
@@ -40,6 +40,7 @@ pub struct PlainConnection {
     pub attempts: u32,
     lifetime: Lifetime,
     active: ActiveRequest,
+    cluster: Arc<Cluster>,
     _open: OpenConnection,
 }
 
@@ -47,6 +48,21 @@ impl PlainConnection {
     /// How long it is kept.
     pub fn lifetime(&self) -> Lifetime {
         self.lifetime
+    }
+
+    /// Tells outlier detection how it ended: an endpoint that takes connections and resets each before it has said anything
+    /// has nobody behind it. `said`: it has said something.
+    pub fn observe_end(&self, said: bool, reset: bool) {
+        let outcome = match (said, reset) {
+            (true, _) => LateOutcome::Whole,
+            (false, true) => LateOutcome::BrokenOff,
+            (false, false) => return,
+        };
+        let (policy, _) = self.cluster.told();
+        if let Some(detection) = policy.outlier_detection.as_ref().filter(|it| !it.as_envoy) {
+            let began = Outcome::Connected;
+            self.active.observe_late(&self.cluster, detection, began, outcome);
+        }
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -106,6 +122,7 @@ pub async fn open_plain(
                     },
                     _open: OpenConnection::new(&active.endpoint, permit),
                     active,
+                    cluster: Arc::clone(cluster),
                 });
             }
             Err(source) => {

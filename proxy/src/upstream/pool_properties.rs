@@ -428,7 +428,8 @@ impl Sent {
         };
         let endpoint = Arc::clone(&_active.endpoint);
         let need = Need::of(if http2 { Offer::Http2 } else { Offer::Http1 });
-        let lease = match acquire_ready(&endpoint, &policy, need, worker) {
+        let ready = acquire_ready(&endpoint, &policy, need, worker);
+        let lease = match ready {
             Some(lease) => lease,
             None => match acquire(&cluster, &endpoint, &policy, &members, need, worker).await {
                 Ok(lease) => lease,
