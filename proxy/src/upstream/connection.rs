@@ -87,7 +87,7 @@ impl Connection {
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     endpoint: Arc<Endpoint>,
-    _permit: ConnectionPermit,
+    permit: ConnectionPermit,
 }
 
 impl OpenConnection {
@@ -95,8 +95,14 @@ impl OpenConnection {
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             endpoint: Arc::clone(endpoint),
-            _permit: permit,
+            permit,
         }
+    }
+}
+
+impl OpenConnection {
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        self.permit.cluster()
     }
 }
 

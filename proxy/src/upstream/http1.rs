@@ -15,7 +15,7 @@ use super::connection::{Connection, OpenConnection, UpstreamError};
 use super::queue::{ConnectionPermit, Next, Occupied};
 use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
-use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http2};
+use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http2_opening};
 use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Transport};
 use crate::net::{ConnectError, LINGER_TIME};
 use crate::tls::Offer;
@@ -142,7 +142,7 @@ pub(super) async fn open(
         endpoint.has_chosen(http2 == Some(true));
         if http2 == Some(true) {
             // Boxed: it is rare that an endpoint changes its mind.
-            return Box::pin(http2::adopt(stream, connection, open, policy)).await;
+            return Box::pin(http2_opening::adopt(stream, connection, open, policy)).await;
         }
     }
     let http1 = Http1::new(stream, connection, open);
@@ -307,10 +307,9 @@ fn is_farewell(response: &ResponseHead) -> bool {
 /// To whoever waits at the connection limit; it comes back when nobody does.
 fn offer(cluster: &Arc<Cluster>, mut idle: Idle) -> Option<Idle> {
     loop {
-        let waiter = match {
-            let Connection { endpoint, origin, .. } = &*idle.http1.connection;
-            cluster.connections.next_for(endpoint, false, origin.client)
-        } {
+        let Connection { endpoint, origin, .. } = &*idle.http1.connection;
+        let next = cluster.connections.next_for(endpoint, false, origin.client);
+        let waiter = match next {
             Next::Nobody => return Some(idle),
             Next::Place => {
                 idle.close();

@@ -5,28 +5,26 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 use tsunagi_proto::model;
 use tsunagi_proto::model::ConnectionPool;
 
-use super::beginning::{Begun, of_failure};
 use super::connection::{Connection, OpenConnection};
 use super::http2_keepalive::Keepalive;
 use super::http2_lease::{Http2Lease, Place};
-use super::queue::{ConnectionPermit, Next};
-use super::stream::UpstreamStream;
-use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http1};
+use super::http2_opening::Opening;
+use super::queue::Next;
+use super::{ClientAddresses, Cluster, Endpoint, Lease};
 use crate::codec::Gathered;
-use crate::net::{ConnectError, Lingering};
-use crate::tls::Offer;
+use crate::net::ConnectError;
 
 /// Flow-control windows: enough for 1 Gbit/s over 2 ms, and a bound on what a stalled reader can make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -41,9 +39,9 @@ const UNTOLD: usize = usize::MAX - 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
-    ready: Vec<Arc<Http2>>,
+    pub ready: Vec<Arc<Http2>>,
     /// One for each client that has connections of its own, or one for all.
-    opening: Vec<Arc<Opening>>,
+    pub opening: Vec<Arc<Opening>>,
 }
 
 #[derive(Debug)]
@@ -60,14 +58,6 @@ pub(super) struct Http2 {
     written_bytes: Arc<AtomicU64>,
 }
 
-/// A connection on its way; every request that needs it waits for the same one.
-#[derive(Debug, Default)]
-pub(super) struct Opening {
-    client: Option<ClientAddresses>,
-    done: Notify,
-    outcome: OnceLock<Result<(), Arc<ConnectError>>>,
-}
-
 pub(super) enum Found {
     Ready(Lease),
     Opening(Arc<Opening>),
@@ -75,7 +65,7 @@ pub(super) enum Found {
 }
 
 impl Http2 {
-    fn lease(self: &Arc<Self>, policy: &model::Cluster) -> Option<Lease> {
+    pub fn lease(self: &Arc<Self>, policy: &model::Cluster) -> Option<Lease> {
         let pool = &policy.connection_pool;
         if self.is_over() {
             return None;
@@ -237,117 +227,6 @@ pub(super) fn evict(endpoint: &Endpoint) -> bool {
     })
 }
 
-impl Opening {
-    /// Until the connection is there; the error when it could not be opened.
-    pub async fn wait(&self) -> Result<(), Arc<ConnectError>> {
-        loop {
-            let notified = self.done.notified();
-            if let Some(outcome) = self.outcome.get() {
-                return outcome.clone();
-            }
-            notified.await;
-        }
-    }
-}
-
-/// Starts to open a connection in a task of its own, so that no single request's end cuts it off.
-pub(super) fn start_opening(
-    cluster: &Arc<Cluster>,
-    endpoint: &Arc<Endpoint>,
-    policy: &Arc<model::Cluster>,
-    worker: usize,
-    need: Need,
-    permit: ConnectionPermit,
-) -> Arc<Opening> {
-    let mut shard = endpoint.shard(worker);
-    // Another request of this worker was faster; the permit goes back.
-    let openings = &mut shard.multiplexed.opening;
-    if let Some(opening) = openings.iter().find(|opening| opening.client == need.client) {
-        return Arc::clone(opening);
-    }
-    let opening = Arc::new(Opening {
-        client: need.client,
-        ..Opening::default()
-    });
-    openings.push(Arc::clone(&opening));
-    drop(shard);
-    let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
-    let started = Arc::clone(&opening);
-    tokio::spawn(async move {
-        let outcome = open(&cluster, &endpoint, &policy, worker, need, permit)
-            .await
-            .map_err(Arc::new);
-        let mut shard = endpoint.shard(worker);
-        shard
-            .multiplexed
-            .opening
-            .retain(|opening| !Arc::ptr_eq(opening, &started));
-        drop(shard);
-        let _ = started.outcome.set(outcome);
-        started.done.notify_waiters();
-        // Nobody waits for it any more, and nobody else may come.
-        if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
-            endpoint.close_idle();
-        }
-        offer_streams(&cluster, &endpoint, &policy, worker, need.client);
-    });
-    opening
-}
-
-async fn open(
-    cluster: &Arc<Cluster>,
-    endpoint: &Arc<Endpoint>,
-    policy: &model::Cluster,
-    worker: usize,
-    need: Need,
-    permit: ConnectionPermit,
-) -> Result<(), ConnectError> {
-    let open = OpenConnection::new(endpoint, permit);
-    let _opening = endpoint.open_one();
-    let pool = &policy.connection_pool;
-    let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
-    let connection = Connection::new(cluster, endpoint, worker, origin);
-    if need.offer == Offer::Either {
-        endpoint.has_chosen(http2 == Some(true));
-        if http2 != Some(true) {
-            http1::keep(stream, connection, open, pool);
-            return Ok(());
-        }
-    }
-    let http2 = greet(stream, connection, open, pool).await?;
-    endpoint.shard(worker).multiplexed.ready.push(http2);
-    Ok(())
-}
-
-/// A connection that an endpoint has chosen HTTP/2 on, where it was thought not to.
-pub(super) async fn adopt(
-    stream: UpstreamStream,
-    connection: Arc<Connection>,
-    open: OpenConnection,
-    policy: &model::Cluster,
-) -> Result<Lease, ConnectError> {
-    let http2 = greet(stream, connection, open, &policy.connection_pool).await?;
-    let lease = http2.lease(policy).ok_or(ConnectError::NoStreams)?;
-    let Connection { endpoint, worker, .. } = &*http2.connection;
-    endpoint.shard(*worker).multiplexed.ready.push(Arc::clone(&http2));
-    Ok(lease)
-}
-
-async fn greet(
-    stream: UpstreamStream,
-    connection: Arc<Connection>,
-    open: OpenConnection,
-    pool: &ConnectionPool,
-) -> Result<Arc<Http2>, ConnectError> {
-    let refusal = stream.refusal();
-    let greeted = establish(Lingering::new(stream), connection, open, pool).await;
-    greeted.map_err(|error| match refusal.as_ref().and_then(|refusal| refusal.get()) {
-        // It is what the endpoint said before it closed.
-        Some(failure) => of_failure(failure.clone()),
-        None => error,
-    })
-}
-
 /// Greets the endpoint, leaves the connection to a task of its own and waits for the endpoint's first settings.
 pub(super) async fn establish<S>(
     stream: S,
@@ -474,7 +353,7 @@ impl Watch {
 }
 
 /// Streams for those who wait at the connection limit.
-fn offer_streams(
+pub(super) fn offer_streams(
     cluster: &Arc<Cluster>,
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,

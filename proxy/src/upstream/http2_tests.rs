@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tsunagi_proto::model::LoadBalancer;
 
 use super::super::beginning::Origin;
+use super::super::queue::ConnectionPermit;
 use super::super::testing::{cluster, policy};
 use super::super::{Members, UpstreamError};
 use super::*;

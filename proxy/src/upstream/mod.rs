@@ -12,6 +12,7 @@ mod http1;
 mod http2;
 mod http2_keepalive;
 mod http2_lease;
+mod http2_opening;
 mod need;
 mod outlier;
 mod plain;

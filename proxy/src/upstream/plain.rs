@@ -40,8 +40,7 @@ pub struct PlainConnection {
     pub attempts: u32,
     lifetime: Lifetime,
     active: ActiveRequest,
-    cluster: Arc<Cluster>,
-    _open: OpenConnection,
+    open: OpenConnection,
 }
 
 impl PlainConnection {
@@ -58,10 +57,11 @@ impl PlainConnection {
             (false, true) => LateOutcome::BrokenOff,
             (false, false) => return,
         };
-        let (policy, _) = self.cluster.told();
+        let cluster = self.open.cluster();
+        let (policy, _) = cluster.told();
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|it| !it.as_envoy) {
             let began = Outcome::Connected;
-            self.active.observe_late(&self.cluster, detection, began, outcome);
+            self.active.observe_late(cluster, detection, began, outcome);
         }
     }
 
@@ -120,9 +120,8 @@ pub async fn open_plain(
                         idle: pool.tcp_idle_timeout,
                         ends_at: Instant::now().checked_add(pool.max_connection_duration),
                     },
-                    _open: OpenConnection::new(&active.endpoint, permit),
+                    open: OpenConnection::new(&active.endpoint, permit),
                     active,
-                    cluster: Arc::clone(cluster),
                 });
             }
             Err(source) => {

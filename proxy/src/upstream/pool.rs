@@ -9,7 +9,7 @@ use tsunagi_proto::model;
 
 use super::http2::Found;
 use super::queue::{ConnectionPermit, ConnectionQueue, Grant, Wanted};
-use super::{Cluster, Endpoint, Lease, Members, Need, http1, http2};
+use super::{Cluster, Endpoint, Lease, Members, Need, http1, http2, http2_opening};
 use crate::net::ConnectError;
 
 #[derive(Debug, thiserror::Error)]
@@ -122,8 +122,8 @@ impl Pool<'_> {
         }
     }
 
-    fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2::Opening> {
-        http2::start_opening(self.cluster, self.endpoint, self.policy, self.worker, self.need, permit)
+    fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2_opening::Opening> {
+        http2_opening::start_opening(self.cluster, self.endpoint, self.policy, self.worker, self.need, permit)
     }
 
     async fn permit_or_lease(&self) -> Result<Grant, AcquireError> {

@@ -7,8 +7,7 @@
 mod endpoints;
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,7 +25,7 @@ use crate::telemetry::{Direction, Telemetry};
 use crate::tls::Offer;
 use endpoints::{Endpoint, Seen};
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 60;
 const STEPS: usize = 600;
 const WORKERS: usize = 2;
 const ENDPOINTS: usize = 3;
@@ -78,6 +77,7 @@ fn ejecting() -> OutlierDetection {
         max_ejection_percent: 100,
         min_health_percent: 0,
         error_statuses: Vec::new(),
+        as_envoy: false,
     }
 }
 
@@ -173,7 +173,7 @@ impl World {
             members: self.some_members(),
             cluster: Arc::clone(&self.cluster),
             policy: Arc::clone(&self.policy),
-            http2,
+            need: Need::of(if http2 { Offer::Http2 } else { Offer::Http1 }),
             worker: self.below(WORKERS),
             random: self.random.random(),
         };
@@ -400,7 +400,7 @@ struct Sent {
     cluster: Arc<Cluster>,
     policy: Arc<model::Cluster>,
     members: Arc<Members>,
-    http2: bool,
+    need: Need,
     worker: usize,
     random: u64,
 }
@@ -411,7 +411,7 @@ impl Sent {
             cluster,
             policy,
             members,
-            http2,
+            need,
             worker,
             mut random,
         } = self;
@@ -427,23 +427,21 @@ impl Sent {
             return;
         };
         let endpoint = Arc::clone(&_active.endpoint);
-        let need = Need::of(if http2 { Offer::Http2 } else { Offer::Http1 });
-        let ready = acquire_ready(&endpoint, &policy, need, worker);
-        let lease = match ready {
+        let lease = match acquire_ready(&endpoint, &policy, need, worker) {
             Some(lease) => lease,
             None => match acquire(&cluster, &endpoint, &policy, &members, need, worker).await {
                 Ok(lease) => lease,
                 Err(_) => return,
             },
         };
-        assert_eq!(lease.is_http2(), http2);
+        assert_eq!(lease.is_http2(), need.offer == Offer::Http2);
         let Some(_permit) = cluster.requests.acquire() else {
             return lease.give_back(true);
         };
         match told.await {
             Ok(End::GiveBack) => lease.give_back(true),
             Ok(End::Exchange) => exchange(lease, false).await,
-            Ok(End::Upgrade) => exchange(lease, !http2).await,
+            Ok(End::Upgrade) => exchange(lease, need.offer != Offer::Http2).await,
             Ok(End::Drop) | Err(_) => drop(lease),
         }
     }

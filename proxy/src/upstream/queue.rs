@@ -90,6 +90,10 @@ impl ConnectionPermit {
     pub fn try_open(cluster: &Arc<Cluster>) -> Option<Self> {
         ConnectionQueue::try_open(cluster)
     }
+
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
 }
 
 impl Drop for ConnectionPermit {
