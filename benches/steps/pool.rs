@@ -10,7 +10,8 @@ use tsunagi_benches::told::{self, HOST};
 use tsunagi_proto::model;
 use tsunagi_proto::wire::mesh;
 use tsunagi_proxy::telemetry::Telemetry;
-use tsunagi_proxy::upstream::{Registry, acquire, acquire_ready};
+use tsunagi_proxy::tls::Offer;
+use tsunagi_proxy::upstream::{Need, Registry, acquire, acquire_ready};
 
 #[divan::bench(sample_size = 1000)]
 fn take_a_connection_and_give_it_back(bencher: Bencher<'_, '_>) {
@@ -32,10 +33,17 @@ fn take_a_connection_and_give_it_back(bencher: Bencher<'_, '_>) {
     let members = cluster.reconcile(Arc::clone(&policy), &endpoints);
     let endpoint = &members.list[0].endpoint;
 
-    let lease = runtime.block_on(acquire(&cluster, endpoint, &policy, &members, false, 0));
+    let lease = runtime.block_on(acquire(
+        &cluster,
+        endpoint,
+        &policy,
+        &members,
+        Need::of(Offer::Http1),
+        0,
+    ));
     lease.expect("the endpoint accepts").give_back(true);
     bencher.bench_local(|| {
-        let lease = acquire_ready(endpoint, &policy, false, 0).expect("it was given back");
+        let lease = acquire_ready(endpoint, &policy, Need::of(Offer::Http1), 0).expect("it was given back");
         lease.give_back(true);
     });
 }

@@ -14,5 +14,6 @@ pub mod redirect;
 pub mod snapshot;
 pub mod tcp;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 pub mod xds;

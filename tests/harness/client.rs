@@ -74,7 +74,7 @@ impl Connection {
         Connection::over(stream, version).await
     }
 
-    async fn over(stream: TcpStream, version: Version) -> Connection {
+    pub async fn over(stream: TcpStream, version: Version) -> Connection {
         stream.set_nodelay(true).ok();
         let io = TokioIo::new(stream);
         let sender = match version {

@@ -25,6 +25,8 @@ pub(super) struct Wishes {
     pub(super) workers: Option<u16>,
     /// Where a connection that was not redirected goes on this pod.
     pub(super) app_port: Option<u16>,
+    /// Secrets that the sidecar is to have, for rules with a `credentialName`.
+    pub(super) credentials: Vec<String>,
     /// Flags of `tsunagi-proxy redirect install` and their values.
     pub(super) redirect: BTreeMap<&'static str, String>,
 }
@@ -62,7 +64,11 @@ const WISHES: [(&str, Reader); 8] = [
     }),
 ];
 /// Those that only ours have.
-const OWN_WISHES: [(&str, Reader); 5] = [
+const OWN_WISHES: [(&str, Reader); 6] = [
+    ("credentials", |wishes, text| {
+        wishes.credentials = values::credentials(text)?;
+        Ok(())
+    }),
     ("holdApplicationUntilProxyStarts", |wishes, text| {
         set(&mut wishes.hold_application, values::flag(text))
     }),

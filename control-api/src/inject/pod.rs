@@ -9,7 +9,7 @@
 use serde_json::{Map, Value, json};
 
 use super::annotations::Wishes;
-use super::sidecar::{self, METRICS_PORT, OWN_PORTS, PROXY_UID, STATE_VOLUME, Standing};
+use super::sidecar::{self, CREDENTIAL_VOLUME, METRICS_PORT, OWN_PORTS, PROXY_UID, STATE_VOLUME, Standing};
 use super::{INIT, Refusal, SIDECAR, Settings, probes};
 
 /// Tells whoever looks at the pod, and whoever takes the sidecar out again, what was added.
@@ -39,9 +39,11 @@ pub(super) fn with_sidecar(
         labels: labels(template),
         probes: definitions,
     };
-    annotate(&mut pod, &standing);
+    annotate(&mut pod, wishes, &standing);
     add_containers(&mut pod["spec"], wishes, settings, &standing);
-    list(&mut pod["spec"], "volumes").push(json!({"name": STATE_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}));
+    let volumes = list(&mut pod["spec"], "volumes");
+    volumes.extend(sidecar::credential_volumes(wishes));
+    volumes.push(json!({"name": STATE_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}));
     Ok(pod)
 }
 
@@ -70,8 +72,9 @@ fn check(template: &Value) -> Result<(), Refusal> {
         }
     }
     let mut volumes = spec["volumes"].as_array().into_iter().flatten();
-    if volumes.any(|volume| volume["name"] == STATE_VOLUME) {
-        let reason = format!("the name {STATE_VOLUME} is the sidecar's");
+    let own = |name: &&str| *name == STATE_VOLUME || name.starts_with(CREDENTIAL_VOLUME);
+    if let Some(name) = volumes.find_map(|volume| volume["name"].as_str().filter(own)) {
+        let reason = format!("the name {name} is the sidecar's");
         return Err(Refusal::new("spec.volumes", reason));
     }
     Ok(())
@@ -142,7 +145,7 @@ fn labels(template: &Value) -> String {
         .join(",")
 }
 
-fn annotate(pod: &mut Value, standing: &Standing) {
+fn annotate(pod: &mut Value, wishes: &Wishes, standing: &Standing) {
     let default_container = pod["spec"]["containers"][0]["name"].clone();
     let metadata = mapping(pod, "metadata");
     let annotations = mapping(metadata, "annotations");
@@ -168,11 +171,15 @@ fn annotate(pod: &mut Value, standing: &Standing) {
         true => (&[INIT, SIDECAR], &[]),
         false => (&[INIT], &[SIDECAR]),
     };
+    let credentials = sidecar::credential_volumes(wishes);
+    let volumes: Vec<Value> = std::iter::once(STATE_VOLUME.into())
+        .chain(credentials.map(|mut volume| volume["name"].take()))
+        .collect();
     let status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "initContainers": init,
         "containers": containers,
-        "volumes": [STATE_VOLUME],
+        "volumes": volumes,
         "probes": standing.probes.len(),
     });
     annotations.insert(STATUS.to_owned(), status.to_string().into());

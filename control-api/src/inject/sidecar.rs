@@ -14,6 +14,10 @@ use super::{INIT, SIDECAR, values};
 pub(super) const PROXY_UID: u32 = 1337;
 /// What the sidecar remembers over a restart of its container.
 pub(super) const STATE_VOLUME: &str = "tsunagi-state";
+/// Where the sidecar looks for credentials, by their names.
+const CREDENTIALS_DIR: &str = "/etc/tsunagi/credentials";
+/// Of the volumes with credentials, with a number behind it: the names of Secrets may be longer than those of volumes.
+pub(super) const CREDENTIAL_VOLUME: &str = "tsunagi-credential-";
 const STATE_DIR: &str = "/var/lib/tsunagi-proxy";
 pub(super) const METRICS_PORT: u16 = 15090;
 /// Ports that belong to the sidecar.
@@ -100,6 +104,13 @@ pub(super) fn container(wishes: &Wishes, settings: &Settings, standing: &Standin
         },
         "volumeMounts": [{"name": STATE_VOLUME, "mountPath": STATE_DIR}],
     });
+    let mounts = wishes.credentials.iter().enumerate().map(|(index, name)| {
+        let path = format!("{CREDENTIALS_DIR}/{name}");
+        json!({"name": format!("{CREDENTIAL_VOLUME}{index}"), "mountPath": path, "readOnly": true})
+    });
+    if let Some(list) = container["volumeMounts"].as_array_mut() {
+        list.extend(mounts);
+    }
     let holds = wishes.hold_application.unwrap_or(true);
     if standing.native {
         container["restartPolicy"] = "Always".into();
@@ -112,6 +123,15 @@ pub(super) fn container(wishes: &Wishes, settings: &Settings, standing: &Standin
         container["startupProbe"] = ready_probe(1, 600);
     }
     container
+}
+
+/// The Secrets that the sidecar has. One that is not there yet does not keep the pod from starting: requests that need it
+/// fail with the reason until it is.
+pub(super) fn credential_volumes(wishes: &Wishes) -> impl Iterator<Item = Value> {
+    wishes.credentials.iter().enumerate().map(|(index, name)| {
+        let secret = json!({"secretName": name, "optional": true});
+        json!({"name": format!("{CREDENTIAL_VOLUME}{index}"), "secret": secret})
+    })
 }
 
 fn ready_probe(period_seconds: u32, failures: u32) -> Value {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod amounts;
+mod credentials;
 
 fn pod(spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web", "version": "v1"}}, "spec": spec})

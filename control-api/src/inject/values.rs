@@ -164,6 +164,33 @@ pub(super) fn duration(text: &str) -> Result<String, String> {
     }
 }
 
+/// Of one pod.
+const MOST_CREDENTIALS: usize = 64;
+
+/// Names of Secrets.
+pub(super) fn credentials(text: &str) -> Result<Vec<String>, String> {
+    let mut names: Vec<String> = text
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_name = |name: &str| {
+        let inner = name.bytes().all(|byte| plain(byte) || matches!(byte, b'-' | b'.'));
+        let ends = [name.bytes().next(), name.bytes().last()];
+        name.len() <= 253 && inner && ends.into_iter().flatten().all(plain) && !name.contains("..")
+    };
+    if let Some(name) = names.iter().find(|name| !is_name(name)) {
+        return Err(format!("{} is not the name of a Secret", shown(name)));
+    }
+    names.sort();
+    names.dedup();
+    if names.len() > MOST_CREDENTIALS {
+        return Err(format!("names more than {MOST_CREDENTIALS} Secrets"));
+    }
+    Ok(names)
+}
+
 pub(super) fn port(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),

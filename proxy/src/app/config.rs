@@ -20,10 +20,14 @@ use crate::xds::{Client, ClientConfig, Sink};
 /// How finely ejection times and idle timeouts are kept.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often the files of certificates are looked at.
+const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Starts the client and the sweep. The client ends with `closing`, and its handle is done when it has saved what it
 /// holds; the sweep goes on for as long as the runtime.
 pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: DrainWatch) -> JoinHandle<()> {
     tokio::spawn(sweep(Arc::clone(&parts.registry)));
+    tokio::spawn(refresh_credentials(Arc::clone(&parts.registry)));
     let options = &parts.options;
     let config = ClientConfig {
         control_plane: options.control_plane.clone(),
@@ -90,6 +94,16 @@ impl Sink for Announced {
 
     fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
         Sink::seen_endpoints(&self.publisher, most)
+    }
+}
+
+/// Puts new certificates in force.
+async fn refresh_credentials(registry: Arc<Registry>) {
+    let mut ticks = interval(CREDENTIALS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        registry.credentials().refresh();
     }
 }
 

@@ -77,7 +77,7 @@ fn make_parts(options: Options) -> Result<(Parts, mpsc::Receiver<String>), Start
     descriptors::raise_limit();
     let telemetry = Telemetry::new(options.workload_name());
     let (demand, wants) = Demand::new();
-    let registry = Registry::new(telemetry.clone(), options.workers);
+    let registry = Registry::with_credentials(telemetry.clone(), options.workers, options.credentials_dir.clone());
     let parts = Parts {
         access_log: start_access_log(&options, &telemetry)?,
         log_levels,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 use tsunagi_proto::model::{self, UNLIMITED};
@@ -11,14 +11,16 @@ use tsunagi_proto::model::{self, UNLIMITED};
 use super::Parts;
 use crate::admin::AdminSources;
 use crate::snapshot::Snapshot;
+use crate::tls;
 use crate::upstream::{Cluster, EndpointHealth, Member};
 
 pub(super) fn sources(parts: &Parts, listeners: &[(&'static str, SocketAddr)]) -> AdminSources {
     let address = |(name, address): &(&str, SocketAddr)| json!({ "name": name, "address": address.to_string() });
     let listeners: Value = listeners.iter().map(address).collect();
     let (shared, registry) = (Arc::clone(&parts.shared), Arc::clone(&parts.registry));
+    let credentials = Arc::clone(registry.credentials());
     AdminSources {
-        config_dump: Box::new(move || config_dump(&shared.current())),
+        config_dump: Box::new(move || config_dump(&shared.current(), &credentials.states())),
         clusters: Box::new(move || {
             registry
                 .clusters()
@@ -30,7 +32,7 @@ pub(super) fn sources(parts: &Parts, listeners: &[(&'static str, SocketAddr)]) -
     }
 }
 
-fn config_dump(snapshot: &Snapshot) -> Value {
+fn config_dump(snapshot: &Snapshot, credentials: &[tls::State]) -> Value {
     let workload = snapshot.workload.as_ref().map(|workload| {
         json!({
             "namespace": workload.namespace,
@@ -48,7 +50,19 @@ fn config_dump(snapshot: &Snapshot) -> Value {
             )
         })
         .collect();
-    json!({ "version": snapshot.version, "workload": workload, "hosts": hosts })
+    let credentials: Value = credentials.iter().map(credential).collect();
+    json!({ "version": snapshot.version, "workload": workload, "hosts": hosts, "credentials": credentials })
+}
+
+/// The files of a `tls` block: no word of what is in them but when the certificate ends.
+fn credential(state: &tls::State) -> Value {
+    let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |it| it.as_secs());
+    json!({
+        "files": state.files,
+        "in_force": state.in_force,
+        "refused": state.refused,
+        "expires_at_seconds": state.expires.map(since_epoch),
+    })
 }
 
 fn host(host: &model::Host) -> Value {

@@ -215,6 +215,16 @@ pub struct Options {
     )]
     pub state_dir: PathBuf,
 
+    /// Directory of the credentials that DestinationRules name (credentialName): a folder for each, with the keys of a
+    /// Kubernetes Secret (tls.crt, tls.key, ca.crt, ca.crl) or of Istio's (cert, key, cacert, crl)
+    #[arg(
+        long,
+        env = "TSUNAGI_CREDENTIALS_DIR",
+        value_name = "DIR",
+        default_value = "/etc/tsunagi/credentials"
+    )]
+    pub credentials_dir: PathBuf,
+
     /// Access log: one JSON line per request on stdout
     #[arg(
         long,

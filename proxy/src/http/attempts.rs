@@ -51,6 +51,7 @@ pub async fn dispatch<D: Downstream>(
             cluster,
             head,
             worker: proxy.worker,
+            client: exchange.client,
             may_fail: retries.may_repeat(body.is_repeatable()),
             hash,
         };

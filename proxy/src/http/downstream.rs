@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::codec::{BodyError, BodyLength, ResponseHead, Sink, Source};
 use crate::telemetry::Direction;
+use crate::upstream::ClientAddresses;
 
 /// The connection that a request came on.
 #[derive(Debug, Clone, Copy)]
@@ -18,12 +19,22 @@ pub struct DownstreamConnection {
     pub remote: Option<SocketAddr>,
     /// Where the client meant to connect to; `None`: to this proxy, it was not redirected.
     pub original_destination: Option<SocketAddr>,
-    /// Inbound: where the caller connected to, as it sees it.
+    /// Where the client connected to, as it sees it.
     pub called_at: Option<SocketAddr>,
     /// Inside a `CONNECT`: only the worker's own connection may open one.
     pub tunnelled: bool,
     /// Its HTTP/2 began as HTTP/1.1.
     pub by_upgrade: bool,
+}
+
+impl DownstreamConnection {
+    /// Between whom it is, as the client sees it.
+    pub fn addresses(&self) -> Option<ClientAddresses> {
+        Some(ClientAddresses {
+            source: self.remote?,
+            destination: self.original_destination.or(self.called_at)?,
+        })
+    }
 }
 
 pub trait Downstream: Source + Sink + Send {

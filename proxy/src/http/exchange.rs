@@ -14,7 +14,7 @@ use super::unanswered::Unanswered;
 use crate::codec::{Known, RequestHead, ResponseHead};
 use crate::telemetry::access_log::Entry;
 use crate::telemetry::{Direction, Flags, GrpcCode, PrefixSeries, RequestSeries};
-use crate::upstream::Endpoint;
+use crate::upstream::{ClientAddresses, Endpoint};
 
 #[derive(Debug)]
 pub struct Exchange<'p> {
@@ -33,8 +33,10 @@ pub struct Exchange<'p> {
     pub cors: Vec<(HeaderName, HeaderValue)>,
     /// The family that the rule counts its requests in, too.
     pub prefixed: Option<Arc<PrefixSeries>>,
-    /// Where the caller connected to.
+    /// Inbound: where the caller connected to.
     pub called_at: Option<SocketAddr>,
+    /// Between whom the client's connection is.
+    pub client: Option<ClientAddresses>,
     /// What the caller's sidecar is told, where this one is the application's.
     pub unanswered: Option<Unanswered>,
     /// Only of a request that asks.
@@ -96,7 +98,10 @@ impl<'p> Exchange<'p> {
             grpc_status: GrpcCode::NONE,
             cors: Vec::new(),
             prefixed: None,
-            called_at: downstream.called_at,
+            called_at: downstream
+                .called_at
+                .filter(|_| downstream.direction == Direction::Inbound),
+            client: downstream.addresses(),
             unanswered: None,
             explained: None,
             log,

@@ -17,8 +17,10 @@ use crate::codec::{Broken, RequestHead, Transfer};
 use crate::limits::Permit;
 use crate::net::ConnectError;
 use crate::snapshot::Cluster;
+use crate::tls::{CERTIFICATE_WANTED, Offer};
 use crate::upstream::{
-    AcquireError, ActiveRequest, Caller, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
+    AcquireError, ActiveRequest, Caller, ClientAddresses, Endpoint, Lease, Need, Outcome, UpstreamError, acquire,
+    acquire_ready, choose,
 };
 
 /// Endpoints that a request may pass over because each awaits a probe.
@@ -170,11 +172,35 @@ fn spoken(told: &model::Cluster, head: &RequestHead, upgrade: bool) -> bool {
     }
 }
 
+/// What is said on the connection. Where TLS lets the endpoint choose, and nothing says otherwise, it does.
+fn offer(cluster: &Cluster, head: &RequestHead) -> Offer {
+    let told = &*cluster.told;
+    let pool = &told.connection_pool;
+    let open = told.protocol != Protocol::Http2
+        && pool.h2_upgrade_policy == H2UpgradePolicy::Default
+        && !pool.use_client_protocol;
+    if told.tls.is_some() && open {
+        // What else may be spoken is asked for over HTTP/1.1, which every endpoint understands.
+        return if head.upgrade.is_some() {
+            Offer::Http1
+        } else {
+            Offer::Either
+        };
+    }
+    if speaks_http2(cluster, head) {
+        Offer::Http2
+    } else {
+        Offer::Http1
+    }
+}
+
 /// What stays the same from one attempt to the next.
 pub struct Attempt<'a> {
     pub cluster: &'a Cluster,
     pub head: &'a RequestHead,
     pub worker: usize,
+    /// Whose request it is.
+    pub client: Option<ClientAddresses>,
     /// Nobody sees it when it fails: there is another attempt, or nobody waits.
     pub may_fail: bool,
     /// Of the request's key.
@@ -255,16 +281,23 @@ async fn connection<D: Downstream>(
     limits: &Limits<'_>,
 ) -> Result<(Lease, Permit), Failure> {
     let cluster = of.cluster;
-    let http2 = speaks_http2(cluster, of.head);
+    let need = Need {
+        offer: offer(cluster, of.head),
+        client: of.client.filter(|_| cluster.told.proxy_protocol.is_some()),
+    };
     let active = choose_endpoint(of, &retries.tried).ok_or(Failure::NoEndpoint)?;
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
-    let early = if http2 { Some(request_permit(cluster)?) } else { None };
-    let lease = match acquire_ready(&endpoint, &cluster.told, http2, of.worker) {
+    let early = if need.is_http2(&endpoint) {
+        Some(request_permit(cluster)?)
+    } else {
+        None
+    };
+    let lease = match acquire_ready(&endpoint, &cluster.told, need, of.worker) {
         Some(lease) => lease,
         // Boxed: what is rare should not make every request's state larger.
         None => {
-            let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, http2, client, of.worker));
+            let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, need, client, of.worker));
             match limits.next() {
                 None => wait.await?,
                 Some((at, late)) => match timeout_at(at, &mut wait).await {
@@ -307,6 +340,7 @@ fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRe
             tried,
             hash: of.hash,
             worker: of.worker,
+            client: None,
         };
         choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>)
     };
@@ -330,7 +364,7 @@ fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRe
 async fn wait_for_connection<D: Downstream>(
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
-    http2: bool,
+    need: Need,
     client: &mut D,
     worker: usize,
 ) -> Result<Lease, Failure> {
@@ -339,7 +373,7 @@ async fn wait_for_connection<D: Downstream>(
         endpoint,
         &cluster.told,
         &cluster.members,
-        http2,
+        need,
         worker,
     );
     let acquired = unless_gone(client, acquired).await.ok_or(Failure::ClientGone)?;
@@ -368,5 +402,16 @@ fn failure(error: UpstreamError, reused: bool) -> Failure {
         UpstreamError::Reset { remote } => Failure::Reset { remote },
         UpstreamError::Protocol => Failure::Protocol,
         UpstreamError::NoUpgrade => Failure::NoUpgrade,
+        UpstreamError::ClientCertificate { wanted } => {
+            let reason = if wanted {
+                CERTIFICATE_WANTED
+            } else {
+                "the endpoint refused the client certificate"
+            };
+            Failure::Connect(Arc::new(ConnectError::Tls {
+                reason: reason.to_owned(),
+                local: false,
+            }))
+        }
     }
 }

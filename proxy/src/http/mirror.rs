@@ -15,6 +15,7 @@ use tsunagi_proto::model::{RetryPolicy, draws};
 
 use super::attempts::accept;
 use super::deadline::{Deadline, Limits};
+use super::exchange::Exchange;
 use super::forward::{Attempt, Failure, Progress, attempt};
 use super::hash_key::hash_request;
 use super::mirror_body::MirrorBody;
@@ -27,6 +28,7 @@ use crate::codec::{Known, RequestHead};
 use crate::limits::{Limit, Permit};
 use crate::snapshot::Cluster;
 use crate::telemetry::Mirrored;
+use crate::upstream::ClientAddresses;
 
 const MAX_AT_ONCE: u32 = 1024;
 const TIME: Duration = Duration::from_secs(60);
@@ -62,6 +64,8 @@ struct Copy {
     timeout: Duration,
     grpc: bool,
     worker: usize,
+    /// Whose copy it is.
+    of: Option<ClientAddresses>,
     /// Of its key.
     hash: Option<u64>,
     _place: Place,
@@ -72,9 +76,8 @@ pub fn mirror(
     route: &Route<'_>,
     head: &RequestHead,
     body: &mut RequestBody,
-    grpc: bool,
+    exchange: &Exchange<'_>,
     remote: Option<SocketAddr>,
-    worker: usize,
 ) {
     for (wanted, target) in route.mirrors() {
         if !draws(wanted.per_million, rand::random()) {
@@ -94,8 +97,9 @@ pub fn mirror(
             body: RequestBody::new(body.length, true),
             client: body.copied(),
             timeout: route.timeout().unwrap_or(TIME),
-            grpc,
-            worker,
+            grpc: exchange.grpc,
+            worker: exchange.proxy().worker,
+            of: exchange.client,
             hash: hash_request(cluster, head, remote),
             _place: place,
         };
@@ -131,6 +135,7 @@ impl Copy {
                 cluster: &self.cluster,
                 head: &self.head,
                 worker: self.worker,
+                client: self.of,
                 // Nobody waits for what it answers.
                 may_fail: true,
                 hash: self.hash,

@@ -187,7 +187,7 @@ async fn answer<D: Downstream>(
     let mut body = RequestBody::new(length, keep);
     // What comes after an upgrade cannot be copied.
     if head.upgrade.is_none() {
-        mirror(&route, head, &mut body, exchange.grpc, downstream.remote, proxy.worker);
+        mirror(&route, head, &mut body, exchange, downstream.remote);
     }
     let Keyed { hash, set_cookie } = key_of(cluster, head, downstream);
     let sent = dispatch(

@@ -19,7 +19,7 @@ use crate::codec::{
 use crate::drain::LiveConnectionGuard;
 use crate::snapshot::{Cluster, ConnectionRoute, Host, Port, SeenConnection};
 use crate::telemetry::{ActiveConnectionGuard, Flags, TcpSeries};
-use crate::upstream::{Caller, PlainConnection, PlainError, open_plain};
+use crate::upstream::{Caller, ClientAddresses, PlainConnection, PlainError, open_plain};
 
 /// For the first bytes of a TLS client, which are most often its whole hello.
 const FIRST_READ_BYTES: usize = 1024;
@@ -160,6 +160,7 @@ struct Way {
     nowhere: bool,
     /// The client.
     remote: Option<SocketAddr>,
+    addresses: Option<ClientAddresses>,
     worker: usize,
 }
 
@@ -184,6 +185,7 @@ impl Way {
                 series: Arc::clone(&destination.series),
                 nowhere,
                 remote: downstream.remote,
+                addresses: downstream.addresses(),
                 worker,
             },
             ConnectionRoute::Own | ConnectionRoute::Nowhere => Way {
@@ -191,6 +193,7 @@ impl Way {
                 series: Arc::clone(&port.tcp),
                 nowhere,
                 remote: downstream.remote,
+                addresses: downstream.addresses(),
                 worker,
             },
         }
@@ -202,7 +205,10 @@ impl Way {
         }
         let cluster = self.cluster.as_ref();
         let cluster = cluster.ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
-        let caller = Caller::connection(&cluster.told, self.remote, self.worker);
+        let caller = Caller {
+            client: self.addresses,
+            ..Caller::connection(&cluster.told, self.remote, self.worker)
+        };
         open_plain(&cluster.learned, &cluster.told, &cluster.members, caller)
             .await
             .map_err(|error| match error {

@@ -55,6 +55,7 @@ async fn serve_tls(
         &proxy.access_log,
         target,
     )
+    .between(downstream.addresses())
     .saying(Some(&hello))
     .serve(stream, read, None)
     .await;

@@ -75,10 +75,7 @@ fn serve(
     }
     let guards = (telemetry.active_connection(direction), drain.connection());
     let original_destination = original_destination(&stream);
-    let called_at = match direction {
-        Direction::Inbound => original_destination.or_else(|| Some(canonical(stream.local_addr().ok()?))),
-        Direction::Outbound => None,
-    };
+    let called_at = original_destination.or_else(|| Some(canonical(stream.local_addr().ok()?)));
     let downstream = DownstreamConnection {
         direction,
         remote: Some(remote),

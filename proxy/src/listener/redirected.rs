@@ -315,6 +315,7 @@ impl Redirected<'_> {
             &proxy.access_log,
             target,
         )
+        .between(downstream.addresses())
     }
 }
 

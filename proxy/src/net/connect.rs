@@ -27,6 +27,9 @@ pub enum ConnectError {
     OwnListener(SocketAddr),
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// `local`: for want of this proxy's files.
+    #[error("{reason}")]
+    Tls { reason: String, local: bool },
     #[error("the endpoint does not speak HTTP/2")]
     NotHttp2,
     #[error("the endpoint allows no HTTP/2 streams")]
@@ -42,6 +45,7 @@ impl ConnectError {
         match self {
             Self::Refused(error) => matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105 | 99)),
             Self::Source { .. } => true,
+            Self::Tls { local, .. } => *local,
             _ => false,
         }
     }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::codec::{ClientHello, Ending, Passed, Transport, Unfinished, may_be_client_hello, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
+use crate::upstream::ClientAddresses;
 use recorded::Recorded;
 
 /// A fatal alert of TLS (RFC 6066, 3).
@@ -26,6 +27,8 @@ pub struct TcpConnection {
     recorded: Recorded,
     access_log: AccessLog,
     target: Target,
+    /// Where the client connected to, where the endpoint is to hear of it. Boxed: few are.
+    destination: Option<Box<SocketAddr>>,
 }
 
 /// A connection that is passed on, until its line is written: one that is cut off has its line, too.
@@ -63,7 +66,15 @@ impl TcpConnection {
             recorded: Recorded::begin(direction, remote, worker),
             access_log: access_log.clone(),
             target,
+            destination: None,
         }
+    }
+
+    /// Between whom it is, as its client sees it.
+    pub fn between(mut self, addresses: Option<ClientAddresses>) -> Self {
+        let told = addresses.filter(|_| self.target.tells_client());
+        self.destination = told.map(|addresses| Box::new(addresses.destination));
+        self
     }
 
     /// What the client has said, if it speaks TLS.
@@ -75,7 +86,9 @@ impl TcpConnection {
     /// A connection to where it goes. Dropping the future closes the half-open socket.
     pub async fn open(&self) -> Result<Upstream, Failed> {
         let Recorded { remote, worker, .. } = self.recorded;
-        self.target.open(remote, usize::from(worker)).await
+        let client = remote.zip(self.destination.as_deref().copied());
+        let client = client.map(|(source, destination)| ClientAddresses { source, destination });
+        self.target.open(remote, client, usize::from(worker)).await
     }
 
     /// Serves until both sides are done, or one aborts. `read` is what was read from the client already, `upstream` a

@@ -11,7 +11,7 @@ use crate::codec::{Lifetime, Speaker};
 use crate::net::connect;
 use crate::snapshot::{Cluster, ConnectionDestination, ConnectionRoute, Host, Passthrough, Port, SeenConnection};
 use crate::telemetry::{Flags, TcpSeries};
-use crate::upstream::{Caller, PlainConnection, PlainError, UpstreamStream, open_plain};
+use crate::upstream::{Caller, ClientAddresses, PlainConnection, PlainError, UpstreamStream, open_plain};
 
 /// A client that says nothing and may not go anywhere has this long to turn out to speak HTTP.
 const BLOCKED_TIME: Duration = Duration::from_secs(1);
@@ -88,9 +88,14 @@ impl Target {
     }
 
     /// For a client at this address, on this worker.
-    pub(super) async fn open(&self, remote: Option<SocketAddr>, worker: usize) -> Result<Upstream, Failed> {
+    pub(super) async fn open(
+        &self,
+        remote: Option<SocketAddr>,
+        client: Option<ClientAddresses>,
+        worker: usize,
+    ) -> Result<Upstream, Failed> {
         match self {
-            Self::Service { .. } | Self::Rule(_) => self.open_endpoint(remote, worker).await,
+            Self::Service { .. } | Self::Rule(_) => self.open_endpoint(remote, client, worker).await,
             Self::Unrouted { .. } => Err(Failed::local(Flags::NR, "filter_chain_not_found".to_owned())),
             Self::Address { address, .. } => open_address(*address).await,
             Self::Nowhere { .. } => {
@@ -105,12 +110,20 @@ impl Target {
         Failed::local(Flags::UH, "the destination is not registered".to_owned())
     }
 
-    async fn open_endpoint(&self, remote: Option<SocketAddr>, worker: usize) -> Result<Upstream, Failed> {
+    async fn open_endpoint(
+        &self,
+        remote: Option<SocketAddr>,
+        client: Option<ClientAddresses>,
+        worker: usize,
+    ) -> Result<Upstream, Failed> {
         let failed = Failed::local;
         let cluster = self
             .cluster()
             .ok_or_else(|| failed(Flags::NC, "cluster_not_found".to_owned()))?;
-        let caller = Caller::connection(&cluster.told, remote, worker);
+        let caller = Caller {
+            client,
+            ..Caller::connection(&cluster.told, remote, worker)
+        };
         open_plain(&cluster.learned, &cluster.told, &cluster.members, caller)
             .await
             .map(Upstream::Endpoint)
@@ -127,6 +140,12 @@ impl Target {
                     ..failed(Flags::UF, format!("connection_failure: {source}"))
                 },
             })
+    }
+
+    /// Does the endpoint hear whose bytes they are?
+    pub(super) fn tells_client(&self) -> bool {
+        self.cluster()
+            .is_some_and(|cluster| cluster.told.proxy_protocol.is_some())
     }
 
     fn cluster(&self) -> Option<&Cluster> {

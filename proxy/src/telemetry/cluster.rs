@@ -60,10 +60,54 @@ pub struct ClusterSeries {
     /// `reason="no_detection"`: detection was turned off.
     pub unejections_no_detection: Counter,
 
+    /// `cause`, in the order of [`TlsFailure`].
+    tls_failures: [AtomicU64; TlsFailure::ALL.len()],
+
     direction: Direction,
     service: Box<str>,
     subset: Box<str>,
     readings: Vec<Reading>,
+}
+
+/// Why there was no TLS connection to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// The endpoint's certificate has expired.
+    Expired,
+    /// It leads to nobody who is trusted.
+    UnknownAuthority,
+    /// It is for somebody else.
+    WrongName,
+    Revoked,
+    /// Something else is wrong with it.
+    Certificate,
+    /// The endpoint refused the client's, or wants one.
+    ClientCertificate,
+    /// What came is no TLS.
+    NotTls,
+    /// Versions, ciphers, ALPN: they do not agree.
+    Protocol,
+    /// The endpoint ended the connection.
+    Closed,
+    Timeout,
+    /// This proxy's files are missing or broken.
+    Files,
+}
+
+impl TlsFailure {
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::Expired, "expired"),
+        (Self::UnknownAuthority, "unknown_authority"),
+        (Self::WrongName, "wrong_name"),
+        (Self::Revoked, "revoked"),
+        (Self::Certificate, "certificate"),
+        (Self::ClientCertificate, "client_certificate"),
+        (Self::NotTls, "not_tls"),
+        (Self::Protocol, "protocol"),
+        (Self::Closed, "closed"),
+        (Self::Timeout, "timeout"),
+        (Self::Files, "files"),
+    ];
 }
 
 /// How a scrape reads one handle.
@@ -97,7 +141,10 @@ pub(crate) const GAUGES: [(&str, &str); 5] = [
     ),
 ];
 
-pub(crate) const COUNTERS: [(&str, &str); 5] = [
+/// Shown where it is not zero: most clusters have no TLS.
+const TLS_FAILURES: &str = "tsunagi_upstream_tls_failures_total";
+
+pub(crate) const COUNTERS: [(&str, &str); 6] = [
     (
         "tsunagi_upstream_overflow_total",
         "Requests, connections and retries refused because a limit was reached.",
@@ -117,6 +164,10 @@ pub(crate) const COUNTERS: [(&str, &str); 5] = [
     (
         "tsunagi_outlier_unejections_total",
         "Returns of an ejected endpoint to its share of the traffic, by reason.",
+    ),
+    (
+        TLS_FAILURES,
+        "Connections to the destination that failed in TLS, by cause.",
     ),
 ];
 
@@ -157,6 +208,7 @@ impl ClusterSeries {
             ejections_consecutive_5xx: counter(2, "cause", "consecutive_5xx"),
             ejections_consecutive_gateway_errors: counter(2, "cause", "consecutive_gateway_errors"),
             ejections_consecutive_local_origin: counter(2, "cause", "consecutive_local_origin"),
+            tls_failures: Default::default(),
             ejections_failed_probe: counter(2, "cause", "failed_probe"),
             kept_consecutive_5xx: counter(3, "cause", "consecutive_5xx"),
             kept_consecutive_gateway_errors: counter(3, "cause", "consecutive_gateway_errors"),
@@ -172,6 +224,10 @@ impl ClusterSeries {
         }
     }
 
+    pub fn tls_failed(&self, cause: TlsFailure) {
+        self.tls_failures[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn direction(&self) -> Direction {
         self.direction
     }
@@ -185,18 +241,43 @@ impl ClusterSeries {
     }
 
     /// The raw cells of one family with their own label: an integer for a counter, the bits of a float for a gauge.
-    pub(crate) fn read(&self, family: &str) -> impl Iterator<Item = (Option<(&'static str, &'static str)>, u64)> {
+    pub(crate) fn read(
+        &self,
+        family: &'static str,
+    ) -> impl Iterator<Item = (Option<(&'static str, &'static str)>, u64)> {
         let of_family = move |reading: &&Reading| reading.family == family;
+        let failures = if family == TLS_FAILURES {
+            &self.tls_failures[..]
+        } else {
+            &[]
+        };
+        let failures = failures.iter().zip(TlsFailure::ALL);
         self.readings
             .iter()
             .filter(of_family)
             .map(|reading| (reading.label, reading.cell.load(Ordering::Relaxed)))
+            .chain(
+                failures
+                    .map(|(count, (_, cause))| (Some(("cause", cause)), count.load(Ordering::Relaxed)))
+                    .filter(|(_, count)| *count > 0),
+            )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_tls_failure_has_the_counter_of_its_cause() {
+        let series = ClusterSeries::new(Direction::Outbound, "s", "v1");
+        for (number, (cause, label)) in TlsFailure::ALL.into_iter().enumerate() {
+            series.tls_failed(cause);
+            assert_eq!(cause as usize, number);
+            let mut counted = series.read(TLS_FAILURES);
+            assert!(counted.any(|it| it == (Some(("cause", label)), 1)), "{label}");
+        }
+    }
 
     #[test]
     fn each_handle_writes_its_own_series() {

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use metrics::{Counter, Gauge};
 
 pub use access_log::AccessLog;
-pub use cluster::ClusterSeries;
+pub use cluster::{ClusterSeries, TlsFailure};
 pub use codes::GrpcCode;
 pub use flags::Flags;
 pub use prefixed::{MirrorSeries, Mirrored, PrefixSeries};

@@ -30,7 +30,7 @@ pub use self::key::{CookieKey, RequestKey, hash_address, hash_text, hash_values}
 use self::round_robin::RoundRobin;
 pub(super) use self::warmup::Warming;
 use super::cluster::{Member, Members};
-use super::{ActiveRequest, Endpoint};
+use super::{ActiveRequest, ClientAddresses, Endpoint};
 
 /// Random draws before the whole list is looked at.
 const DRAWS: usize = 8;
@@ -44,6 +44,8 @@ pub struct Caller<'a> {
     pub hash: Option<u64>,
     /// Each worker takes turns by itself.
     pub worker: usize,
+    /// Whom the PROXY protocol tells of, where the cluster has it.
+    pub client: Option<ClientAddresses>,
 }
 
 impl Caller<'_> {
@@ -55,6 +57,7 @@ impl Caller<'_> {
             tried: &[],
             hash: remote.filter(|_| hashed).map(|remote| hash_address(remote.ip())),
             worker,
+            client: None,
         }
     }
 }

@@ -161,6 +161,7 @@ fn no_ejected_endpoint_is_chosen_and_equal_keys_meet_equal_endpoints_whatever_is
                 tried: &[],
                 hash: rng.random_bool(0.5).then(|| rng.next_u64()),
                 worker: rng.random_range(0..4),
+                client: None,
             };
             // Nobody ejects the last one, but a push may remove it.
             let members = &world.members;

@@ -10,12 +10,14 @@ use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldH
 
 use super::awake::{AwakeList, Wakefulness};
 use super::balance::RequestKey;
+use super::beginning::Beginning;
 use super::groups::{Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
 use super::{Endpoint, RetryBudget, outlier};
 use crate::limits::Limit;
 use crate::telemetry::ClusterSeries;
+use crate::tls;
 
 /// A quarter of the process's: one cluster that hangs leaves room for the others.
 const MAX_COPIES: u32 = 256;
@@ -32,6 +34,7 @@ pub struct Cluster {
     /// Its share of the copies of requests that may be on their way at once.
     pub copies: Arc<Limit>,
     pub(super) connections: ConnectionQueue,
+    pub(super) beginning: Beginning,
     workers: usize,
     told: Mutex<Told>,
     wakefulness: Wakefulness,
@@ -110,7 +113,9 @@ impl Members {
 impl Cluster {
     #[cfg(test)]
     pub fn new(policy: Arc<model::Cluster>, series: Arc<ClusterSeries>, workers: usize) -> Arc<Self> {
-        Self::called(policy.key.to_string(), policy, series, workers, Arc::default())
+        let credentials = Arc::new(tls::Store::new(std::path::PathBuf::new()));
+        let name = policy.key.to_string();
+        Self::called(name, policy, series, workers, Arc::default(), &credentials)
     }
 
     pub(super) fn called(
@@ -119,6 +124,7 @@ impl Cluster {
         series: Arc<ClusterSeries>,
         workers: usize,
         awake: Arc<AwakeList>,
+        credentials: &Arc<tls::Store>,
     ) -> Arc<Self> {
         let pool = &policy.connection_pool;
         Arc::new_cyclic(|this| Self {
@@ -129,6 +135,7 @@ impl Cluster {
             retries: RetryBudget::new(&policy),
             copies: Limit::new(MAX_COPIES),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
+            beginning: Beginning::new(Arc::clone(credentials), &policy),
             workers,
             told: Mutex::new(Told {
                 policy: Arc::clone(&policy),
@@ -172,6 +179,8 @@ impl Cluster {
         self.retries.set(&policy);
         self.connections
             .set_maximum(pool.max_connections, pool.max_pending_requests);
+
+        self.beginning.bring_in_line(&policy);
 
         let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut previous = std::mem::take(&mut state.endpoints);

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tsunagi_proto::model::ConnectionPool;
 
+use super::beginning::Origin;
 use super::http1::Http1Lease;
 use super::http2_lease::Http2Lease;
 use super::queue::ConnectionPermit;
 use super::upgraded::UpgradedConnection;
 use super::{Cluster, Endpoint};
 use crate::codec::{BodyError, BodyLength, HeadError, RequestHead, ResponseHead, Sink, Source, Step};
+
+/// Of a connection that only one client's requests are on.
+const OWN_IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// Shared by the connection's task and whoever uses it.
 #[derive(Debug)]
@@ -23,16 +27,18 @@ pub(super) struct Connection {
     pub endpoint: Arc<Endpoint>,
     /// The worker that drives it.
     pub worker: usize,
+    pub origin: Origin,
     opened_at: Instant,
     requests: AtomicU32,
 }
 
 impl Connection {
-    pub fn new(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>, worker: usize) -> Arc<Self> {
+    pub fn new(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>, worker: usize, origin: Origin) -> Arc<Self> {
         Arc::new(Self {
             cluster: Arc::clone(cluster),
             endpoint: Arc::clone(endpoint),
             worker,
+            origin,
             opened_at: Instant::now(),
             requests: AtomicU32::new(0),
         })
@@ -59,7 +65,21 @@ impl Connection {
 
     /// May the connection be kept for another request?
     pub fn is_wanted(&self) -> bool {
-        self.endpoint.keeps_connections() && !self.cluster.connections.is_exceeded()
+        self.is_current() && self.endpoint.keeps_connections() && !self.cluster.connections.is_exceeded()
+    }
+
+    /// It began as a new one would, with the same certificates.
+    pub fn is_current(&self) -> bool {
+        self.origin.generation == self.cluster.beginning.generation()
+    }
+
+    /// How long it is kept unused. A client's own is of use to nobody else, and nobody says when that client has gone.
+    pub fn idle_timeout(&self, pool: &ConnectionPool) -> Duration {
+        if self.origin.client.is_some() {
+            pool.idle_timeout.min(OWN_IDLE_TIME)
+        } else {
+            pool.idle_timeout
+        }
     }
 }
 
@@ -103,6 +123,8 @@ pub enum UpstreamError {
     Reset { remote: bool },
     /// What came is no response.
     Protocol,
+    /// TLS: the endpoint wants a client certificate, or refused the one that it was shown; it heard nothing of the request.
+    ClientCertificate { wanted: bool },
     /// The endpoint lets no stream become anything else (RFC 8441, 3); nothing was sent.
     NoUpgrade,
 }

@@ -34,6 +34,8 @@ pub struct Endpoint {
     retired: AtomicBool,
     /// A connection carries one request: the application may be about to end.
     letting_go: AtomicBool,
+    /// Asked what it would speak, it chose HTTP/1.1.
+    http1: AtomicBool,
     /// Sweeps until it is chosen again like any other: nobody was there to take a request.
     refusing: AtomicU8,
     shards: Box<[Mutex<Shard>]>,
@@ -60,6 +62,7 @@ impl Endpoint {
             opening: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
+            http1: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
         })
@@ -97,6 +100,15 @@ impl Endpoint {
     /// From now on its share grows as that of a new one, where the cluster has a `warmup`: it returned.
     pub(super) fn begin_warmup(&self, now: Instant) {
         self.warming.begin(now);
+    }
+
+    /// What it chose to speak; the next connection may find out something else.
+    pub(super) fn has_chosen(&self, http2: bool) {
+        self.http1.store(!http2, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_chosen_http1(&self) -> bool {
+        self.http1.load(Ordering::Relaxed)
     }
 
     pub fn is_retired(&self) -> bool {
@@ -148,8 +160,8 @@ impl Endpoint {
         }
     }
 
-    /// Closes what has been idle or open for too long and forgets what the other side closed. False: there will be nothing to
-    /// look at, unless it is called again.
+    /// Closes what has been idle or open for too long and forgets what the other side closed. False: there will be nothing
+    /// to look at, unless it is called again.
     pub(super) fn sweep(&self, pool: &ConnectionPool, now: Instant) -> bool {
         let refusing = self.refusing.load(Ordering::Relaxed);
         if refusing != 0 {

@@ -10,13 +10,15 @@ use tokio::time::timeout;
 use tsunagi_proto::model;
 use tsunagi_proto::model::ConnectionPool;
 
+use super::beginning::Begun;
 use super::connection::{Connection, OpenConnection, UpstreamError};
 use super::queue::{ConnectionPermit, Next, Occupied};
 use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
-use super::{Cluster, Endpoint, Lease};
+use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http2_opening};
 use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Transport};
-use crate::net::{ConnectError, LINGER_TIME, connect};
+use crate::net::{ConnectError, LINGER_TIME};
+use crate::tls::Offer;
 
 /// After so long the kernel is asked whether the endpoint has closed: what it says of itself may come too late.
 const TRUSTED_TIME: Duration = Duration::from_millis(1);
@@ -68,7 +70,10 @@ impl Idle {
     }
 
     fn is_late(&self, pool: &ConnectionPool, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= pool.idle_timeout || self.http1.connection.is_too_old(pool, now)
+        let connection = &self.http1.connection;
+        now.saturating_duration_since(self.since) >= connection.idle_timeout(pool)
+            || connection.is_too_old(pool, now)
+            || !connection.is_current()
     }
 
     /// May it take a request? The end of a connection that was used a moment ago has not come unseen.
@@ -89,9 +94,18 @@ impl Idle {
 }
 
 /// The connection used last by this worker that is still open.
-pub(super) fn take_idle(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Option<Lease> {
+pub(super) fn take_idle(
+    endpoint: &Endpoint,
+    policy: &model::Cluster,
+    worker: usize,
+    client: Option<ClientAddresses>,
+) -> Option<Lease> {
+    let its_own = |idle: &Idle| idle.http1.connection.origin.client == client;
     loop {
-        let mut idle = endpoint.shard(worker).idle.pop()?;
+        let mut shard = endpoint.shard(worker);
+        let index = shard.idle.iter().rposition(its_own)?;
+        let mut idle = shard.idle.remove(index);
+        drop(shard);
         if idle.is_usable(&policy.connection_pool) {
             return Some(idle.lease(&policy.connection_pool));
         }
@@ -115,27 +129,31 @@ pub(super) async fn open(
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,
     worker: usize,
+    need: Need,
     permit: ConnectionPermit,
 ) -> Result<Lease, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let opening = endpoint.open_one();
     let pool = &policy.connection_pool;
-    let stream = connect(
-        endpoint.address,
-        endpoint.source,
-        pool.connect_timeout,
-        pool.tcp_keepalive,
-    )
-    .await?;
+    let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
     drop(opening);
-    let http1 = Http1 {
-        stream: Http1Stream::new(UpstreamStream::Plain(stream), &[]),
-        response: ResponseHead::default(),
-        length: BodyLength::None,
-        connection: Connection::new(cluster, endpoint, worker),
-        open,
-    };
-    Ok(Lease::Http1(Http1Lease::new(Box::new(http1), pool, false)))
+    let connection = Connection::new(cluster, endpoint, worker, origin);
+    if need.offer == Offer::Either {
+        endpoint.has_chosen(http2 == Some(true));
+        if http2 == Some(true) {
+            // Boxed: it is rare that an endpoint changes its mind.
+            return Box::pin(http2_opening::adopt(stream, connection, open, policy)).await;
+        }
+    }
+    let http1 = Http1::new(stream, connection, open);
+    Ok(Lease::Http1(Http1Lease::new(http1, pool, false)))
+}
+
+/// A connection that an endpoint turned out to speak HTTP/1.1 on: it goes where the next request finds it.
+pub(super) fn keep(stream: UpstreamStream, connection: Arc<Connection>, open: OpenConnection, pool: &ConnectionPool) {
+    let lease = Http1Lease::new(Http1::new(stream, connection, open), pool, false);
+    // Unused, it is put back.
+    drop(lease);
 }
 
 /// A connection is not over before the endpoint has closed it too. Its permit is given on only then, so that an endpoint,
@@ -149,6 +167,18 @@ fn linger(http1: Box<Http1>) {
         drop(stream);
         drop(open);
     });
+}
+
+impl Http1 {
+    fn new(stream: UpstreamStream, connection: Arc<Connection>, open: OpenConnection) -> Box<Self> {
+        Box::new(Self {
+            stream: Http1Stream::new(stream, &[]),
+            response: ResponseHead::default(),
+            length: BodyLength::None,
+            connection,
+            open,
+        })
+    }
 }
 
 impl Http1Lease {
@@ -213,6 +243,9 @@ impl Http1Lease {
                 return Poll::Ready(Ok(()));
             }
             Err(NoHead::Refused(_)) => UpstreamError::Protocol,
+            Err(NoHead::Io(_)) if let Some(wanted) = http1.stream.get_ref().wants_certificate() => {
+                UpstreamError::ClientCertificate { wanted }
+            }
             Err(NoHead::Closed | NoHead::Io(_)) if http1.stream.is_unsent() => UpstreamError::Unsent,
             Err(NoHead::Closed | NoHead::Io(_)) => UpstreamError::Reset { remote: false },
         };
@@ -274,7 +307,9 @@ fn is_farewell(response: &ResponseHead) -> bool {
 /// To whoever waits at the connection limit; it comes back when nobody does.
 fn offer(cluster: &Arc<Cluster>, mut idle: Idle) -> Option<Idle> {
     loop {
-        let waiter = match cluster.connections.next_for(&idle.http1.connection.endpoint, false) {
+        let Connection { endpoint, origin, .. } = &*idle.http1.connection;
+        let next = cluster.connections.next_for(endpoint, false, origin.client);
+        let waiter = match next {
             Next::Nobody => return Some(idle),
             Next::Place => {
                 idle.close();

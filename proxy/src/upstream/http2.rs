@@ -5,14 +5,14 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 use tsunagi_proto::model;
 use tsunagi_proto::model::ConnectionPool;
@@ -20,11 +20,11 @@ use tsunagi_proto::model::ConnectionPool;
 use super::connection::{Connection, OpenConnection};
 use super::http2_keepalive::Keepalive;
 use super::http2_lease::{Http2Lease, Place};
-use super::queue::{ConnectionPermit, Next};
-use super::stream::UpstreamStream;
-use super::{Cluster, Endpoint, Lease};
+use super::http2_opening::Opening;
+use super::queue::Next;
+use super::{ClientAddresses, Cluster, Endpoint, Lease};
 use crate::codec::Gathered;
-use crate::net::{ConnectError, Lingering, connect};
+use crate::net::ConnectError;
 
 /// Flow-control windows: enough for 1 Gbit/s over 2 ms, and a bound on what a stalled reader can make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -39,8 +39,9 @@ const UNTOLD: usize = usize::MAX - 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
-    ready: Vec<Arc<Http2>>,
-    opening: Option<Arc<Opening>>,
+    pub ready: Vec<Arc<Http2>>,
+    /// One for each client that has connections of its own, or one for all.
+    pub opening: Vec<Arc<Opening>>,
 }
 
 #[derive(Debug)]
@@ -57,13 +58,6 @@ pub(super) struct Http2 {
     written_bytes: Arc<AtomicU64>,
 }
 
-/// A connection on its way; every request that needs it waits for the same one.
-#[derive(Debug, Default)]
-pub(super) struct Opening {
-    done: Notify,
-    outcome: OnceLock<Result<(), Arc<ConnectError>>>,
-}
-
 pub(super) enum Found {
     Ready(Lease),
     Opening(Arc<Opening>),
@@ -71,13 +65,13 @@ pub(super) enum Found {
 }
 
 impl Http2 {
-    fn lease(self: &Arc<Self>, policy: &model::Cluster) -> Option<Lease> {
+    pub fn lease(self: &Arc<Self>, policy: &model::Cluster) -> Option<Lease> {
         let pool = &policy.connection_pool;
         if self.is_over() {
             return None;
         }
         let ends_at = self.connection.ends_at(pool);
-        if ends_at.is_some_and(|end| end <= Instant::now()) {
+        if !self.connection.is_current() || ends_at.is_some_and(|end| end <= Instant::now()) {
             self.close();
             return None;
         }
@@ -151,10 +145,11 @@ impl Http2 {
             cluster,
             endpoint,
             worker,
+            origin,
             ..
         } = &*self.connection;
         if cluster.connections.has_waiters() {
-            offer_streams(cluster, endpoint, &cluster.told().0, *worker);
+            offer_streams(cluster, endpoint, &cluster.told().0, *worker, origin.client);
         }
     }
 }
@@ -164,16 +159,20 @@ impl Multiplexed {
         self.ready.retain(|http2| {
             let used_at = *http2.used_at.lock().unwrap_or_else(PoisonError::into_inner);
             let unused = http2.streams.load(Ordering::Acquire) == 0;
-            let idle = unused && now.saturating_duration_since(used_at) >= pool.idle_timeout;
-            if http2.connection.is_too_old(pool, now) {
+            let idle = unused && now.saturating_duration_since(used_at) >= http2.connection.idle_timeout(pool);
+            if http2.connection.is_too_old(pool, now) || !http2.connection.is_current() {
                 http2.close();
             }
             !idle && !http2.is_over()
         });
     }
 
-    fn lease(&mut self, policy: &model::Cluster) -> Option<Lease> {
-        let lease = self.ready.iter().find_map(|http2| http2.lease(policy));
+    fn lease(&mut self, policy: &model::Cluster, client: Option<ClientAddresses>) -> Option<Lease> {
+        let own = self
+            .ready
+            .iter()
+            .filter(|http2| http2.connection.origin.client == client);
+        let lease = own.into_iter().find_map(|http2| http2.lease(policy));
         if lease.is_none() {
             self.ready.retain(|http2| !http2.is_over());
         }
@@ -186,20 +185,31 @@ impl Multiplexed {
 }
 
 /// A connection of this worker with room for a stream, or the one that is being opened.
-pub(super) fn find(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Found {
+pub(super) fn find(
+    endpoint: &Endpoint,
+    policy: &model::Cluster,
+    worker: usize,
+    client: Option<ClientAddresses>,
+) -> Found {
     let mut shard = endpoint.shard(worker);
-    if let Some(lease) = shard.multiplexed.lease(policy) {
+    if let Some(lease) = shard.multiplexed.lease(policy, client) {
         return Found::Ready(lease);
     }
     shard
         .multiplexed
         .opening
-        .as_ref()
+        .iter()
+        .find(|opening| opening.client == client)
         .map_or(Found::Nothing, |opening| Found::Opening(Arc::clone(opening)))
 }
 
-pub(super) fn take_ready(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Option<Lease> {
-    endpoint.shard(worker).multiplexed.lease(policy)
+pub(super) fn take_ready(
+    endpoint: &Endpoint,
+    policy: &model::Cluster,
+    worker: usize,
+    client: Option<ClientAddresses>,
+) -> Option<Lease> {
+    endpoint.shard(worker).multiplexed.lease(policy, client)
 }
 
 /// Closes a connection without streams; false if there is none.
@@ -215,76 +225,6 @@ pub(super) fn evict(endpoint: &Endpoint) -> bool {
         drop(shard);
         evicted.is_some()
     })
-}
-
-impl Opening {
-    /// Until the connection is there; the error when it could not be opened.
-    pub async fn wait(&self) -> Result<(), Arc<ConnectError>> {
-        loop {
-            let notified = self.done.notified();
-            if let Some(outcome) = self.outcome.get() {
-                return outcome.clone();
-            }
-            notified.await;
-        }
-    }
-}
-
-/// Starts to open a connection in a task of its own, so that no single request's end cuts it off.
-pub(super) fn start_opening(
-    cluster: &Arc<Cluster>,
-    endpoint: &Arc<Endpoint>,
-    policy: &Arc<model::Cluster>,
-    worker: usize,
-    permit: ConnectionPermit,
-) -> Arc<Opening> {
-    let mut shard = endpoint.shard(worker);
-    // Another request of this worker was faster; the permit goes back.
-    if let Some(opening) = &shard.multiplexed.opening {
-        return Arc::clone(opening);
-    }
-    let opening = Arc::new(Opening::default());
-    shard.multiplexed.opening = Some(Arc::clone(&opening));
-    drop(shard);
-    let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
-    let started = Arc::clone(&opening);
-    tokio::spawn(async move {
-        let outcome = open(&cluster, &endpoint, &policy, worker, permit)
-            .await
-            .map_err(Arc::new);
-        let mut shard = endpoint.shard(worker);
-        shard
-            .multiplexed
-            .opening
-            .take_if(|opening| Arc::ptr_eq(opening, &started));
-        drop(shard);
-        let _ = started.outcome.set(outcome);
-        started.done.notify_waiters();
-        // Nobody waits for it any more, and nobody else may come.
-        if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
-            endpoint.close_idle();
-        }
-        offer_streams(&cluster, &endpoint, &policy, worker);
-    });
-    opening
-}
-
-async fn open(
-    cluster: &Arc<Cluster>,
-    endpoint: &Arc<Endpoint>,
-    policy: &model::Cluster,
-    worker: usize,
-    permit: ConnectionPermit,
-) -> Result<(), ConnectError> {
-    let open = OpenConnection::new(endpoint, permit);
-    let _opening = endpoint.open_one();
-    let pool = &policy.connection_pool;
-    let (address, source, timeout) = (endpoint.address, endpoint.source, pool.connect_timeout);
-    let stream = connect(address, source, timeout, pool.tcp_keepalive).await?;
-    let stream = Lingering::new(UpstreamStream::Plain(stream));
-    let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, pool).await?;
-    endpoint.shard(worker).multiplexed.ready.push(http2);
-    Ok(())
 }
 
 /// Greets the endpoint, leaves the connection to a task of its own and waits for the endpoint's first settings.
@@ -413,12 +353,18 @@ impl Watch {
 }
 
 /// Streams for those who wait at the connection limit.
-fn offer_streams(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>, policy: &model::Cluster, worker: usize) {
+pub(super) fn offer_streams(
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    policy: &model::Cluster,
+    worker: usize,
+    client: Option<ClientAddresses>,
+) {
     while cluster.connections.has_waiters() {
-        let Some(Lease::Http2(lease)) = take_ready(endpoint, policy, worker) else {
+        let Some(Lease::Http2(lease)) = take_ready(endpoint, policy, worker, client) else {
             return;
         };
-        match cluster.connections.next_for(endpoint, true) {
+        match cluster.connections.next_for(endpoint, true, client) {
             Next::Nobody => return,
             // If that one has stopped waiting, dropping the lease offers its stream again.
             Next::Waiter(waiter) => drop(waiter.take(Lease::Http2(lease))),

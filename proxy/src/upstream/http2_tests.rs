@@ -8,6 +8,8 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 use tsunagi_proto::model::LoadBalancer;
 
+use super::super::beginning::Origin;
+use super::super::queue::ConnectionPermit;
 use super::super::testing::{cluster, policy};
 use super::super::{Members, UpstreamError};
 use super::*;
@@ -41,7 +43,11 @@ impl Setting {
     async fn establish(&self, stream: DuplexStream) -> Result<Arc<Http2>, ConnectError> {
         let permit = ConnectionPermit::try_open(&self.cluster).expect("no limit");
         let open = OpenConnection::new(self.endpoint(), permit);
-        let connection = Connection::new(&self.cluster, self.endpoint(), 0);
+        let origin = Origin {
+            generation: self.cluster.beginning.generation(),
+            client: None,
+        };
+        let connection = Connection::new(&self.cluster, self.endpoint(), 0, origin);
         let http2 = establish(stream, connection, open, &self.policy.connection_pool).await?;
         self.endpoint().shard(0).multiplexed.ready.push(Arc::clone(&http2));
         Ok(http2)
@@ -59,7 +65,7 @@ impl Setting {
     }
 
     fn lease(&self) -> Option<Http2Lease> {
-        match take_ready(self.endpoint(), &self.policy, 0) {
+        match take_ready(self.endpoint(), &self.policy, 0, None) {
             Some(Lease::Http2(lease)) => Some(lease),
             _ => None,
         }

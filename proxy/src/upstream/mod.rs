@@ -3,6 +3,7 @@
 
 mod awake;
 mod balance;
+mod beginning;
 mod cluster;
 mod connection;
 mod endpoint;
@@ -11,11 +12,14 @@ mod http1;
 mod http2;
 mod http2_keepalive;
 mod http2_lease;
+mod http2_opening;
+mod need;
 mod outlier;
 mod plain;
 mod pool;
 #[cfg(test)]
 mod pool_properties;
+mod proxy_protocol;
 mod queue;
 mod registry;
 mod retry_budget;
@@ -29,9 +33,11 @@ pub use balance::{Caller, CookieKey, RequestKey, choose, hash_address, hash_text
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
+pub use need::Need;
 pub use outlier::{Cause, EndpointHealth, LateOutcome, Outcome, Standing};
 pub use plain::{PlainConnection, PlainError, open_plain};
 pub use pool::{AcquireError, acquire, acquire_ready};
+pub use proxy_protocol::ClientAddresses;
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;

@@ -10,9 +10,10 @@ use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
 use super::stream::UpstreamStream;
-use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Outcome, choose};
+use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Need, Outcome, choose};
 use crate::codec::{Lifetime, Speaker};
-use crate::net::{ConnectError, connect};
+use crate::net::ConnectError;
+use crate::tls::Offer;
 
 /// The first endpoint and two more.
 const MAX_ATTEMPTS: u32 = 3;
@@ -101,12 +102,19 @@ pub async fn open_plain(
             break;
         }
         let pool = &policy.connection_pool;
-        let (address, source) = (active.endpoint.address, active.endpoint.source);
-        match connect(address, source, pool.connect_timeout, pool.tcp_keepalive).await {
-            Ok(stream) => {
+        let need = Need {
+            offer: Offer::Bytes,
+            client: caller.client,
+        };
+        let begun = cluster
+            .beginning
+            .begin(&active.endpoint, pool, need, &cluster.series)
+            .await;
+        match begun {
+            Ok(begun) => {
                 active.observe(cluster, detection, Outcome::Connected);
                 return Ok(PlainConnection {
-                    stream: UpstreamStream::Plain(stream),
+                    stream: begun.stream,
                     attempts,
                     lifetime: Lifetime {
                         idle: pool.tcp_idle_timeout,

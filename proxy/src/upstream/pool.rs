@@ -9,7 +9,7 @@ use tsunagi_proto::model;
 
 use super::http2::Found;
 use super::queue::{ConnectionPermit, ConnectionQueue, Grant, Wanted};
-use super::{Cluster, Endpoint, Lease, Members, http1, http2};
+use super::{Cluster, Endpoint, Lease, Members, Need, http1, http2, http2_opening};
 use crate::net::ConnectError;
 
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +23,11 @@ pub enum AcquireError {
 }
 
 /// A connection that is there already.
-pub fn acquire_ready(endpoint: &Endpoint, policy: &model::Cluster, http2: bool, worker: usize) -> Option<Lease> {
-    if !http2 {
-        return http1::take_idle(endpoint, policy, worker);
+pub fn acquire_ready(endpoint: &Endpoint, policy: &model::Cluster, need: Need, worker: usize) -> Option<Lease> {
+    if !need.is_http2(endpoint) {
+        return http1::take_idle(endpoint, policy, worker, need.client);
     }
-    match http2::find(endpoint, policy, worker) {
+    match http2::find(endpoint, policy, worker, need.client) {
         Found::Ready(lease) => Some(lease),
         Found::Opening(_) | Found::Nothing => None,
     }
@@ -39,7 +39,7 @@ pub async fn acquire(
     endpoint: &Arc<Endpoint>,
     policy: &Arc<model::Cluster>,
     members: &Members,
-    http2: bool,
+    need: Need,
     worker: usize,
 ) -> Result<Lease, AcquireError> {
     let pool = Pool {
@@ -47,10 +47,10 @@ pub async fn acquire(
         endpoint,
         policy,
         members,
-        http2,
+        need,
         worker,
     };
-    if http2 {
+    if need.is_http2(endpoint) {
         pool.acquire_http2().await
     } else {
         pool.acquire_http1().await
@@ -78,20 +78,20 @@ struct Pool<'a> {
     endpoint: &'a Arc<Endpoint>,
     policy: &'a Arc<model::Cluster>,
     members: &'a Members,
-    http2: bool,
+    need: Need,
     worker: usize,
 }
 
 impl Pool<'_> {
     async fn acquire_http1(&self) -> Result<Lease, AcquireError> {
-        if let Some(lease) = http1::take_idle(self.endpoint, self.policy, self.worker) {
+        if let Some(lease) = http1::take_idle(self.endpoint, self.policy, self.worker, self.need.client) {
             return Ok(lease);
         }
         let permit = match self.permit_or_lease().await? {
             Grant::Reuse(lease) => return Ok(lease),
             Grant::Open(permit) => permit,
         };
-        http1::open(self.cluster, self.endpoint, self.policy, self.worker, permit)
+        http1::open(self.cluster, self.endpoint, self.policy, self.worker, self.need, permit)
             .await
             .map_err(|error| AcquireError::Connect(Arc::new(error)))
     }
@@ -99,8 +99,9 @@ impl Pool<'_> {
     async fn acquire_http2(&self) -> Result<Lease, AcquireError> {
         // However this ends: what was opened for an endpoint that has left meanwhile must not stay.
         let _departed = Departed(self.endpoint);
-        loop {
-            let opening = match http2::find(self.endpoint, self.policy, self.worker) {
+        // It may turn out to speak HTTP/1.1.
+        while self.need.is_http2(self.endpoint) {
+            let opening = match http2::find(self.endpoint, self.policy, self.worker, self.need.client) {
                 Found::Ready(lease) => return Ok(lease),
                 Found::Opening(opening) => opening,
                 Found::Nothing => match self.permit_or_lease().await? {
@@ -110,18 +111,19 @@ impl Pool<'_> {
             };
             opening.wait().await.map_err(AcquireError::Connect)?;
         }
+        self.acquire_http1().await
     }
 
     fn wanted(&self) -> Wanted {
         Wanted {
             endpoint: Arc::clone(self.endpoint),
-            http2: self.http2,
+            need: self.need,
             pinned: self.members.pinned,
         }
     }
 
-    fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2::Opening> {
-        http2::start_opening(self.cluster, self.endpoint, self.policy, self.worker, permit)
+    fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2_opening::Opening> {
+        http2_opening::start_opening(self.cluster, self.endpoint, self.policy, self.worker, self.need, permit)
     }
 
     async fn permit_or_lease(&self) -> Result<Grant, AcquireError> {
@@ -163,10 +165,10 @@ impl Pool<'_> {
 
     fn take_any(&self, endpoint: &Endpoint) -> Option<Lease> {
         (0..endpoint.workers()).find_map(|worker| {
-            if self.http2 {
-                http2::take_ready(endpoint, self.policy, worker)
+            if self.need.is_http2(endpoint) {
+                http2::take_ready(endpoint, self.policy, worker, self.need.client)
             } else {
-                http1::take_idle(endpoint, self.policy, worker)
+                http1::take_idle(endpoint, self.policy, worker, self.need.client)
             }
         })
     }

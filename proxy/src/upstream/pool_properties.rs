@@ -7,8 +7,7 @@
 mod endpoints;
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,9 +19,10 @@ use tokio::task::{JoinHandle, yield_now};
 use tsunagi_proto::model::{self, Health, LoadBalancer, OutlierDetection, UNLIMITED};
 
 use super::testing::{endpoint, policy};
-use super::{Caller, Cluster, Lease, Members, Outcome, acquire, acquire_ready, choose};
+use super::{Caller, Cluster, Lease, Members, Need, Outcome, acquire, acquire_ready, choose};
 use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
 use crate::telemetry::{Direction, Telemetry};
+use crate::tls::Offer;
 use endpoints::{Endpoint, Seen};
 
 const SEEDS: u64 = 60;
@@ -173,7 +173,7 @@ impl World {
             members: self.some_members(),
             cluster: Arc::clone(&self.cluster),
             policy: Arc::clone(&self.policy),
-            http2,
+            need: Need::of(if http2 { Offer::Http2 } else { Offer::Http1 }),
             worker: self.below(WORKERS),
             random: self.random.random(),
         };
@@ -400,7 +400,7 @@ struct Sent {
     cluster: Arc<Cluster>,
     policy: Arc<model::Cluster>,
     members: Arc<Members>,
-    http2: bool,
+    need: Need,
     worker: usize,
     random: u64,
 }
@@ -411,7 +411,7 @@ impl Sent {
             cluster,
             policy,
             members,
-            http2,
+            need,
             worker,
             mut random,
         } = self;
@@ -427,21 +427,21 @@ impl Sent {
             return;
         };
         let endpoint = Arc::clone(&_active.endpoint);
-        let lease = match acquire_ready(&endpoint, &policy, http2, worker) {
+        let lease = match acquire_ready(&endpoint, &policy, need, worker) {
             Some(lease) => lease,
-            None => match acquire(&cluster, &endpoint, &policy, &members, http2, worker).await {
+            None => match acquire(&cluster, &endpoint, &policy, &members, need, worker).await {
                 Ok(lease) => lease,
                 Err(_) => return,
             },
         };
-        assert_eq!(lease.is_http2(), http2);
+        assert_eq!(lease.is_http2(), need.offer == Offer::Http2);
         let Some(_permit) = cluster.requests.acquire() else {
             return lease.give_back(true);
         };
         match told.await {
             Ok(End::GiveBack) => lease.give_back(true),
             Ok(End::Exchange) => exchange(lease, false).await,
-            Ok(End::Upgrade) => exchange(lease, !http2).await,
+            Ok(End::Upgrade) => exchange(lease, need.offer != Offer::Http2).await,
             Ok(End::Drop) | Err(_) => drop(lease),
         }
     }

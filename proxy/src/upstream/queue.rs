@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::{Cluster, Endpoint, Lease};
+use super::{ClientAddresses, Cluster, Endpoint, Lease, Need};
 use crate::limits::{Limit, Permit};
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Waiter {
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub endpoint: Arc<Endpoint>,
-    pub http2: bool,
+    pub need: Need,
     /// No other endpoint will do.
     pub pinned: bool,
 }
@@ -47,9 +47,9 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Another endpoint serves just as well, unless the request is for this one; one that was ejected does not, unless this
     /// one was, too, and was chosen all the same.
-    pub fn accepts(&self, endpoint: &Arc<Endpoint>, http2: bool) -> bool {
+    pub fn accepts(&self, endpoint: &Arc<Endpoint>, http2: bool, client: Option<ClientAddresses>) -> bool {
         let other = || !self.pinned && (endpoint.health.is_healthy() || !self.endpoint.health.is_healthy());
-        self.http2 == http2 && (Arc::ptr_eq(&self.endpoint, endpoint) || other())
+        self.need.accepts(http2, client) && (Arc::ptr_eq(&self.endpoint, endpoint) || other())
     }
 }
 
@@ -212,7 +212,7 @@ impl ConnectionQueue {
     }
 
     /// Who gets a connection to this endpoint that has become free; whoever is named here has left the queue.
-    pub fn next_for(&self, endpoint: &Arc<Endpoint>, http2: bool) -> Next {
+    pub fn next_for(&self, endpoint: &Arc<Endpoint>, http2: bool, client: Option<ClientAddresses>) -> Next {
         if !self.has_waiters() {
             return Next::Nobody;
         }
@@ -220,7 +220,7 @@ impl ConnectionQueue {
         let Some(first) = waiters.front() else {
             return Next::Nobody;
         };
-        if !first.wanted.accepts(endpoint, http2) {
+        if !first.wanted.accepts(endpoint, http2, client) {
             return Next::Place;
         }
         let Some(first) = waiters.pop_front() else {

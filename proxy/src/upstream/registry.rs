@@ -1,5 +1,6 @@
 //! The registry: every cluster that we learned something about. It survives every push.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -10,6 +11,7 @@ use tsunagi_proto::model::{self, ClusterKey};
 use super::Cluster;
 use super::awake::AwakeList;
 use crate::telemetry::{Direction, Telemetry};
+use crate::tls;
 
 /// Some seconds: forgetting looks at every cluster.
 const SWEEPS_UNTIL_FORGOTTEN: u32 = 64;
@@ -18,16 +20,24 @@ const SWEEPS_UNTIL_FORGOTTEN: u32 = 64;
 pub struct Registry {
     clusters: DashMap<ClusterKey, Weak<Cluster>>,
     awake: Arc<AwakeList>,
+    credentials: Arc<tls::Store>,
     sweeps: AtomicU32,
     telemetry: Telemetry,
     workers: usize,
 }
 
 impl Registry {
+    /// Without credentials.
     pub fn new(telemetry: Telemetry, workers: usize) -> Arc<Self> {
+        Self::with_credentials(telemetry, workers, PathBuf::new())
+    }
+
+    /// `credentials`: the folder whose folders are what `credentialName` means.
+    pub fn with_credentials(telemetry: Telemetry, workers: usize, credentials: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             clusters: DashMap::with_shard_amount(2),
             awake: Arc::default(),
+            credentials: Arc::new(tls::Store::new(credentials)),
             sweeps: AtomicU32::new(0),
             telemetry,
             workers,
@@ -76,9 +86,21 @@ impl Registry {
             return cluster;
         }
         let series = self.telemetry.cluster_series(direction, service, subset);
-        let cluster = Cluster::called(name, Arc::clone(policy), series, self.workers, Arc::clone(&self.awake));
+        let cluster = Cluster::called(
+            name,
+            Arc::clone(policy),
+            series,
+            self.workers,
+            Arc::clone(&self.awake),
+            &self.credentials,
+        );
         *entry = Arc::downgrade(&cluster);
         cluster
+    }
+
+    /// The files of `tls` blocks.
+    pub fn credentials(&self) -> &Arc<tls::Store> {
+        &self.credentials
     }
 
     pub fn clusters(&self) -> Vec<Arc<Cluster>> {

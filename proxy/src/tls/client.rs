@@ -1,0 +1,165 @@
+//! TLS of one cluster: config joined with what is in its files, compiled off the request path, and the handshake.
+//!
+//! What is spoken inside is chosen in the handshake (ALPN, RFC 7301). Sessions are resumed by every worker: the tickets are
+//! the compiled config's, so that they end with the certificates that they were got with.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, client::Resumption};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tsunagi_proto::model::UpstreamTls;
+
+use super::Failure;
+use super::material::Material;
+use super::verifier::Verifier;
+use crate::telemetry::TlsFailure;
+
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// Of the names that sessions are kept for, which is one a cluster.
+const SESSION_NAMES: usize = 16;
+
+/// What may be spoken inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Nobody asks.
+    Bytes,
+    Http1,
+    Http2,
+    /// The endpoint chooses; one that does not speaks HTTP/1.1.
+    Either,
+}
+
+impl Offer {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let named: &[&[u8]] = match self {
+            Self::Bytes => &[],
+            Self::Http1 => &[HTTP1],
+            Self::Http2 => &[HTTP2],
+            Self::Either => &[HTTP2, HTTP1],
+        };
+        named.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
+/// What a cluster was told of TLS. Its files may come and change later.
+#[derive(Debug)]
+pub struct Client {
+    told: UpstreamTls,
+    host: String,
+    /// Raised with every change: connections of before are not kept.
+    generation: Arc<AtomicU64>,
+    compiled: Mutex<Result<Arc<Compiled>, Failure>>,
+}
+
+/// Ready for handshakes.
+#[derive(Debug)]
+pub struct Compiled {
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+}
+
+impl Client {
+    pub(super) fn new(
+        told: UpstreamTls,
+        host: &str,
+        generation: Arc<AtomicU64>,
+        material: &Result<Arc<Material>, Failure>,
+    ) -> Self {
+        Self {
+            compiled: Mutex::new(Compiled::new(&told, host, material)),
+            host: host.to_owned(),
+            told,
+            generation,
+        }
+    }
+
+    /// From now on new connections use it.
+    pub(super) fn renew(&self, material: &Result<Arc<Material>, Failure>) {
+        let compiled = Compiled::new(&self.told, &self.host, material);
+        *self.compiled.lock().unwrap_or_else(PoisonError::into_inner) = compiled;
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// As of now; why not, where files are missing or config and files do not fit.
+    pub fn current(&self) -> Result<Arc<Compiled>, Failure> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Compiled {
+    fn new(told: &UpstreamTls, host: &str, material: &Result<Arc<Material>, Failure>) -> Result<Arc<Self>, Failure> {
+        let material = material.as_ref().map_err(Clone::clone)?;
+        let name = told.sni.as_deref().unwrap_or(host);
+        let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            Failure::new(
+                TlsFailure::Files,
+                format!("{name} is no name that a certificate can have: say which to ask for (sni)"),
+            )
+        })?;
+        let provider = provider();
+        let verifier = Verifier {
+            trust: material.trust.clone(),
+            names: told.subject_alt_names.clone(),
+            algorithms: provider.signature_verification_algorithms,
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| Failure::new(TlsFailure::Files, error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match &material.identity {
+            Some(identity) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity)))),
+            None => config.with_no_client_auth(),
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSION_NAMES);
+        Ok(Arc::new(Self {
+            config: Arc::new(config),
+            server_name,
+        }))
+    }
+
+    /// Dropping the future closes the connection.
+    pub async fn connect(
+        &self,
+        socket: TcpStream,
+        offer: Offer,
+        time: Duration,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        let started = Instant::now();
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let handshake = connector
+            .with_alpn(offer.protocols())
+            .connect(self.server_name.clone(), socket);
+        match tokio::time::timeout(time, handshake).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Failure::of_handshake(&error)),
+            Err(_) => Err(Failure::new(
+                TlsFailure::Timeout,
+                format!(
+                    "the endpoint has not answered the TLS handshake within {:?}",
+                    started.elapsed()
+                ),
+            )),
+        }
+    }
+}
+
+/// Has HTTP/2 been chosen? `None`: nothing was.
+pub fn chosen(stream: &TlsStream<TcpStream>) -> Option<bool> {
+    stream.get_ref().1.alpn_protocol().map(|name| name == HTTP2)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
+}

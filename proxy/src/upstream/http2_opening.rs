@@ -1,0 +1,136 @@
+//! HTTP/2 connections on their way: opened once for all requests of a worker that wait, in a task of their own. Where TLS
+//! lets the endpoint choose, it may turn out to speak HTTP/1.1, or HTTP/2 where it was thought not to.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+use tsunagi_proto::model;
+use tsunagi_proto::model::ConnectionPool;
+
+use super::beginning::{Begun, of_failure};
+use super::connection::{Connection, OpenConnection};
+use super::http2::{Http2, establish, offer_streams};
+use super::queue::ConnectionPermit;
+use super::stream::UpstreamStream;
+use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http1};
+use crate::net::{ConnectError, Lingering};
+use crate::tls::Offer;
+
+/// A connection on its way; every request that needs it waits for the same one.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    pub client: Option<ClientAddresses>,
+    done: Notify,
+    outcome: OnceLock<Result<(), Arc<ConnectError>>>,
+}
+
+impl Opening {
+    /// Until the connection is there; the error when it could not be opened.
+    pub async fn wait(&self) -> Result<(), Arc<ConnectError>> {
+        loop {
+            let notified = self.done.notified();
+            if let Some(outcome) = self.outcome.get() {
+                return outcome.clone();
+            }
+            notified.await;
+        }
+    }
+}
+
+/// Starts to open a connection in a task of its own, so that no single request's end cuts it off.
+pub(super) fn start_opening(
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    policy: &Arc<model::Cluster>,
+    worker: usize,
+    need: Need,
+    permit: ConnectionPermit,
+) -> Arc<Opening> {
+    let mut shard = endpoint.shard(worker);
+    // Another request of this worker was faster; the permit goes back.
+    let openings = &mut shard.multiplexed.opening;
+    if let Some(opening) = openings.iter().find(|opening| opening.client == need.client) {
+        return Arc::clone(opening);
+    }
+    let opening = Arc::new(Opening {
+        client: need.client,
+        ..Opening::default()
+    });
+    openings.push(Arc::clone(&opening));
+    drop(shard);
+    let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
+    let started = Arc::clone(&opening);
+    tokio::spawn(async move {
+        let outcome = open(&cluster, &endpoint, &policy, worker, need, permit)
+            .await
+            .map_err(Arc::new);
+        let mut shard = endpoint.shard(worker);
+        shard
+            .multiplexed
+            .opening
+            .retain(|opening| !Arc::ptr_eq(opening, &started));
+        drop(shard);
+        let _ = started.outcome.set(outcome);
+        started.done.notify_waiters();
+        // Nobody waits for it any more, and nobody else may come.
+        if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
+            endpoint.close_idle();
+        }
+        offer_streams(&cluster, &endpoint, &policy, worker, need.client);
+    });
+    opening
+}
+
+async fn open(
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    policy: &model::Cluster,
+    worker: usize,
+    need: Need,
+    permit: ConnectionPermit,
+) -> Result<(), ConnectError> {
+    let open = OpenConnection::new(endpoint, permit);
+    let _opening = endpoint.open_one();
+    let pool = &policy.connection_pool;
+    let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
+    let connection = Connection::new(cluster, endpoint, worker, origin);
+    if need.offer == Offer::Either {
+        endpoint.has_chosen(http2 == Some(true));
+        if http2 != Some(true) {
+            http1::keep(stream, connection, open, pool);
+            return Ok(());
+        }
+    }
+    let http2 = greet(stream, connection, open, pool).await?;
+    endpoint.shard(worker).multiplexed.ready.push(http2);
+    Ok(())
+}
+
+/// A connection that an endpoint has chosen HTTP/2 on, where it was thought not to.
+pub(super) async fn adopt(
+    stream: UpstreamStream,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    policy: &model::Cluster,
+) -> Result<Lease, ConnectError> {
+    let http2 = greet(stream, connection, open, &policy.connection_pool).await?;
+    let lease = http2.lease(policy).ok_or(ConnectError::NoStreams)?;
+    let Connection { endpoint, worker, .. } = &*http2.connection;
+    endpoint.shard(*worker).multiplexed.ready.push(Arc::clone(&http2));
+    Ok(lease)
+}
+
+async fn greet(
+    stream: UpstreamStream,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    pool: &ConnectionPool,
+) -> Result<Arc<Http2>, ConnectError> {
+    let refusal = stream.refusal();
+    let greeted = establish(Lingering::new(stream), connection, open, pool).await;
+    greeted.map_err(|error| match refusal.as_ref().and_then(|refusal| refusal.get()) {
+        // It is what the endpoint said before it closed.
+        Some(failure) => of_failure(failure.clone()),
+        None => error,
+    })
+}

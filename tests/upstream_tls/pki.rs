@@ -1,0 +1,68 @@
+//! Authorities, and what they sign, as files.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
+
+/// That `revoke` means.
+pub(crate) const REVOKED: u64 = 13;
+
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("its own signature"))
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// `NAME.crt` and `NAME.key` in the folder, for these DNS names, of somebody called `name`.
+    pub(crate) fn issue(&self, folder: &Path, name: &str, names: &[&str], serial: u64) {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.0).expect("a signature");
+        write(folder, &format!("{name}.crt"), &certificate.pem());
+        write(folder, &format!("{name}.key"), &key.serialize_pem());
+    }
+
+    pub(crate) fn revoke(&self) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(REVOKED),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.0).expect("a signature");
+        list.pem().expect("PEM")
+    }
+}
+
+pub(crate) fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    // As whoever rotates certificates does it: nobody ever reads half of one.
+    let new = folder.join(format!("{name}.new"));
+    std::fs::write(&new, text).expect("a folder that can be written to");
+    std::fs::rename(&new, &path).expect("the same file system");
+    path
+}
