@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::departures::Place;
 use super::documents::{Act, Documents, by_age, put, take};
+use super::ranges::{self, Ranges};
 use super::rule_index::RuleIndex;
 use super::wildcards::{self, Wildcards};
 use super::{Node, addresses};
@@ -30,6 +32,7 @@ pub(super) struct Catalog {
     selectors: Documents,
     /// Virtual address -> Services and ServiceEntries that have it.
     virtual_addresses: Documents,
+    ranges: Ranges,
     /// Namespace, and the name or an address of endpoints -> WorkloadEntries, ServiceEntries and EndpointSlices that write
     /// them.
     endpoints: Documents,
@@ -52,6 +55,8 @@ pub(super) struct Touched {
     pub workloads: BTreeSet<Key>,
     /// Virtual addresses.
     pub addresses: BTreeSet<String>,
+    /// Ranges of them.
+    pub ranges: BTreeSet<IpNet>,
     /// Namespaces whose proxies may be told otherwise of themselves.
     pub namespaces: BTreeSet<String>,
     /// Namespaces whose Sidecars changed.
@@ -117,12 +122,18 @@ fn at(namespace: &str, address: IpAddr) -> String {
     format!("{namespace}\n{address}")
 }
 
-/// The endpoints that the document itself writes: the name of each, empty where it has none, and its address.
+/// The endpoints that the document itself writes with their addresses: the name of each, empty where it has none, and that.
 pub(super) fn endpoints(document: &Document) -> BTreeSet<(&str, IpAddr)> {
     match &document.spec {
-        Spec::WorkloadEntry(entry) => BTreeSet::from([(document.key.name.as_str(), entry.address)]),
+        Spec::WorkloadEntry(entry) => {
+            let address = entry.address.ip();
+            address.map(|address| (document.key.name.as_str(), address)).into_iter().collect()
+        }
         Spec::ServiceEntry(entry) => match &entry.endpoints {
-            ServiceEndpoints::Listed(entries) => entries.iter().map(|entry| ("", entry.address)).collect(),
+            ServiceEndpoints::Listed(entries) => {
+                let addresses = entries.iter().filter_map(|entry| entry.address.ip());
+                addresses.map(|address| ("", address)).collect()
+            }
             ServiceEndpoints::Selected(_) => BTreeSet::new(),
         },
         Spec::EndpointSlice(slice) => {
@@ -159,6 +170,7 @@ impl Catalog {
             workloads: Documents::default(),
             selectors: Documents::default(),
             virtual_addresses: Documents::default(),
+            ranges: Ranges::default(),
             endpoints: Documents::default(),
             slices: Documents::default(),
             sidecars: Documents::default(),
@@ -171,12 +183,14 @@ impl Catalog {
 
     pub(super) fn add(&mut self, document: &Arc<Document>) {
         self.each_place(document, put);
+        self.ranges.add(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.add(name));
     }
 
     pub(super) fn remove(&mut self, document: &Arc<Document>) {
         self.each_place(document, take);
+        self.ranges.remove(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.remove(name));
     }
@@ -261,6 +275,7 @@ impl Catalog {
     fn touch_service(&self, document: &Document, touched: &mut Touched) {
         let addresses = addresses::of(document).iter();
         touched.addresses.extend(addresses.map(IpAddr::to_string));
+        touched.ranges.extend(ranges::of(document));
         touched.namespaces.insert(document.key.namespace.clone());
     }
 
@@ -468,6 +483,11 @@ impl Catalog {
     /// Services and ServiceEntries that have this virtual address, the oldest first.
     pub(super) fn at_virtual_address(&self, address: &str) -> Vec<Arc<Document>> {
         by_age(&self.virtual_addresses, address)
+    }
+
+    /// Services that have a range around this address, that of the narrowest one first.
+    pub(super) fn at_range(&self, address: IpAddr) -> impl Iterator<Item = Arc<Document>> {
+        self.ranges.around(address)
     }
 
     /// The oldest first.

@@ -199,7 +199,7 @@ impl<'a> Clusters<'a> {
         let made = self.meet(fqdn).and_then(|(service, policy)| {
             let port = service.ports.get(&number)?;
             let (labels, policy) = policy.of_subset(subset)?;
-            Some(cluster(&key, port, &labels, &policy))
+            Some(discovered(cluster(&key, port, &labels, &policy), service, port))
         });
         self.found.extend(made.map(|cluster| (key, cluster)));
     }
@@ -227,6 +227,18 @@ fn cluster(
         outlier_detection: policy.outlier_detection.as_ref().map(outlier_detection),
         ..mesh::Cluster::default()
     }
+}
+
+/// With what the service says of its endpoints. A policy that says where connections go comes first.
+fn discovered(mut cluster: mesh::Cluster, service: &Service, port: &Port) -> mesh::Cluster {
+    if cluster.discovery() == mesh::Discovery::Static {
+        cluster.set_discovery(service.discovery);
+        cluster.destination_port = port.destination_port.map_or(0, u32::from);
+    }
+    if let Some(tls) = cluster.tls.as_mut().filter(|tls| tls.subject_alt_names.is_empty()) {
+        tls.subject_alt_names.clone_from(&service.subject_alt_names);
+    }
+    cluster
 }
 
 /// `None` where nothing is set: that means the same.

@@ -19,6 +19,7 @@ mod endpoints;
 mod host;
 mod judge;
 mod policy;
+mod ranges;
 mod route_warnings;
 mod routes;
 mod rule_index;

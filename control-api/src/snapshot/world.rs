@@ -2,6 +2,7 @@
 //! Called by ingest before it stores, and read by every session.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tsunagi_proto::names;
@@ -197,6 +198,8 @@ impl World {
                 None => self.addresses.remove(address),
             }
         }
+        // What its addresses lead to may be another, which sessions look up.
+        changed.extend(touched.ranges.iter().map(|range| names::host(&range.to_string())));
         self.rebuild_workloads(touched);
         self.changed = changed.into();
     }
@@ -265,8 +268,11 @@ impl World {
         if let Some(encoded) = told.or_else(alias) {
             return Some(Arc::clone(encoded));
         }
-        let wildcard = self.wildcard_over(fqdn, client_namespace)?;
-        Some(Arc::new(addresses::alias(fqdn, wildcard)))
+        let of = match fqdn.parse::<IpAddr>() {
+            Ok(address) => addresses::in_range(&self.catalog, address)?,
+            Err(_) => self.wildcard_over(fqdn, client_namespace)?,
+        };
+        Some(Arc::new(addresses::alias(fqdn, of)))
     }
 
     fn told(&self, fqdn: &str, client_namespace: &str) -> Option<&Told> {

@@ -133,6 +133,7 @@ fn host(fqdn: &str) -> Arc<model::Host> {
             ..model::Cluster::new(key, model::Protocol::Http1)
         }],
         addresses: Vec::new(),
+        ranges: Vec::new(),
         alias_of: None,
     })
 }

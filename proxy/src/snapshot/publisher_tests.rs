@@ -11,6 +11,7 @@ fn alias(name: &str) -> (String, Option<Arc<model::Host>>) {
         routes: None,
         clusters: Vec::new(),
         addresses: Vec::new(),
+        ranges: Vec::new(),
         alias_of: Some("*.example.com".to_owned()),
     };
     (name.to_owned(), Some(Arc::new(told)))
