@@ -107,7 +107,10 @@ fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
     };
     match entry.resolution {
         Resolution::None if listed > 0 => {
-            spec.refuse_at("endpoints", "with resolution NONE, which is the default, there are none");
+            spec.refuse_at(
+                "endpoints",
+                "with resolution NONE, which is the default, there are none",
+            );
         }
         Resolution::DnsRoundRobin if listed > 1 => {
             spec.refuse_at("endpoints", "with resolution DNS_ROUND_ROBIN there is at most one");
@@ -119,12 +122,18 @@ fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
             spec.refuse_at("addresses", "ranges are only for the resolutions NONE and STATIC");
         }
         if listed == 0 && entry.hosts.iter().any(|host| host.starts_with('*')) {
-            spec.refuse_at("hosts", "without endpoints DNS is asked for the hosts, which a wildcard is not");
+            spec.refuse_at(
+                "hosts",
+                "without endpoints DNS is asked for the hosts, which a wildcard is not",
+            );
         }
     }
     let is_opaque = |port: &ServicePort| port.protocol == Protocol::Tcp;
     if entry.resolution != Resolution::None && entry.hosts.len() > 1 && entry.ports.iter().any(is_opaque) {
-        spec.refuse_at("hosts", "only one: connections of a TCP port do not say which of several they are for");
+        spec.refuse_at(
+            "hosts",
+            "only one: connections of a TCP port do not say which of several they are for",
+        );
     }
 }
 

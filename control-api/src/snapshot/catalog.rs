@@ -127,7 +127,10 @@ pub(super) fn endpoints(document: &Document) -> BTreeSet<(&str, IpAddr)> {
     match &document.spec {
         Spec::WorkloadEntry(entry) => {
             let address = entry.address.ip();
-            address.map(|address| (document.key.name.as_str(), address)).into_iter().collect()
+            address
+                .map(|address| (document.key.name.as_str(), address))
+                .into_iter()
+                .collect()
         }
         Spec::ServiceEntry(entry) => match &entry.endpoints {
             ServiceEndpoints::Listed(entries) => {

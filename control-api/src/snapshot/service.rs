@@ -75,7 +75,9 @@ impl Service {
             service.addresses.extend(addresses::of(document));
             service.ranges.extend(ranges::of(document));
             if let Spec::ServiceEntry(entry) = &document.spec {
-                service.subject_alt_names.extend(entry.subject_alt_names.iter().cloned());
+                service
+                    .subject_alt_names
+                    .extend(entry.subject_alt_names.iter().cloned());
             }
             service.warn_of_resolution(fqdn, document, documents.first());
             for port in ports(document) {

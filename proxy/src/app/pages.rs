@@ -9,21 +9,24 @@ use tsunagi_proto::model::{self, UNLIMITED};
 
 use super::Parts;
 use crate::admin::AdminSources;
+use crate::dns::Book;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Cluster, Member};
 
 pub(super) fn sources(parts: &Parts, listeners: &[(&'static str, SocketAddr)]) -> AdminSources {
     let address = |(name, address): &(&str, SocketAddr)| json!({ "name": name, "address": address.to_string() });
     let listeners: Value = listeners.iter().map(address).collect();
-    let (shared, registry) = (Arc::clone(&parts.shared), Arc::clone(&parts.registry));
+    let (shared, registry, book) = (
+        Arc::clone(&parts.shared),
+        Arc::clone(&parts.registry),
+        Arc::clone(&parts.book),
+    );
     AdminSources {
         config_dump: Box::new(move || config_dump(&shared.current())),
         clusters: Box::new(move || {
-            registry
-                .clusters()
-                .iter()
-                .map(|cluster| cluster_lines(cluster))
-                .collect()
+            let clusters = registry.clusters();
+            let clusters = clusters.iter().map(|cluster| cluster_lines(cluster));
+            clusters.chain(std::iter::once(name_lines(&book))).collect()
         }),
         listeners: Box::new(move || listeners.clone()),
     }
@@ -94,6 +97,7 @@ fn policy(cluster: &model::Cluster) -> Value {
         "name": cluster.key.to_string(),
         "labels": labels,
         "protocol": format!("{:?}", cluster.protocol),
+        "discovery": format!("{:?}", cluster.discovery),
         "load_balancer": format!("{:?}", cluster.load_balancer),
         "connection_pool": {
             "max_connections": limit(pool.max_connections),
@@ -120,12 +124,28 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let (_, members) = cluster.told();
     let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
     for Member { endpoint, weight } in all {
-        let address = endpoint.address;
+        let address = endpoint.shown_address();
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
         let _ = writeln!(lines, "{name}::{address}::health::{}", endpoint.health_name());
         let _ = writeln!(lines, "{name}::{address}::cx_active::{}", endpoint.connections());
         let _ = writeln!(lines, "{name}::{address}::rq_active::{}", endpoint.active_requests());
         let _ = writeln!(lines, "{name}::{address}::weight::{weight}");
+    }
+    lines
+}
+
+/// `dns::name::what::value`: the names of endpoints, and how old is what is known of them.
+fn name_lines(book: &Book) -> String {
+    let mut lines = String::new();
+    for line in book.lines() {
+        let (name, answer) = (&line.name, &line.answer);
+        let _ = writeln!(lines, "dns::{name}::addresses::{}", line.addresses());
+        if let Some(said_at) = answer.said_at {
+            let _ = writeln!(lines, "dns::{name}::age_seconds::{}", said_at.elapsed().as_secs());
+        }
+        if let Some(failure) = &answer.failure {
+            let _ = writeln!(lines, "dns::{name}::failure::{failure}");
+        }
     }
     lines
 }

@@ -17,6 +17,7 @@ mod head;
 mod http1;
 mod http2;
 mod local_reply;
+mod located;
 mod mirror;
 mod mirror_body;
 mod own_answer;

@@ -22,6 +22,7 @@ use super::formatted::{Formatted, edit_response};
 use super::forward::speaks_http2;
 use super::head::{self, Authority};
 use super::local_reply::Cause;
+use super::located::{headed, locate, without_endpoint};
 use super::mirror::mirror;
 use super::own_answer::send_own;
 use super::redirected::{Found, find_known, find_redirected};
@@ -147,7 +148,7 @@ async fn answer<D: Downstream>(
     let port = find_destination_port(downstream.direction, &host, number, &authority)?;
     explained::decided(exchange, &host, port, head, &authority);
     if connect {
-        let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
+        let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port, &authority)).await?;
         return Box::pin(open_tunnel(tunnel, client, exchange)).await;
     }
     if !port.protocol.is_http() {
@@ -166,7 +167,15 @@ async fn answer<D: Downstream>(
             return Ok(None);
         }
     }
-    let cluster = find_cluster(&route)?;
+    let told = find_cluster(&route)?;
+    let located = if told.is_located() {
+        None
+    } else {
+        // Boxed: what is rare should not make every request's state larger.
+        let headed = headed(downstream, &authority, port.number);
+        Some(Box::pin(locate(told, headed, proxy.on_demand_timeout)).await?)
+    };
+    let cluster = located.as_ref().unwrap_or(told);
     if authority.text.is_empty() {
         name_destination(head, downstream, port);
     }
@@ -187,11 +196,16 @@ async fn answer<D: Downstream>(
     if head.upgrade.is_none() {
         mirror(&route, head, &mut body, exchange.grpc, proxy.worker);
     }
-    let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
+    let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange)
+        .await
+        .map_err(|cause| match cause {
+            Cause::NoHealthyUpstream => without_endpoint(cluster),
+            cause => cause,
+        })?;
 
     let switches = upgrade::switches(head, &mut response.lease)?;
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
-    let endpoint = Some(response.lease.endpoint().address);
+    let endpoint = Some(response.lease.endpoint().shown_address());
     let upstream = response.lease.response_mut();
     upstream.headers.remove_hop_by_hop();
     // Only sidecars say it, and only to each other: nothing of it goes on, whoever sent it.

@@ -1,8 +1,10 @@
 //! `CONNECT`: a connection inside a connection. What comes through it is for one port of one host: requests of an HTTP
 //! port are served like any other, of a TCP port the bytes are passed on.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -10,7 +12,9 @@ use tsunagi_proto::model::Protocol;
 
 use super::connection::{draining, serve_connection, serve_recognised};
 use super::downstream::DownstreamConnection;
+use super::head::Authority;
 use super::local_reply::Cause;
+use super::located::{headed, locate, without_endpoint};
 use super::request_path::Proxy;
 use crate::codec::{
     ClientHello, Detected, MaybeHello, Spoken, Transport, detect, parse_client_hello, pass, read_client_hello,
@@ -30,11 +34,16 @@ pub async fn open(
     downstream: &DownstreamConnection,
     host: &Arc<Host>,
     port: &Port,
+    authority: &Authority<'_>,
 ) -> Result<Tunnel, Cause> {
     if downstream.tunnelled {
         return Err(Cause::BadRequest("a tunnel inside a tunnel is not served"));
     }
-    let way = Way::of(host, port, downstream, None);
+    let headed = Headed {
+        destination: headed(downstream, authority, port.number),
+        patience: proxy.on_demand_timeout,
+    };
+    let way = Way::of(host, port, downstream, None, headed);
     let endpoint = if port.protocol.is_http() || is_named_inside(port) {
         None
     } else {
@@ -104,7 +113,7 @@ impl Tunnel {
                     MaybeHello::Whole(hello) => Some(hello),
                     MaybeHello::Partial | MaybeHello::Not => None,
                 };
-                let way = Way::of(&self.host, port, &self.downstream, hello.as_ref());
+                let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.way.headed);
                 open_and_pass_on(stream, read, &way).await;
             }
             Detected::Spoken {
@@ -144,7 +153,7 @@ impl Tunnel {
             () = draining(Some(self.proxy.drain_of(self.downstream.direction))) => return,
         }
         let hello = read_client_hello(&mut stream, &mut read).await;
-        let way = Way::of(&self.host, port, &self.downstream, hello.as_ref());
+        let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.way.headed);
         open_and_pass_on(stream, read.freeze(), &way).await;
     }
 }
@@ -157,10 +166,25 @@ struct Way {
     series: Arc<TcpSeries>,
     /// No rule is for it.
     nowhere: bool,
+    headed: Headed,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Headed {
+    /// Where the client connected to, or what it names, where that is an address.
+    destination: Option<SocketAddr>,
+    /// How long a name is waited for that was never resolved.
+    patience: Duration,
 }
 
 impl Way {
-    fn of(host: &Host, port: &Port, downstream: &DownstreamConnection, hello: Option<&ClientHello>) -> Way {
+    fn of(
+        host: &Host,
+        port: &Port,
+        downstream: &DownstreamConnection,
+        hello: Option<&ClientHello>,
+        headed: Headed,
+    ) -> Way {
         let seen = SeenConnection {
             destination: None,
             source: downstream.remote,
@@ -173,11 +197,13 @@ impl Way {
                 cluster: destination.cluster.clone(),
                 series: Arc::clone(&destination.series),
                 nowhere,
+                headed,
             },
             ConnectionRoute::Own | ConnectionRoute::Nowhere => Way {
                 cluster: port.plain.destinations.first().and_then(|own| own.cluster.clone()),
                 series: Arc::clone(&port.tcp),
                 nowhere,
+                headed,
             },
         }
     }
@@ -188,10 +214,16 @@ impl Way {
         }
         let cluster = self.cluster.as_ref();
         let cluster = cluster.ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
+        let located = if cluster.is_located() {
+            None
+        } else {
+            Some(Box::pin(locate(cluster, self.headed.destination, self.headed.patience)).await?)
+        };
+        let cluster = located.as_ref().unwrap_or(cluster);
         open_plain(&cluster.learned, &cluster.told, &cluster.members)
             .await
             .map_err(|error| match error {
-                PlainError::NoEndpoint => Cause::NoHealthyUpstream,
+                PlainError::NoEndpoint => without_endpoint(cluster),
                 PlainError::Overflow => Cause::Overflow("connections"),
                 PlainError::Connect { source, .. } => Cause::ConnectFailure(source.to_string()),
             })

@@ -8,15 +8,18 @@ mod compile;
 mod connections;
 mod demand;
 mod inbound;
+mod located;
 mod passthrough;
 mod publisher;
 mod reader;
+mod resolved;
 mod update;
 
 pub use compile::{Cluster, Destination, Host, MirrorTarget, Port, Rule};
 pub use connections::{ConnectionDestination, ConnectionRoute, ConnectionRoutes, SeenConnection};
 pub use demand::Demand;
 pub use inbound::{Inbound, InboundReader};
+pub use located::Unlocated;
 pub use passthrough::Passthrough;
 pub use publisher::Publisher;
 pub use reader::{Lookup, Reader, Shared, Snapshot};

@@ -9,7 +9,9 @@ use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Source};
 
 use super::compile::{Cluster, Compiler, Host};
 use super::reader::{Shared, Snapshot, is_alias};
+use super::resolved::NamedEndpoints;
 use super::{Inbound, Update};
+use crate::dns::Book;
 use crate::telemetry::Telemetry;
 use crate::upstream::Registry;
 
@@ -28,6 +30,7 @@ pub struct Publisher {
     inbound: Option<Arc<Inbound>>,
     /// Whom the rules are compiled for.
     source: Source,
+    named: NamedEndpoints,
 }
 
 impl Publisher {
@@ -46,12 +49,19 @@ impl Publisher {
             workload: None,
             inbound: None,
             source: Source::default(),
+            named: NamedEndpoints::new(Book::new()),
         }
     }
 
     /// Rules are compiled for this workload: what is only for others is left out.
     pub fn for_source(mut self, source: Source) -> Self {
         self.source = source;
+        self
+    }
+
+    /// Where the names of endpoints are looked up.
+    pub fn with_book(mut self, book: Arc<Book>) -> Self {
+        self.named = NamedEndpoints::new(book);
         self
     }
 
@@ -65,6 +75,7 @@ impl Publisher {
     pub fn apply(&mut self, update: Update) {
         let moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();
         for (fqdn, set) in update.endpoints {
+            self.named.take(&fqdn, set.as_deref());
             match set {
                 Some(set) => self.endpoints.insert(fqdn, set),
                 None => self.endpoints.remove(&fqdn),
@@ -82,12 +93,7 @@ impl Publisher {
                 }
             }
         }
-        stale.extend(
-            self.told
-                .values()
-                .filter(|host| reaches(host, &moved))
-                .map(|host| host.fqdn.clone()),
-        );
+        stale.extend(self.reaching(&moved));
         self.compile(&stale, &moved);
         if let Some(workload) = update.workload {
             if let Some(inbound) = &self.inbound {
@@ -96,6 +102,22 @@ impl Publisher {
             self.workload = Some(workload);
         }
         self.publish(update.version);
+    }
+
+    /// DNS says something else of these names: the same as other endpoints of the services that have them.
+    pub fn resolved(&mut self, names: &[Arc<str>]) {
+        let moved = self.named.services_of(names);
+        let stale: HashSet<String> = self.reaching(&moved).collect();
+        if !stale.is_empty() {
+            self.compile(&stale, &moved);
+            self.publish(String::new());
+        }
+    }
+
+    /// Hosts that reach a service whose endpoints are others now.
+    fn reaching(&self, moved: &HashSet<String>) -> impl Iterator<Item = String> {
+        let hosts = self.told.values().filter(|host| reaches(host, moved));
+        hosts.map(|host| host.fqdn.clone())
     }
 
     /// Names that nobody has called for `seconds`; the caller gives up their subscription.
@@ -144,7 +166,7 @@ impl Publisher {
                     continue;
                 }
                 let endpoints = self.endpoints.get(&cluster.key.host).map(|set| &**set);
-                let compiled = self.compiler.cluster(cluster, endpoints);
+                let compiled = self.compiler.cluster(cluster, endpoints, &self.named.book);
                 self.clusters.insert(cluster.key.clone(), compiled);
             }
         }

@@ -22,13 +22,15 @@ pub enum Target {
         /// Of one of its ports.
         number: u16,
         series: Arc<TcpSeries>,
+        /// Where the client connected to.
+        headed: Option<SocketAddr>,
     },
     Address {
         address: SocketAddr,
         series: Arc<TcpSeries>,
     },
-    /// Where a rule says.
-    Rule(Arc<ConnectionDestination>),
+    /// Where a rule says; and where the client connected to.
+    Rule(Arc<ConnectionDestination>, Option<SocketAddr>),
     /// No rule is for it, or nobody has the name.
     Unrouted { series: Arc<TcpSeries> },
     /// The user's policy lets nothing out that is not registered.
@@ -66,11 +68,12 @@ impl Failed {
 
 impl Target {
     /// `None`: the host has no such port.
-    pub fn service(host: &Arc<Host>, number: u16) -> Option<Target> {
+    fn service(host: &Arc<Host>, number: u16, headed: Option<SocketAddr>) -> Option<Target> {
         host.port(number).map(|port| Target::Service {
             host: Arc::clone(host),
             number,
             series: Arc::clone(&port.tcp),
+            headed,
         })
     }
 
@@ -78,8 +81,8 @@ impl Target {
     pub fn routed(host: &Arc<Host>, number: u16, seen: &SeenConnection<'_>) -> Option<Target> {
         let port = host.port(number)?;
         match host.route_connection(port, seen, rand::random()) {
-            ConnectionRoute::Rule(destination) => Some(Self::Rule(destination)),
-            ConnectionRoute::Own => Self::service(host, number),
+            ConnectionRoute::Rule(destination) => Some(Self::Rule(destination, seen.destination)),
+            ConnectionRoute::Own => Self::service(host, number, seen.destination),
             ConnectionRoute::Nowhere => Some(Self::Unrouted {
                 series: Arc::clone(&port.tcp),
             }),
@@ -88,7 +91,7 @@ impl Target {
 
     pub(super) async fn open(&self) -> Result<Upstream, Failed> {
         match self {
-            Self::Service { .. } | Self::Rule(_) => self.open_endpoint().await,
+            Self::Service { headed, .. } | Self::Rule(_, headed) => self.open_endpoint(*headed).await,
             Self::Unrouted { .. } => Err(Failed::local(Flags::NR, "filter_chain_not_found".to_owned())),
             Self::Address { address, .. } => open_address(*address).await,
             Self::Nowhere { .. } => {
@@ -103,23 +106,34 @@ impl Target {
         Failed::local(Flags::UH, "the destination is not registered".to_owned())
     }
 
-    async fn open_endpoint(&self) -> Result<Upstream, Failed> {
+    async fn open_endpoint(&self, headed: Option<SocketAddr>) -> Result<Upstream, Failed> {
         let failed = Failed::local;
         let cluster = self
             .cluster()
             .ok_or_else(|| failed(Flags::NC, "cluster_not_found".to_owned()))?;
+        let located = if cluster.is_located() {
+            None
+        } else {
+            // Boxed: what is rare should not make every connection's state larger.
+            let located = Box::pin(cluster.locate(headed, cluster.told.connection_pool.connect_timeout)).await;
+            Some(located.map_err(|_| failed(Flags::UH, cluster.headed_nowhere()))?)
+        };
+        let cluster = located.as_ref().unwrap_or(cluster);
         open_plain(&cluster.learned, &cluster.told, &cluster.members)
             .await
             .map(Upstream::Endpoint)
             .map_err(|error| match error {
-                PlainError::NoEndpoint => failed(Flags::UH, "no_healthy_upstream".to_owned()),
+                PlainError::NoEndpoint => match cluster.unresolved() {
+                    Some(reason) => failed(Flags::UH | Flags::DF, reason.to_string()),
+                    None => failed(Flags::UH, "no_healthy_upstream".to_owned()),
+                },
                 PlainError::Overflow => failed(Flags::UO, "overflow".to_owned()),
                 PlainError::Connect {
                     source,
                     endpoint,
                     attempts,
                 } => Failed {
-                    upstream: Some(endpoint.address),
+                    upstream: Some(endpoint.shown_address()),
                     attempts,
                     ..failed(Flags::UF, format!("connection_failure: {source}"))
                 },
@@ -129,7 +143,7 @@ impl Target {
     fn cluster(&self) -> Option<&Cluster> {
         match self {
             Self::Service { host, number, .. } => host.port(*number).and_then(Port::own_cluster),
-            Self::Rule(destination) => destination.cluster.as_deref(),
+            Self::Rule(destination, _) => destination.cluster.as_deref(),
             Self::Address { .. } | Self::Unrouted { .. } | Self::Nowhere { .. } => None,
         }
     }
@@ -137,7 +151,7 @@ impl Target {
     /// Of the rule, if one decided.
     pub(super) fn route(&self) -> &str {
         match self {
-            Self::Rule(destination) => &destination.route,
+            Self::Rule(destination, _) => &destination.route,
             _ => "",
         }
     }
@@ -146,13 +160,13 @@ impl Target {
         match self {
             Self::Service { series, .. } | Self::Address { series, .. } => series,
             Self::Unrouted { series } | Self::Nowhere { series } => series,
-            Self::Rule(destination) => &destination.series,
+            Self::Rule(destination, _) => &destination.series,
         }
     }
 
     pub(super) fn cluster_name(&self) -> &str {
         match self {
-            Self::Service { .. } | Self::Rule(_) | Self::Unrouted { .. } => {
+            Self::Service { .. } | Self::Rule(..) | Self::Unrouted { .. } => {
                 self.cluster().map_or("", |cluster| &cluster.learned.name)
             }
             Self::Address { .. } => Passthrough::NAME,
@@ -183,7 +197,7 @@ impl Upstream {
 
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         Some(match self {
-            Self::Endpoint(endpoint) => endpoint.endpoint().address,
+            Self::Endpoint(endpoint) => endpoint.endpoint().shown_address(),
             Self::Address(_, address) => *address,
         })
     }

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tsunagi_proto::model;
-use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
+use tsunagi_proto::model::{ClusterKey, Discovery, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::balance::SmoothWeights;
+use super::destinations::Destinations;
 use super::pool::evict;
 use super::queue::ConnectionQueue;
-use super::{Endpoint, RetryBudget, outlier};
+use super::{Endpoint, Resolution, RetryBudget, outlier};
 use crate::limits::Limit;
 use crate::telemetry::ClusterSeries;
 
@@ -30,6 +31,9 @@ pub struct Cluster {
     pub retries: RetryBudget,
     /// Its share of the copies of requests that may be on their way at once.
     pub copies: Arc<Limit>,
+    /// Of the names of its endpoints.
+    pub resolution: Resolution,
+    pub(super) destinations: Destinations,
     pub(super) connections: ConnectionQueue,
     pub(super) turn: AtomicUsize,
     pub(super) weights: SmoothWeights,
@@ -118,6 +122,8 @@ impl Cluster {
             requests: Limit::new(pool.max_requests),
             retries: RetryBudget::new(pool.max_retries),
             copies: Limit::new(MAX_COPIES),
+            resolution: Resolution::default(),
+            destinations: Destinations::default(),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
             turn: AtomicUsize::new(0),
             weights: SmoothWeights::default(),
@@ -198,6 +204,16 @@ impl Cluster {
         members
     }
 
+    /// New connections to the endpoint that is a name go to the next of these addresses of it each. `id` as told.
+    pub fn rotate(&self, id: &str, addresses: &[IpAddr]) {
+        let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_name = |(known, _): &(&(String, SocketAddr), &Arc<Endpoint>)| known.0 == id;
+        for ((_, told), endpoint) in state.endpoints.iter().filter(of_name) {
+            let addresses = addresses.iter().map(|address| SocketAddr::new(*address, told.port()));
+            endpoint.rotate(addresses.collect());
+        }
+    }
+
     /// A lowered connection limit closes idle connections at once; those in use close when they come back.
     fn close_excess(&self, members: &Members) {
         let endpoints = || {
@@ -245,6 +261,9 @@ impl Cluster {
             }
             (Arc::clone(&state.policy), Arc::clone(&state.members), due)
         };
+        if policy.discovery == Discovery::OriginalDestination {
+            self.sweep_destinations(&policy, now);
+        }
         let idle_timeout = policy.connection_pool.idle_timeout;
         let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
         for member in all {

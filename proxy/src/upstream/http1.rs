@@ -106,7 +106,7 @@ pub(super) async fn open(
 ) -> Result<Lease, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let stream = connect(
-        endpoint.address,
+        endpoint.connect_address(),
         endpoint.source,
         policy.connection_pool.connect_timeout,
     )

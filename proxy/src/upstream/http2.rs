@@ -245,7 +245,7 @@ async fn open(
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let timeout = policy.connection_pool.connect_timeout;
-    let stream = Lingering::new(connect(endpoint.address, endpoint.source, timeout).await?);
+    let stream = Lingering::new(connect(endpoint.connect_address(), endpoint.source, timeout).await?);
     let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, timeout).await?;
     endpoint.shard(worker).multiplexed.ready.push(http2);
     Ok(())

@@ -4,6 +4,7 @@
 mod balance;
 mod cluster;
 mod connection;
+mod destinations;
 mod endpoint;
 mod http1;
 mod http2;
@@ -13,7 +14,9 @@ mod plain;
 mod pool;
 mod queue;
 mod registry;
+mod resolution;
 mod retry_budget;
+mod rotation;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upgraded;
@@ -27,5 +30,6 @@ pub use plain::{PlainConnection, PlainError, open_plain};
 pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
+pub use resolution::{Resolution, Resolved};
 pub use retry_budget::RetryBudget;
 pub use upgraded::UpgradedConnection;

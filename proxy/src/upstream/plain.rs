@@ -78,7 +78,13 @@ pub async fn open_plain(
             break;
         }
         let connect_timeout = policy.connection_pool.connect_timeout;
-        match connect(active.endpoint.address, active.endpoint.source, connect_timeout).await {
+        match connect(
+            active.endpoint.connect_address(),
+            active.endpoint.source,
+            connect_timeout,
+        )
+        .await
+        {
             Ok(stream) => {
                 active.observe(cluster, detection, Outcome::Connected);
                 return Ok(PlainConnection {
