@@ -25,7 +25,6 @@ mod routes;
 mod rule_index;
 mod scope;
 mod service;
-mod shards;
 mod sidecars;
 mod slices;
 mod wildcards;

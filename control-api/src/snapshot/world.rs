@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tsunagi_proto::names;
+use tsunagi_proto::shards::Shards;
 
 use super::addresses::AddressEntry;
 use super::catalog::{self, Catalog, Touched};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
-use super::shards::Shards;
 use super::{Encoded, Node, addresses, diff, endpoints, host, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, Key, Kind, Problem};

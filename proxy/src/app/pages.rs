@@ -43,7 +43,12 @@ fn config_dump(snapshot: &Snapshot) -> Value {
     let hosts: serde_json::Map<String, Value> = snapshot
         .hosts
         .iter()
-        .map(|(fqdn, known)| (fqdn.clone(), known.as_ref().map_or(Value::Null, |it| host(&it.told))))
+        .map(|(fqdn, known)| {
+            (
+                fqdn.to_string(),
+                known.as_ref().map_or(Value::Null, |it| host(&it.told)),
+            )
+        })
         .collect();
     json!({ "version": snapshot.version, "workload": workload, "hosts": hosts })
 }

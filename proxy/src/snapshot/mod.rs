@@ -9,6 +9,7 @@ mod connections;
 mod demand;
 mod inbound;
 mod located;
+mod naming;
 mod passthrough;
 mod publisher;
 mod reader;

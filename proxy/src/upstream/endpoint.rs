@@ -143,11 +143,16 @@ impl Endpoint {
         }
     }
 
-    /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed.
-    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) {
+    /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed. False: there will
+    /// be nothing to look at, unless it is called again.
+    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) -> bool {
         let refusing = self.refusing.load(Ordering::Relaxed);
         if refusing != 0 {
             self.refusing.store(refusing - 1, Ordering::Relaxed);
+        }
+        let restless = refusing > 1 || !self.health.is_settled();
+        if self.connections() == 0 {
+            return restless;
         }
         for worker in 0..self.workers() {
             let mut shard = self.shard(worker);
@@ -164,6 +169,7 @@ impl Endpoint {
             drop(shard);
             expired.into_iter().for_each(Idle::close);
         }
+        restless
     }
 
     /// Counts a request towards this endpoint until the guard is dropped.

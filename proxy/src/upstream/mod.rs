@@ -1,6 +1,7 @@
 //! What we learned about those whom we call: clusters with their limits, endpoints with their health, open
 //! connections. All of it survives every push; what was told lives in `snapshot`.
 
+mod awake;
 mod balance;
 mod cluster;
 mod connection;

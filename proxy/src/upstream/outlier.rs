@@ -82,6 +82,11 @@ impl Health {
         self.state.load(Ordering::Acquire) == HEALTHY
     }
 
+    /// Healthy, and its next ejection would last as long as a first one: time changes nothing.
+    pub fn is_settled(&self) -> bool {
+        self.is_healthy() && self.history().multiplier == 0
+    }
+
     pub fn is_ejected(&self) -> bool {
         !self.is_healthy()
     }
@@ -151,6 +156,7 @@ impl ActiveRequest {
     pub fn observe(&mut self, cluster: &Cluster, detection: Option<&OutlierDetection>, outcome: Outcome) {
         if matches!(outcome, Outcome::ConnectFailure) {
             self.endpoint.refused();
+            cluster.wake();
         }
         let Some(detection) = detection else { return };
         let health = &self.endpoint.health;
@@ -273,6 +279,7 @@ fn eject(cluster: &Cluster, detection: &OutlierDetection, endpoint: &Endpoint, c
     drop(history);
     health.state.store(EJECTED, Ordering::Release);
     health.reset_counters();
+    cluster.wake();
     cause.counter(&cluster.series).increment(1);
     tracing::warn!(cluster = cluster.name, endpoint = %endpoint.address, cause = cause.as_str(), ?duration, "endpoint ejected");
 }
