@@ -21,6 +21,7 @@ mod endpoints;
 mod policies;
 mod routing;
 mod scope;
+mod service_entries;
 mod slices;
 mod steps;
 mod warnings;

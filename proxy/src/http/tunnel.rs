@@ -22,7 +22,7 @@ use crate::codec::{
 use crate::drain::LiveConnectionGuard;
 use crate::snapshot::{Cluster, ConnectionRoute, Host, Port, SeenConnection};
 use crate::telemetry::{ActiveConnectionGuard, Flags, TcpSeries};
-use crate::upstream::{PlainConnection, PlainError, open_plain};
+use crate::upstream::{Caller, PlainConnection, PlainError, open_plain};
 
 /// For the first bytes of a TLS client, which are most often its whole hello.
 const FIRST_READ_BYTES: usize = 1024;
@@ -43,7 +43,7 @@ pub async fn open(
         destination: headed(downstream, authority, port.number),
         patience: proxy.on_demand_timeout,
     };
-    let way = Way::of(host, port, downstream, None, headed);
+    let way = Way::of(host, port, downstream, None, headed, proxy.worker);
     let endpoint = if port.protocol.is_http() || is_named_inside(port) {
         None
     } else {
@@ -113,7 +113,14 @@ impl Tunnel {
                     MaybeHello::Whole(hello) => Some(hello),
                     MaybeHello::Partial | MaybeHello::Not => None,
                 };
-                let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.way.headed);
+                let way = Way::of(
+                    &self.host,
+                    port,
+                    &self.downstream,
+                    hello.as_ref(),
+                    self.way.headed,
+                    self.proxy.worker,
+                );
                 open_and_pass_on(stream, read, &way).await;
             }
             Detected::Spoken {
@@ -153,7 +160,14 @@ impl Tunnel {
             () = draining(Some(self.proxy.drain_of(self.downstream.direction))) => return,
         }
         let hello = read_client_hello(&mut stream, &mut read).await;
-        let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.way.headed);
+        let way = Way::of(
+            &self.host,
+            port,
+            &self.downstream,
+            hello.as_ref(),
+            self.way.headed,
+            self.proxy.worker,
+        );
         open_and_pass_on(stream, read.freeze(), &way).await;
     }
 }
@@ -167,6 +181,9 @@ struct Way {
     /// No rule is for it.
     nowhere: bool,
     headed: Headed,
+    /// The client.
+    remote: Option<SocketAddr>,
+    worker: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -184,6 +201,7 @@ impl Way {
         downstream: &DownstreamConnection,
         hello: Option<&ClientHello>,
         headed: Headed,
+        worker: usize,
     ) -> Way {
         let seen = SeenConnection {
             destination: None,
@@ -198,12 +216,16 @@ impl Way {
                 series: Arc::clone(&destination.series),
                 nowhere,
                 headed,
+                remote: downstream.remote,
+                worker,
             },
             ConnectionRoute::Own | ConnectionRoute::Nowhere => Way {
                 cluster: port.plain.destinations.first().and_then(|own| own.cluster.clone()),
                 series: Arc::clone(&port.tcp),
                 nowhere,
                 headed,
+                remote: downstream.remote,
+                worker,
             },
         }
     }
@@ -220,7 +242,8 @@ impl Way {
             Some(Box::pin(locate(cluster, self.headed.destination, self.headed.patience)).await?)
         };
         let cluster = located.as_ref().unwrap_or(cluster);
-        open_plain(&cluster.learned, &cluster.told, &cluster.members)
+        let caller = Caller::connection(&cluster.told, self.remote, self.worker);
+        open_plain(&cluster.learned, &cluster.told, &cluster.members, caller)
             .await
             .map_err(|error| match error {
                 PlainError::NoEndpoint => without_endpoint(cluster),

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tsunagi_proto::model::{self, Endpoint as Told};
+use tsunagi_proto::model::{self, Endpoint as Told, LoadBalancer};
 
 use super::cluster::{Cluster, Members};
 
@@ -55,6 +55,8 @@ impl Cluster {
                 .map(|(address, _)| *address);
             oldest.and_then(|oldest| known.remove(&oldest));
         }
+        // It is to be forgotten again.
+        self.wake();
         let members = Arc::default();
         known.insert(address, Known { members, used: now });
         self.tell_destinations(policy, &mut known);
@@ -73,14 +75,22 @@ impl Cluster {
         let port = self.key.port;
         let told = |address: &SocketAddr| Arc::new(Told::new(id(*address), address.ip(), vec![(port, address.port())]));
         let told: Vec<_> = known.keys().map(told).collect();
-        let all = self.reconcile(Arc::clone(policy), &told);
+        // There is nothing to choose: no table is made for it.
+        let policy = match policy.load_balancer {
+            LoadBalancer::ConsistentHash(_) => Arc::new(model::Cluster {
+                load_balancer: LoadBalancer::default(),
+                ..model::Cluster::clone(policy)
+            }),
+            _ => Arc::clone(policy),
+        };
+        let all = self.reconcile(Arc::clone(&policy), &told);
         for (address, there) in known.iter_mut() {
-            there.members = all.only(&id(*address), *address);
+            there.members = all.only(&policy, &id(*address), *address);
         }
     }
 
-    /// Forgets those that nobody has used for a while and that have nothing in flight.
-    pub(super) fn sweep_destinations(&self, policy: &Arc<model::Cluster>, now: Instant) {
+    /// Forgets those that nobody has used for a while and that have nothing in flight. False: there are none any more.
+    pub(super) fn sweep_destinations(&self, policy: &Arc<model::Cluster>, now: Instant) -> bool {
         let mut known = self.destinations.known();
         let before = known.len();
         known.retain(|_, there| {
@@ -90,12 +100,13 @@ impl Cluster {
         if known.len() < before {
             self.tell_destinations(policy, &mut known);
         }
+        !known.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tsunagi_proto::model::{Discovery, LoadBalancer};
+    use tsunagi_proto::model::Discovery;
 
     use super::*;
     use crate::telemetry::{Direction, Telemetry};

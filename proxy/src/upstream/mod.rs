@@ -7,6 +7,7 @@ mod cluster;
 mod connection;
 mod destinations;
 mod endpoint;
+mod groups;
 mod http1;
 mod http2;
 mod http2_lease;
@@ -22,7 +23,7 @@ mod rotation;
 pub(crate) mod testing;
 mod upgraded;
 
-pub use balance::choose;
+pub use balance::{Caller, choose, hash_address};
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
