@@ -1,7 +1,7 @@
 //! Where requests go: the cluster of a destination as a proxy finds it, its endpoints, and what requests get where there
 //! is no cluster or nobody in it.
 
-use tsunagi_proto::model::{Cluster, ClusterKey, Health, Host, WeightedDestination};
+use tsunagi_proto::model::{Cluster, ClusterKey, Discovery, Health, Host, WeightedDestination};
 
 use super::answer::{Destination, Endpoint, Reply};
 use super::policies;
@@ -83,7 +83,7 @@ impl Place<'_> {
         let own = all.filter(|endpoint| endpoint.has_labels(&cluster.labels));
         let endpoint = |endpoint: &std::sync::Arc<tsunagi_proto::model::Endpoint>| {
             Some(Endpoint {
-                address: endpoint.socket_address(cluster.key.port)?.to_string(),
+                address: place(endpoint, cluster.key.port)?,
                 state: policies::state(endpoint.health).to_owned(),
                 weight: endpoint.weight,
                 locality: endpoint.locality.clone(),
@@ -106,11 +106,23 @@ impl Place<'_> {
     }
 }
 
+/// What DNS says of a name, each proxy asks for itself.
+fn place(endpoint: &tsunagi_proto::model::Endpoint, port: u16) -> Option<String> {
+    let address = endpoint.socket_address(port)?;
+    Some(match &endpoint.hostname {
+        None => address.to_string(),
+        Some(name) => format!("{name}:{}", address.port()),
+    })
+}
+
 /// Draining endpoints serve where there is no healthy one, unhealthy ones in a panic.
 fn serves(cluster: &Cluster, endpoints: &[Endpoint]) -> bool {
     let outlier = cluster.outlier_detection.as_ref();
     let panics = outlier.is_some_and(|outlier| outlier.min_health_percent > 0);
-    endpoints
-        .iter()
-        .any(|endpoint| panics || endpoint.state != policies::state(Health::Unhealthy))
+    // Where the client connects to, whatever that is.
+    let anywhere = cluster.discovery == Discovery::OriginalDestination;
+    anywhere
+        || endpoints
+            .iter()
+            .any(|endpoint| panics || endpoint.state != policies::state(Health::Unhealthy))
 }

@@ -18,6 +18,7 @@ mod encoded;
 mod endpoints;
 mod host;
 mod judge;
+mod places;
 mod policy;
 mod ranges;
 mod route_warnings;

@@ -9,11 +9,11 @@ use tsunagi_proto::names;
 use tsunagi_proto::shards::Shards;
 
 use super::addresses::AddressEntry;
-use super::catalog::{self, Catalog, Touched};
+use super::catalog::{Catalog, Touched, fqdns};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
-use super::{Encoded, Node, addresses, diff, endpoints, host, route_warnings, sidecars, wildcards, workload};
+use super::{Encoded, Node, addresses, diff, endpoints, host, places, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, Key, Kind, Problem};
 
@@ -96,7 +96,7 @@ impl World {
         let replaced = difference.removed.iter().map(|document| &document.key);
         let is_there = |place: &Place| {
             let owner = world.document(&place.owner);
-            owner.is_some_and(|owner| catalog::endpoints(owner).contains(&(place.name.as_str(), place.address)))
+            owner.is_some_and(|owner| places::endpoints(owner).contains(&(place.name.as_str(), place.address)))
         };
         let mut departures = world.departures.clone();
         departures.prune(replaced, is_there);
@@ -119,7 +119,7 @@ impl World {
             let services = world.catalog.services_with(document);
             touched
                 .endpoints
-                .extend(services.iter().flat_map(|service| catalog::fqdns(service)));
+                .extend(services.iter().flat_map(|service| fqdns(service)));
         }
         world.rebuild(&touched);
         Some(world)

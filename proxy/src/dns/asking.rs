@@ -28,7 +28,7 @@ pub async fn run<Asked>(
     let mut lookups = Lookups::default();
     loop {
         while lookups.set.len() < MOST_AT_ONCE {
-            let Some(name) = book.names().take_due(Instant::now()) else {
+            let Some(name) = book.names().take_due(now()) else {
                 break;
             };
             lookups.start(name.clone(), ask(name));
@@ -57,6 +57,10 @@ pub async fn run<Asked>(
     }
 }
 
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Of which something else is known now.
 fn take(book: &Book, telemetry: &Telemetry, ended: impl Iterator<Item = (Arc<str>, Outcome)>) -> Vec<Arc<str>> {
     let mut changed = Vec::new();
@@ -67,7 +71,7 @@ fn take(book: &Book, telemetry: &Telemetry, ended: impl Iterator<Item = (Arc<str
             Outcome::Failed(_) => LookupResult::Failed,
         });
         tracing::debug!(%name, ?outcome, "looked up");
-        let is_news = book.names().take(&name, outcome, Instant::now(), rand::random());
+        let is_news = book.names().take(&name, outcome, now(), rand::random());
         if is_news {
             let answer = book.answer(&name);
             match &answer.failure {
