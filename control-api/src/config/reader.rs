@@ -109,6 +109,11 @@ fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
     if let (Spec::WorkloadEntry(entry), Some(status)) = (&mut spec, root.get("status")) {
         entry.healthy = workload_entry::is_healthy(&status);
     }
+    if let (Spec::DestinationRule(rule), Some(metadata)) = (&mut spec, &metadata)
+        && let Some(annotations) = metadata.get("annotations")
+    {
+        destination_rule::read_annotations(&annotations, rule);
+    }
     let key = Key {
         kind,
         namespace: namespace.to_owned(),
@@ -126,7 +131,9 @@ fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String,
     match kind {
         Kind::Service => Some(Spec::Service(service::read(spec))),
         Kind::VirtualService => virtual_service::read(spec, namespace).map(Spec::VirtualService),
-        Kind::DestinationRule => destination_rule::read(spec, namespace).map(Spec::DestinationRule),
+        Kind::DestinationRule => {
+            destination_rule::read(spec, namespace).map(|rule| Spec::DestinationRule(Box::new(rule)))
+        }
         Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
         Kind::Sidecar => sidecar::read(spec).map(Spec::Sidecar),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod actions;
+mod balancers;
 mod beside_routes;
 mod endpoints;
 mod kinds;
@@ -14,6 +15,8 @@ mod rules;
 mod samples;
 mod scopes;
 mod sidecars;
+mod traffic_policies;
+mod upstream_tls;
 
 /// The configuration of the project's owner, verbatim.
 pub(crate) const ISSUE: &str = "\
@@ -157,6 +160,8 @@ fn the_owners_configuration_is_taken_as_it_stands() {
             base_ejection_time: Duration::from_secs(30),
             max_ejection_percent: 10,
             min_health_percent: 0,
+            error_statuses: Vec::new(),
+            as_envoy: false,
         }
     );
     assert_eq!(rule.subsets.len(), 2);

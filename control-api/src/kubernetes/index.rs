@@ -186,6 +186,7 @@ impl Index {
                 state: if leaving { PodState::Leaving } else { address.state },
                 labels: pod.map(|pod| pod.labels.clone()).unwrap_or_default(),
                 service_account: pod.map(|pod| pod.service_account.clone()).unwrap_or_default(),
+                ready_since: pod.map_or(0, |pod| pod.ready_since),
             }
         };
         let spec = EndpointSlice {
@@ -384,6 +385,28 @@ mod tests {
         assert!(batch.documents.is_empty());
         index.hear(News::Pods(Change::Listed(vec![pod("a", "v1"), pod("b", "v3")])));
         assert_eq!(versions(&index.take()), ["v1", "v3"]);
+    }
+
+    #[test]
+    fn a_pod_is_ready_since_its_condition_says_so() {
+        let object = |status: &str| {
+            let condition = json!({"type": "Ready", "status": status, "lastTransitionTime": "2023-11-14T22:13:20Z"});
+            let object = json!({
+                "metadata": {"name": "c", "namespace": "n"},
+                "status": {"conditions": [{"type": "Initialized", "status": "True"}, condition]},
+            });
+            serde_json::from_value::<PodObject>(object).unwrap().into_parts()
+        };
+        let mut index = joined();
+        for (status, expected) in [("True", 1_700_000_000), ("False", 0)] {
+            index.hear(News::Pods(Change::Set(object(status))));
+            let batch = index.take();
+            let Some(Spec::EndpointSlice(slice)) = batch.documents.values().next().map(|document| &document.spec)
+            else {
+                panic!("no slice");
+            };
+            assert_eq!(slice.endpoints[0].ready_since, expected);
+        }
     }
 
     #[test]

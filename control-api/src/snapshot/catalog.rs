@@ -1,5 +1,7 @@
 //! Which document concerns which host: kept up by adding and removing single documents, never rebuilt.
 
+mod of_node;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,13 +9,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
-use super::departures::Place;
+use super::addresses;
 use super::documents::{Act, Documents, by_age, put, take};
-use super::places::{at, endpoints, named, places};
+use super::places::places;
+use super::policy_index::{self, PolicyIndex};
 use super::ranges::{self, Ranges};
 use super::rule_index::RuleIndex;
 use super::wildcards::{self, Wildcards};
-use super::{Node, addresses};
 use crate::config::{Document, Key, Kind, ServiceEndpoints, Spec};
 
 #[derive(Clone, Debug)]
@@ -25,8 +27,7 @@ pub(super) struct Catalog {
     rules: RuleIndex,
     /// Of VirtualServices and ServiceEntries.
     wildcards: Wildcards,
-    /// FQDN -> DestinationRules for that host.
-    destination_rules: Documents,
+    policies: PolicyIndex,
     /// Namespace and one label -> WorkloadEntries that have it.
     workloads: Documents,
     /// Namespace and the first label of a selector -> Services and ServiceEntries that select by it.
@@ -50,6 +51,8 @@ pub(super) struct Touched {
     pub endpoints: BTreeSet<String>,
     /// Wildcards whose rules are others now for the services that they cover.
     wildcards: BTreeSet<String>,
+    /// Wildcards of DestinationRules that came or went.
+    policies: BTreeSet<String>,
     /// VirtualServices of which there may be something else to say.
     pub rules: BTreeSet<Key>,
     /// WorkloadEntries that may be selected now, or not any more.
@@ -60,6 +63,8 @@ pub(super) struct Touched {
     pub ranges: BTreeSet<IpNet>,
     /// Namespaces whose proxies may be told otherwise of themselves.
     pub namespaces: BTreeSet<String>,
+    /// The same for all namespaces.
+    pub all_namespaces: bool,
     /// Namespaces whose Sidecars changed.
     pub sidecars: BTreeSet<String>,
 }
@@ -122,7 +127,7 @@ impl Catalog {
             services: Documents::default(),
             rules: RuleIndex::default(),
             wildcards: Wildcards::default(),
-            destination_rules: Documents::default(),
+            policies: PolicyIndex::default(),
             workloads: Documents::default(),
             selectors: Documents::default(),
             virtual_addresses: Documents::default(),
@@ -140,6 +145,7 @@ impl Catalog {
     pub(super) fn add(&mut self, document: &Arc<Document>) {
         self.each_place(document, put);
         self.ranges.add(document);
+        self.policies.add(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.add(name));
     }
@@ -147,6 +153,7 @@ impl Catalog {
     pub(super) fn remove(&mut self, document: &Arc<Document>) {
         self.each_place(document, take);
         self.ranges.remove(document);
+        self.policies.remove(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.remove(name));
     }
@@ -169,7 +176,7 @@ impl Catalog {
                 }
             }
             Spec::VirtualService(_) => self.rules.each_place(document, act),
-            Spec::DestinationRule(rule) => act(&mut self.destination_rules, &rule.host, document),
+            Spec::DestinationRule(_) => {}
             Spec::Sidecar(_) => act(&mut self.sidecars, namespace, document),
             Spec::WorkloadEntry(entry) => {
                 for label in &entry.labels {
@@ -200,14 +207,7 @@ impl Catalog {
                         .extend(selected.iter().map(|workload| workload.key.clone()));
                 }
             }
-            Spec::DestinationRule(rule) => {
-                let services = self.services.get(&rule.host).into_iter();
-                let of_services = services.flat_map(|list| list.iter());
-                touched
-                    .namespaces
-                    .extend(of_services.map(|service| service.key.namespace.clone()));
-                self.touch_host(&rule.host, touched);
-            }
+            Spec::DestinationRule(rule) => self.touch_policy(&document.key.namespace, &rule.host, touched),
             Spec::Sidecar(_) => {
                 touched.sidecars.insert(document.key.namespace.clone());
                 touched.namespaces.insert(document.key.namespace.clone());
@@ -247,6 +247,21 @@ impl Catalog {
             .extend(self.rules.related(document).map(|other| other.key.clone()));
     }
 
+    /// A DestinationRule of the namespace. What the services take in follows the rules of their own namespace and of the
+    /// root namespace.
+    fn touch_policy(&self, namespace: &str, host: &str, touched: &mut Touched) {
+        let services = self.services.get(host).into_iter().flat_map(|list| list.iter());
+        let of_services = services.map(|service| service.key.namespace.as_str());
+        let follow = |service: &&str| *service == namespace || namespace == self.root_namespace();
+        touched.namespaces.extend(of_services.filter(follow).map(str::to_owned));
+        if policy_index::is_wildcard(host) {
+            touched.policies.insert(host.to_owned());
+            touched.namespaces.insert(namespace.to_owned());
+            touched.all_namespaces |= namespace == self.root_namespace();
+        }
+        self.touch_host(host, touched);
+    }
+
     /// The host, and every host whose rules lead there.
     fn touch_host(&self, fqdn: &str, touched: &mut Touched) {
         touched.add_host(fqdn);
@@ -257,6 +272,13 @@ impl Catalog {
 
     /// Adds the services that touched wildcards cover: one pass over all names, however many wildcards there are.
     pub(super) fn spread(&self, touched: &mut Touched) {
+        let policies = std::mem::take(&mut touched.policies);
+        if !policies.is_empty() {
+            let names = self.services.iter().map(|(name, _)| &**name);
+            for name in policy_index::covered(names, &policies) {
+                self.touch_host(name, touched);
+            }
+        }
         let wildcards = std::mem::take(&mut touched.wildcards);
         if !wildcards.is_empty() {
             let names = self.services.iter().map(|(name, _)| &**name);
@@ -314,9 +336,9 @@ impl Catalog {
         self.wildcards.over(name)
     }
 
-    /// Of all namespaces, the oldest first.
-    pub(super) fn destination_rules(&self, fqdn: &str) -> Vec<Arc<Document>> {
-        by_age(&self.destination_rules, fqdn)
+    /// DestinationRules by host.
+    pub(super) fn policies(&self) -> &PolicyIndex {
+        &self.policies
     }
 
     /// WorkloadEntries of the namespace that have all these labels, by key.
@@ -374,52 +396,6 @@ impl Catalog {
             }
             _ => Vec::new(),
         }
-    }
-
-    /// The endpoints of this proxy, each with the document of its namespace that writes it: the endpoint has the node's id
-    /// as its name (that of its WorkloadEntry or Pod), or an address of the node. Without repetition.
-    pub(super) fn endpoints_of(&self, node: &Node) -> BTreeMap<Place, Arc<Document>> {
-        let namespace = &node.namespace;
-        let by_address = node.addresses.iter().map(|address| at(namespace, *address));
-        let keys = std::iter::once(named(namespace, &node.node_id)).chain(by_address);
-        let documents = keys
-            .filter_map(|key| self.endpoints.get(&key))
-            .flat_map(|list| list.iter());
-        let mut found = BTreeMap::new();
-        for document in documents {
-            for (name, address) in endpoints(document) {
-                if name == node.node_id || node.addresses.contains(&address) {
-                    found.insert(Place::new(document, name, address), Arc::clone(document));
-                }
-            }
-        }
-        found
-    }
-
-    /// The endpoints that leave with this proxy: those with its name, and only where nobody has its name, those with an
-    /// address of it that one document alone has. None where the proxy is not at the endpoint's address; who is at one
-    /// address of a name is at all of them (IPv4 and IPv6 of a pod).
-    pub(super) fn departing(&self, node: &Node) -> BTreeSet<Place> {
-        let namespace = &node.namespace;
-        let found = |key: &str| self.endpoints.get(key).map(|list| list.as_slice()).unwrap_or(&[]);
-        let mut places = BTreeSet::new();
-        for document in found(&named(namespace, &node.node_id)) {
-            let own = endpoints(document)
-                .into_iter()
-                .filter(|(name, _)| *name == node.node_id);
-            places.extend(own.map(|(name, address)| Place::new(document, name, address)));
-        }
-        if !places.is_empty() {
-            let is_there = places.iter().any(|place| node.may_be_at(place.address));
-            return if is_there { places } else { BTreeSet::new() };
-        }
-        for address in node.addresses.iter().filter(|address| node.may_be_at(**address)) {
-            if let [document] = found(&at(namespace, *address)) {
-                let here = endpoints(document).into_iter().filter(|(_, other)| other == address);
-                places.extend(here.map(|(name, address)| Place::new(document, name, address)));
-            }
-        }
-        places
     }
 
     /// The FQDN by which a Service or a ServiceEntry is called; `None`: all its names belong to somebody else.

@@ -3,7 +3,7 @@
 //! `world` finds what a change of documents touches and rebuilds only that; `catalog` knows which document concerns
 //! which host, `scope` which VirtualService is in force there for whom, and `delegates` what rules it stands for; `host`,
 //! `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
-//! leaving; `judge` refuses what a proxy would refuse; `routes` and `actions` say rules on the wire.
+//! leaving; `judge` refuses what a proxy would refuse; `routes` and `actions` say rules on the wire, `traffic_policy` policies.
 
 mod actions;
 mod addresses;
@@ -12,7 +12,6 @@ mod clusters;
 mod delegated_match;
 mod delegates;
 mod departures;
-mod diff;
 mod documents;
 mod encoded;
 mod endpoints;
@@ -20,6 +19,7 @@ mod host;
 mod judge;
 mod places;
 mod policy;
+mod policy_index;
 mod ranges;
 mod route_warnings;
 mod routes;
@@ -28,6 +28,7 @@ mod scope;
 mod service;
 mod sidecars;
 mod slices;
+mod traffic_policy;
 mod wildcards;
 mod workload;
 mod world;
@@ -35,6 +36,7 @@ mod world;
 pub use catalog::fqdns;
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use policy::{at_port, is_for, joins};
 pub use workload::Node;
 pub use world::World;
 

@@ -14,16 +14,20 @@ use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
 mod accepted;
+mod accepted_policies;
+mod clients;
 mod delegation;
 mod departures;
 mod encoding;
 mod endpoints;
+mod lookup;
 mod policies;
 mod routing;
 mod scope;
 mod service_entries;
 mod slices;
 mod steps;
+mod told_policies;
 mod warnings;
 mod workload;
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{Invalid, duration};
 use crate::wire::mesh;
 
@@ -61,7 +63,7 @@ pub struct Warmup {
     pub duration: Duration,
     /// Of its weight, 0 to 100: where it begins.
     pub minimum_percent: f64,
-    /// The share is (time / window) ^ (1 / aggression). At least 1.
+    /// The share is (time / window) ^ (1 / aggression). Greater than 0.
     pub aggression: f64,
 }
 
@@ -92,10 +94,13 @@ impl TryFrom<mesh::ConsistentHash> for ConsistentHash {
             }
         };
         let key = match wire.key {
-            Some(Key::Header(name)) => HashKey::Header(named("header", name)?),
+            Some(Key::Header(name)) => {
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| Invalid::new("header", "not a header name"))?;
+                HashKey::Header(name)
+            }
             Some(Key::Cookie(cookie)) => HashKey::Cookie(HashCookie {
-                name: named("cookie.name", cookie.name)?,
-                path: cookie.path,
+                name: part_of_cookie("cookie.name", named("cookie.name", cookie.name)?)?,
+                path: part_of_cookie("cookie.path", cookie.path)?,
                 ttl: match cookie.ttl {
                     Some(ttl) => Some(duration("cookie.ttl", Some(ttl))?.unwrap_or(Duration::ZERO)),
                     None => None,
@@ -103,8 +108,11 @@ impl TryFrom<mesh::ConsistentHash> for ConsistentHash {
                 attributes: cookie
                     .attributes
                     .into_iter()
-                    .map(|item| (item.name, item.value))
-                    .collect(),
+                    .map(|item| {
+                        let part = |text| part_of_cookie("cookie.attributes", text);
+                        Ok((part(item.name)?, part(item.value)?))
+                    })
+                    .collect::<Result<_, Invalid>>()?,
             }),
             Some(Key::SourceAddress(true)) => HashKey::SourceAddress,
             Some(Key::QueryParameter(name)) => HashKey::QueryParameter(named("query_parameter", name)?),
@@ -128,6 +136,14 @@ impl TryFrom<mesh::ConsistentHash> for ConsistentHash {
     }
 }
 
+/// In `Set-Cookie` it ends where a semicolon is, and the header where its line does.
+fn part_of_cookie(field: &str, text: String) -> Result<String, Invalid> {
+    if text.bytes().any(|byte| byte == b';' || !(b' '..=b'~').contains(&byte)) {
+        return Err(Invalid::new(field, "cannot be part of a cookie"));
+    }
+    Ok(text)
+}
+
 /// By trial division: of a number of at most seven digits.
 pub fn is_prime(number: u64) -> bool {
     number >= 2
@@ -143,8 +159,8 @@ impl TryFrom<mesh::Warmup> for Warmup {
         if !(0.0..=100.0).contains(&wire.minimum_percent) {
             return Err(Invalid::new("minimum_percent", "must be 0 to 100"));
         }
-        if !(wire.aggression.is_finite() && wire.aggression >= 1.0) {
-            return Err(Invalid::new("aggression", "must be at least 1"));
+        if !(wire.aggression.is_finite() && wire.aggression > 0.0) {
+            return Err(Invalid::new("aggression", "must be greater than 0"));
         }
         Ok(Self {
             duration: duration("duration", wire.duration)?.ok_or_else(|| Invalid::new("duration", "must be set"))?,

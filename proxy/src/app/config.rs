@@ -15,7 +15,7 @@ use crate::dns::{self, Resolver};
 use crate::drain::DrainWatch;
 use crate::net;
 use crate::snapshot::{Publisher, Update};
-use crate::upstream::Registry;
+use crate::upstream::{Registry, SeenEndpoint};
 use crate::xds::{Client, ClientConfig, Sink};
 
 /// How finely ejection times and idle timeouts are kept.
@@ -108,6 +108,10 @@ impl Sink for Announced {
 
     fn surplus(&mut self) -> Vec<String> {
         Sink::surplus(&mut *lock(&self.publisher))
+    }
+
+    fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
+        Sink::seen_endpoints(&*lock(&self.publisher), most)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::time::timeout_at;
-use tsunagi_proto::model::Protocol;
+use tsunagi_proto::model::{self, H2UpgradePolicy, Protocol};
 
 use super::deadline::{Late, Limits};
 use super::downstream::{Downstream, unless_gone};
@@ -20,6 +20,9 @@ use crate::snapshot::Cluster;
 use crate::upstream::{
     AcquireError, ActiveRequest, Caller, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
 };
+
+/// Endpoints that a request may pass over because each awaits a probe.
+const MOST_PROBES_LEFT: usize = 4;
 
 /// Why an attempt gave no response.
 #[derive(Debug)]
@@ -120,7 +123,8 @@ pub struct Answer {
 #[derive(Default)]
 pub struct Progress {
     pub active: Option<ActiveRequest>,
-    sent: bool,
+    /// The endpoint has the request, or is waited for to take a connection.
+    at_endpoint: bool,
 }
 
 impl Progress {
@@ -128,10 +132,10 @@ impl Progress {
         self.active.as_ref().map(|active| &active.endpoint)
     }
 
-    /// Tells outlier detection. A timeout counts only when the endpoint had the request.
+    /// Tells outlier detection. A timeout counts only when it was the endpoint that took the time.
     pub fn observe_failure(&mut self, cluster: &Cluster, failure: &Failure) {
         let timeout = matches!(failure, Failure::TryTimeout { .. } | Failure::Timeout);
-        if let Some(outcome) = failure.outcome().filter(|_| self.sent || !timeout) {
+        if let Some(outcome) = failure.outcome().filter(|_| self.at_endpoint || !timeout) {
             self.observe(cluster, outcome);
         }
     }
@@ -145,9 +149,23 @@ impl Progress {
 
 /// Does the endpoint get HTTP/2? Where nothing is declared, what the client speaks.
 pub fn speaks_http2(cluster: &Cluster, head: &RequestHead) -> bool {
-    match cluster.told.protocol {
-        Protocol::Http2 => true,
-        Protocol::Detect => head.version == http::Version::HTTP_2 && !head.by_upgrade,
+    spoken(&cluster.told, head, head.upgrade.is_some())
+}
+
+/// The same if the request asks for another protocol: a port that says HTTP/1.1, or nothing, is asked for that over HTTP/1.1,
+/// which every endpoint understands.
+pub fn upgrades_http2(cluster: &Cluster, head: &RequestHead) -> bool {
+    spoken(&cluster.told, head, true)
+}
+
+fn spoken(told: &model::Cluster, head: &RequestHead, upgrade: bool) -> bool {
+    let by_client = head.version == http::Version::HTTP_2 && !head.by_upgrade;
+    let pool = &told.connection_pool;
+    match (told.protocol, pool.h2_upgrade_policy) {
+        _ if pool.use_client_protocol => by_client,
+        (Protocol::Http2, _) => true,
+        (Protocol::Http1 | Protocol::Detect, H2UpgradePolicy::Upgrade) => !upgrade,
+        (Protocol::Detect, _) => by_client,
         _ => false,
     }
 }
@@ -157,6 +175,10 @@ pub struct Attempt<'a> {
     pub cluster: &'a Cluster,
     pub head: &'a RequestHead,
     pub worker: usize,
+    /// Nobody sees it when it fails: there is another attempt, or nobody waits.
+    pub may_fail: bool,
+    /// Of the request's key.
+    pub hash: Option<u64>,
 }
 
 /// Runs one attempt, within its limits. Dropping the future cancels it: the queue is left, the connection closed or the stream reset.
@@ -169,7 +191,7 @@ pub async fn attempt<D: Downstream>(
     limits: &mut Limits<'_>,
 ) -> Result<Answer, Failure> {
     let (mut lease, permit) = connection(of, client, retries, progress, limits).await?;
-    progress.sent = true;
+    progress.at_endpoint = true;
     let reused = lease.is_reused();
     let mut upload = Transfer::default();
     lease
@@ -234,13 +256,7 @@ async fn connection<D: Downstream>(
 ) -> Result<(Lease, Permit), Failure> {
     let cluster = of.cluster;
     let http2 = speaks_http2(cluster, of.head);
-    let caller = Caller {
-        tried: &retries.tried,
-        hash: None,
-        worker: of.worker,
-    };
-    let active =
-        choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>).ok_or(Failure::NoEndpoint)?;
+    let active = choose_endpoint(of, &retries.tried).ok_or(Failure::NoEndpoint)?;
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
     let early = if http2 { Some(request_permit(cluster)?) } else { None };
@@ -248,18 +264,25 @@ async fn connection<D: Downstream>(
         Some(lease) => lease,
         // Boxed: what is rare should not make every request's state larger.
         None => {
-            let wait = Box::pin(wait_for_connection(cluster, &endpoint, http2, client, of.worker));
+            let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, http2, client, of.worker));
             match limits.next() {
                 None => wait.await?,
-                Some((at, late)) => match timeout_at(at, wait).await {
+                Some((at, late)) => match timeout_at(at, &mut wait).await {
                     Ok(lease) => lease?,
-                    Err(_) => return Err(Failure::late(late, false)),
+                    Err(_) => {
+                        // Nobody answers there: at the connection limit there would be none that is being opened.
+                        progress.at_endpoint = endpoint.is_opening();
+                        return Err(Failure::late(late, false));
+                    }
                 },
             }
         }
     };
     if !Arc::ptr_eq(lease.endpoint(), &endpoint) {
         progress.active = Some(lease.endpoint().begin());
+    }
+    if let Some(active) = &progress.active {
+        active.observe_acquired(cluster.told.outlier_detection.as_ref());
     }
     let permit = match early {
         Some(permit) => permit,
@@ -272,6 +295,34 @@ async fn connection<D: Downstream>(
         },
     };
     Ok((lease, permit))
+}
+
+/// A request that would be seen to fail leaves a probe to others, if there are any, and takes another endpoint.
+fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRequest> {
+    let cluster = of.cluster;
+    let choose = |tried: &[Arc<Endpoint>]| {
+        let caller = Caller {
+            tried,
+            hash: of.hash,
+            worker: of.worker,
+        };
+        choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>)
+    };
+    let mut chosen = choose(tried)?;
+    if of.may_fail || !chosen.is_hasty_probe() {
+        return Some(chosen);
+    }
+    let mut avoided = tried.to_vec();
+    for _ in 0..MOST_PROBES_LEFT {
+        avoided.push(Arc::clone(&chosen.endpoint));
+        // Others may probe from here on.
+        drop(chosen);
+        chosen = choose(&avoided)?;
+        if !chosen.is_hasty_probe() {
+            break;
+        }
+    }
+    Some(chosen)
 }
 
 async fn wait_for_connection<D: Downstream>(

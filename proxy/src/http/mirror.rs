@@ -5,6 +5,7 @@
 //! purpose: a copy takes no longer than the rule's timeout, without one a minute from its last byte on, and there are at
 //! most 1024 at once, of which one cluster has at most 256.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -12,10 +13,12 @@ use http::HeaderValue;
 use tsunagi_proto::decide::shadow_authority;
 use tsunagi_proto::model::{RetryPolicy, draws};
 
-use super::attempts::{accept, outlier_status};
+use super::attempts::accept;
 use super::deadline::{Deadline, Limits};
 use super::forward::{Attempt, Failure, Progress, attempt};
+use super::hash_key::hash_request;
 use super::mirror_body::MirrorBody;
+use super::outcome::{observe_end, of_head};
 use super::request_body::RequestBody;
 use super::response::{End, relay};
 use super::retry::Retries;
@@ -24,7 +27,6 @@ use crate::codec::{Known, RequestHead};
 use crate::limits::{Limit, Permit};
 use crate::snapshot::Cluster;
 use crate::telemetry::Mirrored;
-use crate::upstream::Outcome;
 
 const MAX_AT_ONCE: u32 = 1024;
 const TIME: Duration = Duration::from_secs(60);
@@ -60,11 +62,20 @@ struct Copy {
     timeout: Duration,
     grpc: bool,
     worker: usize,
+    /// Of its key.
+    hash: Option<u64>,
     _place: Place,
 }
 
-/// Sends a copy to every mirror that is drawn. `head` is the request as it leaves.
-pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grpc: bool, worker: usize) {
+/// Sends a copy to every mirror that is drawn. `head` is the request as it leaves, `remote` its client.
+pub fn mirror(
+    route: &Route<'_>,
+    head: &RequestHead,
+    body: &mut RequestBody,
+    grpc: bool,
+    remote: Option<SocketAddr>,
+    worker: usize,
+) {
     for (wanted, target) in route.mirrors() {
         if !draws(wanted.per_million, rand::random()) {
             continue;
@@ -85,6 +96,7 @@ pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grp
             timeout: route.timeout().unwrap_or(TIME),
             grpc,
             worker,
+            hash: hash_request(cluster, head, remote),
             _place: place,
         };
         let series = Arc::clone(&target.series);
@@ -126,6 +138,9 @@ impl Copy {
                 cluster: &self.cluster,
                 head: &self.head,
                 worker: self.worker,
+                // Nobody waits for what it answers.
+                may_fail: true,
+                hash: self.hash,
             };
             let mut limits = Limits::new(&mut deadline, None);
             let tried = attempt(
@@ -138,14 +153,16 @@ impl Copy {
             );
             match tried.await {
                 Ok(answer) => {
-                    progress.observe(&self.cluster, Outcome::Status(outlier_status(answer.lease.response())));
-                    let Some(mut response) = accept(answer, progress, deadline) else {
+                    let began = of_head(answer.lease.response(), self.grpc);
+                    progress.observe(&self.cluster, began);
+                    let Some(mut response) = accept(answer, progress, began, deadline) else {
                         return Mirrored::Failed;
                     };
                     let Ok(length) = response.length(&self.head.method) else {
                         return Mirrored::Failed;
                     };
                     let (end, _) = relay(&mut response, &mut self.body, length, &mut self.client).await;
+                    observe_end(&response, &self.cluster, end);
                     response.release(end);
                     return if end == End::Whole {
                         Mirrored::Answered

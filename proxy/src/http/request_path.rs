@@ -19,11 +19,13 @@ use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone
 use super::exchange::Exchange;
 use super::explained;
 use super::formatted::{Formatted, edit_response};
-use super::forward::speaks_http2;
+use super::forward::{speaks_http2, upgrades_http2};
+use super::hash_key::{Keyed, key_of};
 use super::head::{self, Authority};
 use super::local_reply::Cause;
 use super::located::{headed, locate, without_endpoint};
 use super::mirror::mirror;
+use super::outcome::observe_end;
 use super::own_answer::send_own;
 use super::redirected::{Found, find_known, find_redirected};
 use super::request_body::RequestBody;
@@ -180,7 +182,7 @@ async fn answer<D: Downstream>(
         name_destination(head, downstream, port);
     }
 
-    upgrade::recognise(head, length, speaks_http2(cluster, head));
+    upgrade::recognise(head, length, upgrades_http2(cluster, head));
     head.headers.remove_hop_by_hop();
     rewrite(&route, head, port.number, &formatted)?;
 
@@ -194,14 +196,16 @@ async fn answer<D: Downstream>(
     let mut body = RequestBody::new(length, keep);
     // What comes after an upgrade cannot be copied.
     if head.upgrade.is_none() {
-        mirror(&route, head, &mut body, exchange.grpc, proxy.worker);
+        mirror(&route, head, &mut body, exchange.grpc, downstream.remote, proxy.worker);
     }
-    let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange)
-        .await
-        .map_err(|cause| match cause {
-            Cause::NoHealthyUpstream => without_endpoint(cluster),
-            cause => cause,
-        })?;
+    let Keyed { hash, set_cookie } = key_of(cluster, head, downstream);
+    let sent = dispatch(
+        proxy, cluster, &route, head, &mut body, deadline, hash, client, exchange,
+    );
+    let mut response = sent.await.map_err(|cause| match cause {
+        Cause::NoHealthyUpstream => without_endpoint(cluster),
+        cause => cause,
+    })?;
 
     let switches = upgrade::switches(head, &mut response.lease)?;
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
@@ -212,6 +216,9 @@ async fn answer<D: Downstream>(
     upstream.headers.remove_known(Known::XTsunagiUnprocessed);
     let said = (exchange.flags, "via_upstream");
     edit_response(&route, &formatted, head, upstream, endpoint, said);
+    if let Some(cookie) = &set_cookie {
+        upstream.headers.append(&header::SET_COOKIE, cookie);
+    }
     exchange.show_to_page(upstream);
     exchange.answered(upstream);
     show_flags(exchange, upstream);
@@ -221,6 +228,7 @@ async fn answer<D: Downstream>(
     }
     let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
     exchange.received(|| body.bytes);
+    observe_end(&response, cluster, end);
     response.finish(end, exchange, sent_bytes);
     match end {
         End::Whole if poll_fn(|cx| client.poll_flush(cx)).await.is_ok() => {}

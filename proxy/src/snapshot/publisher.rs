@@ -73,6 +73,10 @@ impl Publisher {
         self
     }
 
+    pub fn registry(&self) -> &Registry {
+        &self.compiler.registry
+    }
+
     /// Applies one response whole: when this returns, every new request meets it.
     pub fn apply(&mut self, update: Update) {
         let moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();

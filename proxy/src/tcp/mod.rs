@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::codec::{ClientHello, Passed, Transport, Unfinished, may_be_client_hello, pass};
+use crate::codec::{ClientHello, Ending, Passed, Transport, Unfinished, may_be_client_hello, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
 use recorded::Recorded;
 
@@ -98,7 +98,7 @@ impl TcpConnection {
             }
             Err(failed) => return self.refuse(stream, failed),
         };
-        let idle = upstream.idle_timeout();
+        let lifetime = upstream.lifetime();
         let series = self.target.series();
         // Boxed: every connection's state would be larger by it.
         let mut unlogged = Box::new(Unlogged {
@@ -107,7 +107,8 @@ impl TcpConnection {
             attempts: upstream.attempts(),
             logged: false,
         });
-        let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
+        let (passed, ending) = pass(&mut stream, upstream.stream(), read, lifetime, series).await;
+        upstream.observe_end(passed.sent > 0, ending == Ending::UpstreamReset);
         unlogged.log(ending.flags(), "", &passed);
         unlogged.logged = true;
     }

@@ -5,21 +5,28 @@
 //! two are drawn by weight and compared by requests in flight for their weight (Wieder, "Balanced Allocations with
 //! Heterogenous Bins"): idle ones get exactly the shares that their weights say, and it takes no longer with many of them.
 //! `ROUND_ROBIN` takes turns, see `round_robin`. An endpoint that warms up is passed over as often as it lacks weight.
+//! With `consistentHash` the request's key decides, see `consistent_hash`; its retries go where it went, as with Istio, unless
+//! nobody is there to take a request.
 //!
 //! When all healthy ones have left, those that are about to end still serve, and any of them is better than none (as
 //! kube-proxy does with endpoints that terminate).
 
 mod alias;
+mod consistent_hash;
+mod key;
+mod maglev;
+mod ring;
 mod round_robin;
 mod warmup;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tsunagi_proto::model::{self, ConsistentHash, HashKey, LoadBalancer, Warmup};
-use xxhash_rust::xxh64::xxh64;
 
 use self::alias::{AliasTable, below};
+use self::consistent_hash::Table;
+pub use self::key::{CookieKey, RequestKey, hash_address, hash_text, hash_values};
 use self::round_robin::RoundRobin;
 pub(super) use self::warmup::Warming;
 use super::cluster::{Member, Members};
@@ -52,14 +59,6 @@ impl Caller<'_> {
     }
 }
 
-/// The key of a client's address.
-pub fn hash_address(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => xxh64(&address.octets(), 0),
-        IpAddr::V6(address) => xxh64(&address.octets(), 0),
-    }
-}
-
 /// How the members of a group are chosen among: what can be worked out before a request comes, and whose turn it is.
 #[derive(Debug)]
 pub(super) enum Algorithm {
@@ -67,15 +66,15 @@ pub(super) enum Algorithm {
     LeastRequest(Option<AliasTable>),
     Random(Option<AliasTable>),
     RoundRobin(RoundRobin),
+    ConsistentHash(Table),
 }
 
 impl Algorithm {
     pub fn new(policy: &model::Cluster, members: &[Member], workers: usize) -> Self {
         let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-        match policy.load_balancer {
-            LoadBalancer::LeastRequest | LoadBalancer::ConsistentHash(_) => {
-                Self::LeastRequest(AliasTable::of(&weights))
-            }
+        match &policy.load_balancer {
+            LoadBalancer::LeastRequest => Self::LeastRequest(AliasTable::of(&weights)),
+            LoadBalancer::ConsistentHash(hash) => Self::ConsistentHash(Table::new(hash.table, members)),
             LoadBalancer::Random => Self::Random(AliasTable::of(&weights)),
             LoadBalancer::RoundRobin => Self::RoundRobin(RoundRobin::new(&weights, policy.warmup.is_some(), workers)),
         }
@@ -90,27 +89,22 @@ pub fn choose(
     caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
-    let tried = caller.tried;
+    // A key belongs to its endpoint, also after a failure.
+    let tried = if caller.hash.is_some() { &[] } else { caller.tried };
     if members.list.is_empty()
-        && let Some(last_resort) = choose_draining(&members.draining, tried, random)
+        && let Some(last_resort) = choose_draining(&members.draining, tried, caller.hash, random)
     {
         return Some(last_resort);
     }
     if is_panic(policy, members) {
-        let total = members.list.len() + members.unhealthy.len();
-        let member = members
-            .list
-            .iter()
-            .chain(&members.unhealthy)
-            .nth(below(random(), total))?;
-        return Some(member.endpoint.begin());
+        return Some(in_panic(members, caller.hash, random)?.endpoint.begin());
     }
     // A claim fails when another request became the probe in between; that endpoint is then not available.
     for _ in 0..=members.list.len() {
         let group = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
         let choice = Choice {
             members: group.of(&members.list),
-            worker: caller.worker,
+            caller,
             warmup: policy.warmup.as_ref(),
         };
         let available = |member: &Member| member.endpoint.health.is_available();
@@ -132,11 +126,12 @@ pub fn choose(
 fn choose_draining(
     draining: &[Member],
     tried: &[Arc<Endpoint>],
+    hash: Option<u64>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
     let fresh = |member: &&Member| !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
     let inviting = |member: &&Member| fresh(member) && !member.endpoint.is_refusing();
-    let point = random();
+    let point = hash.unwrap_or_else(random);
     let any_of = |usable: &dyn Fn(&&Member) -> bool| {
         let count = draining.iter().filter(usable).count();
         draining.iter().filter(usable).nth(below(point, count.max(1)))
@@ -145,6 +140,20 @@ fn choose_draining(
         .or_else(|| any_of(&fresh))
         .or_else(|| any_of(&|_| true))?;
     Some(member.endpoint.begin())
+}
+
+/// Any of them; a request with a key the endpoint that it would have were all healthy.
+fn in_panic<'m>(members: &'m Members, hash: Option<u64>, random: &mut impl FnMut() -> u64) -> Option<&'m Member> {
+    if let Some(hash) = hash
+        && let Some(group) = members.groups.choose(hash)
+        && let Algorithm::ConsistentHash(table) = &*group.algorithm
+        && let Some(place) = table.find(hash, group.of(&members.list).len(), |_| true)
+    {
+        return group.of(&members.list).get(place);
+    }
+    let total = members.list.len() + members.unhealthy.len();
+    let mut all = members.list.iter().chain(&members.unhealthy);
+    all.nth(below(random(), total.max(1)))
 }
 
 /// Too few are healthy: health is ignored (`minHealthPercent`).
@@ -167,7 +176,7 @@ fn is_panic(policy: &model::Cluster, members: &Members) -> bool {
 /// One request and the group that it meets.
 struct Choice<'m, 'c> {
     members: &'m [Member],
-    worker: usize,
+    caller: &'c Caller<'c>,
     warmup: Option<&'c Warmup>,
 }
 
@@ -193,13 +202,18 @@ impl<'m> Choice<'m, '_> {
             Algorithm::RoundRobin(turns) => {
                 let at = |place: usize| self.members.get(place);
                 let place = turns.next(
-                    self.worker,
+                    self.caller.worker,
                     self.members.len(),
                     |place| at(place).is_some_and(usable),
                     |place| at(place).map_or(1.0, |member| share(self.warmup, member)),
                     random,
                 )?;
                 at(place)
+            }
+            Algorithm::ConsistentHash(table) => {
+                let hash = self.caller.hash.unwrap_or_else(random);
+                let at = |place: usize| self.members.get(place);
+                at(table.find(hash, self.members.len(), |place| at(place).is_some_and(usable))?)
             }
         }
     }
@@ -274,3 +288,7 @@ fn draw_by<'m>(
 #[cfg(test)]
 #[path = "balance_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "balance_properties.rs"]
+mod properties;

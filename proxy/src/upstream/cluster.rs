@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use tsunagi_proto::model;
-use tsunagi_proto::model::{ClusterKey, Discovery, Endpoint as ToldEndpoint, Health as ToldHealth, LoadBalancer};
+use tsunagi_proto::model::{ClusterKey, Discovery, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::awake::{AwakeList, Wakefulness};
+use super::balance::RequestKey;
 use super::destinations::Destinations;
 use super::groups::{Before, Groups, arrange};
 use super::pool::evict;
@@ -61,6 +62,8 @@ pub struct Members {
     pub draining: Vec<Member>,
     /// Of `list`.
     pub(super) groups: Groups,
+    /// What of a request decides where it goes.
+    pub key: Option<RequestKey>,
     /// A request gets no connection that leads elsewhere than to the endpoint chosen for it: these are a part of the
     /// cluster's, or requests have keys.
     pub(super) pinned: bool,
@@ -99,6 +102,7 @@ impl Members {
         let mut list: Vec<_> = self.list.iter().filter(wanted).cloned().collect();
         Arc::new(Self {
             groups: arrange(policy, &mut list, None, 1),
+            key: None,
             list,
             unhealthy: Vec::new(),
             draining: self.draining.iter().filter(wanted).cloned().collect(),
@@ -126,7 +130,7 @@ impl Cluster {
             key: policy.key.clone(),
             series,
             requests: Limit::new(pool.max_requests),
-            retries: RetryBudget::new(pool.max_retries),
+            retries: RetryBudget::new(&policy),
             copies: Limit::new(MAX_COPIES),
             resolution: Resolution::default(),
             destinations: Destinations::default(),
@@ -171,7 +175,7 @@ impl Cluster {
     ) -> Arc<Members> {
         let pool = &policy.connection_pool;
         self.requests.set_maximum(pool.max_requests);
-        self.retries.set_maximum(pool.max_retries);
+        self.retries.set(&policy);
         self.connections
             .set_maximum(pool.max_connections, pool.max_pending_requests);
 
@@ -222,12 +226,12 @@ impl Cluster {
             list: &state.members.list,
             groups: &state.members.groups,
         };
+        members.key = RequestKey::of(&policy.load_balancer);
         // A connection that others give up leads elsewhere as a rule, and a key belongs to its endpoint.
-        members.pinned = matches!(policy.load_balancer, LoadBalancer::ConsistentHash(_));
+        members.pinned = members.key.is_some();
         members.groups = arrange(&policy, &mut members.list, Some(&before), self.workers);
-        if policy.outlier_detection.is_none() {
-            members.list.iter().for_each(|member| member.endpoint.health.clear());
-        }
+        let before = state.policy.outlier_detection.as_ref();
+        outlier::settle(before, policy.outlier_detection.as_ref(), &members, self);
         let members = Arc::new(members);
         state.policy = policy;
         state.members = Arc::clone(&members);
@@ -265,6 +269,7 @@ impl Cluster {
     /// Limits may have been raised: those who wait for a connection get what is free now.
     pub fn serve_waiting(self: &Arc<Self>) {
         ConnectionQueue::grant_open(self);
+        self.connections.dismiss_occupied();
     }
 
     /// No resource needs this cluster any more.
@@ -295,17 +300,16 @@ impl Cluster {
             }
             (Arc::clone(&state.policy), Arc::clone(&state.members), due)
         };
-        let idle_timeout = policy.connection_pool.idle_timeout;
         let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
         let mut restless = self.open_connections() > 0;
         if policy.discovery == Discovery::OriginalDestination {
             restless |= self.sweep_destinations(&policy, now);
         }
         for member in all {
-            restless |= member.endpoint.sweep(idle_timeout, now);
+            restless |= member.endpoint.sweep(&policy.connection_pool, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
-            outlier::sweep(detection, &members, &self.name, now);
+            outlier::sweep(detection, &members, self, now);
         }
         if restless {
             self.wake();
@@ -351,6 +355,11 @@ impl Cluster {
 
     pub fn pending_requests(&self) -> u32 {
         self.connections.pending()
+    }
+
+    /// Sent ones and those that wait for a connection; those of HTTP/2 that wait may count twice.
+    pub fn requests_in_flight(&self) -> u32 {
+        self.requests.current().saturating_add(self.pending_requests())
     }
 
     /// Runs with the members of the last publish; one ejection of the cluster at a time.

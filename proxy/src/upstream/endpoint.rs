@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use tsunagi_proto::model::ConnectionPool;
 
 use super::balance::Warming;
 use super::http1::Idle;
@@ -29,6 +31,8 @@ pub struct Endpoint {
     active: AtomicU32,
     /// Open connections, and those being opened.
     pub(super) connections: AtomicU32,
+    /// Of these, those being opened.
+    opening: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
     /// A connection carries one request: the application may be about to end.
@@ -57,6 +61,7 @@ impl Endpoint {
             warming: Warming::default(),
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
+            opening: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
@@ -87,6 +92,17 @@ impl Endpoint {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Is anybody opening a connection to it?
+    pub fn is_opening(&self) -> bool {
+        self.opening.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts a connection that is being opened, until the guard is dropped.
+    pub(super) fn open_one(self: &Arc<Self>) -> OpeningGuard {
+        self.opening.fetch_add(1, Ordering::Relaxed);
+        OpeningGuard(Arc::clone(self))
+    }
+
     /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
     /// few requests in flight and would attract them.
     pub(super) fn refused(&self) {
@@ -108,7 +124,7 @@ impl Endpoint {
 
     /// What an operator reads in `/clusters`.
     pub fn health_name(&self) -> &'static str {
-        self.health.name()
+        self.health.standing().as_str()
     }
 
     pub(super) fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
@@ -151,9 +167,9 @@ impl Endpoint {
         }
     }
 
-    /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed. False: there will
-    /// be nothing to look at, unless it is called again.
-    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) -> bool {
+    /// Closes what has been idle or open for too long and forgets what the other side closed. False: there will be nothing to
+    /// look at, unless it is called again.
+    pub(super) fn sweep(&self, pool: &ConnectionPool, now: Instant) -> bool {
         let refusing = self.refusing.load(Ordering::Relaxed);
         if refusing != 0 {
             self.refusing.store(refusing - 1, Ordering::Relaxed);
@@ -167,13 +183,13 @@ impl Endpoint {
             let mut expired = Vec::new();
             let mut index = 0;
             while let Some(idle) = shard.idle.get_mut(index) {
-                if idle.is_spent(idle_timeout, now) {
+                if idle.is_spent(pool, now) {
                     expired.push(shard.idle.remove(index));
                 } else {
                     index += 1;
                 }
             }
-            shard.multiplexed.sweep(idle_timeout, now);
+            shard.multiplexed.sweep(pool, now);
             drop(shard);
             expired.into_iter().for_each(Idle::close);
         }
@@ -192,6 +208,15 @@ impl Endpoint {
             endpoint: Arc::clone(self),
             probe,
         }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OpeningGuard(Arc<Endpoint>);
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -10,28 +10,35 @@ mod endpoint;
 mod groups;
 mod http1;
 mod http2;
+mod http2_keepalive;
 mod http2_lease;
 mod outlier;
 mod plain;
 mod pool;
+#[cfg(test)]
+mod pool_properties;
 mod queue;
 mod registry;
 mod resolution;
 mod retry_budget;
 mod rotation;
+mod seen;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upgraded;
 
-pub use balance::{Caller, choose, hash_address};
+pub use balance::{Caller, CookieKey, RequestKey, choose, hash_address, hash_text, hash_values};
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
-pub use outlier::Outcome;
+pub use outlier::{Cause, EndpointHealth, LateOutcome, Outcome, Standing};
 pub use plain::{PlainConnection, PlainError, open_plain};
 pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use resolution::{Resolution, Resolved};
 pub use retry_budget::RetryBudget;
+pub use seen::SeenEndpoint;
+pub use stream::UpstreamStream;
 pub use upgraded::UpgradedConnection;

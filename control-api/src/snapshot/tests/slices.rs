@@ -19,6 +19,7 @@ fn slice(name: &str, ports: &[(&str, u16)], pods: &[(&str, &str, PodState)]) -> 
         state: *state,
         labels: BTreeMap::new(),
         service_account: String::new(),
+        ready_since: 0,
     };
     let spec = EndpointSlice {
         service: "user-service".into(),
