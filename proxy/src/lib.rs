@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod bootstrap;
 pub mod codec;
+pub mod dns;
 pub mod drain;
 pub mod error;
 pub mod http;

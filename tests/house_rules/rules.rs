@@ -13,6 +13,7 @@ pub(crate) const PROXY_FLOORS: &[(&str, u8)] = &[
     ("tcp", 4),
     ("snapshot", 3),
     ("upstream", 2),
+    ("dns", 2),
     ("codec", 1),
     ("net", 1),
     ("redirect", 1),

@@ -58,7 +58,7 @@ pub use protocol::Protocol;
 pub use raw::{Raw, parse_raw};
 pub use regex_size::bytes as regex_bytes;
 pub use service::{Service, ServicePort, TargetPort};
-pub use service_entry::{ServiceEndpoints, ServiceEntry};
+pub use service_entry::{Resolution, ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};
 pub use text::{Survey, from_object, from_stored, parse, survey};
 pub use traffic_policy::{PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy};
@@ -67,7 +67,7 @@ pub use virtual_service::{
     HeaderOperations, Headers, HttpMatch, HttpRule, Mirror, Redirect, RedirectPort, Retries, Rewrite, SourceMatch,
     StringMatch, VirtualService, WeightedDestination,
 };
-pub use workload_entry::WorkloadEntry;
+pub use workload_entry::{Address, WorkloadEntry};
 
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,47 @@
-//! ServiceEntry: a service by name whose endpoints are listed or selected.
+//! ServiceEntry: a service by name, and where its endpoints are known from: listed, selected, asked of DNS, or not at all.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
 use super::{Protocol, ServicePort, TargetPort, WorkloadEntry, limits, names, protocol, workload_entry};
 
-/// A ServiceEntry with `resolution: STATIC`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceEntry {
-    /// In lower case, as written otherwise.
+    /// In lower case, as written otherwise: names, or wildcards in the place of a name's first labels.
     pub hosts: Vec<String>,
     pub addresses: Vec<IpAddr>,
+    /// Addresses by the range, without host bits.
+    pub ranges: Vec<IpNet>,
     pub ports: Vec<ServicePort>,
+    /// `resolution`. Default `NONE`.
+    pub resolution: Resolution,
+    /// Listed ones are of addresses with `STATIC`, of addresses or names with `DNS` and `DNS_ROUND_ROBIN` (at most one), where
+    /// without any the hosts themselves are the endpoints. `NONE` has none.
     pub endpoints: ServiceEndpoints,
+    /// `subjectAltNames`: names of which the endpoints' certificate must have one, where a DestinationRule says that TLS is
+    /// spoken to them and names none itself.
+    pub subject_alt_names: Vec<String>,
+}
+
+/// Where the endpoints of a ServiceEntry are known from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resolution {
+    /// From nowhere: connections go where the client connected to.
+    #[default]
+    None,
+    Static,
+    Dns,
+    DnsRoundRobin,
+}
+
+impl Resolution {
+    pub fn is_dns(self) -> bool {
+        matches!(self, Self::Dns | Self::DnsRoundRobin)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +61,9 @@ const SPEC: Fields = Fields {
         "endpoints",
         "workloadSelector",
         "exportTo",
+        "subjectAltNames",
     ],
-    later: &["subjectAltNames"],
+    later: &[],
 };
 const PORT: Fields = Fields {
     supported: &["number", "name", "protocol", "targetPort"],
@@ -52,14 +80,66 @@ pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
     }
     spec.exported_everywhere();
     location(spec);
-    resolution(spec);
+    let resolution = resolution(spec);
     let ports = spec.required("ports").map(|field| ports(&field)).unwrap_or_default();
-    Some(ServiceEntry {
+    let (addresses, ranges) = spec.get("addresses").map(|field| addresses(&field)).unwrap_or_default();
+    let entry = ServiceEntry {
         hosts: spec.required("hosts").map(|field| hosts(&field)).unwrap_or_default(),
-        addresses: spec.get("addresses").map(|field| addresses(&field)).unwrap_or_default(),
-        endpoints: endpoints(spec, &ports),
+        addresses,
+        ranges,
+        resolution,
+        endpoints: endpoints(spec, &ports, resolution),
+        subject_alt_names: spec
+            .get("subjectAltNames")
+            .map(|list| subject_alt_names(&list))
+            .unwrap_or_default(),
         ports,
-    })
+    };
+    check_resolution(spec, &entry);
+    Some(entry)
+}
+
+/// What only makes sense with some resolutions, as Istio checks it.
+fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
+    let listed = match &entry.endpoints {
+        ServiceEndpoints::Listed(listed) => listed.len(),
+        ServiceEndpoints::Selected(_) => 0,
+    };
+    match entry.resolution {
+        Resolution::None if listed > 0 => {
+            spec.refuse_at(
+                "endpoints",
+                "with resolution NONE, which is the default, there are none",
+            );
+        }
+        Resolution::DnsRoundRobin if listed > 1 => {
+            spec.refuse_at("endpoints", "with resolution DNS_ROUND_ROBIN there is at most one");
+        }
+        _ => {}
+    }
+    if entry.resolution.is_dns() {
+        if !entry.ranges.is_empty() {
+            spec.refuse_at("addresses", "ranges are only for the resolutions NONE and STATIC");
+        }
+        if listed == 0 && entry.hosts.iter().any(|host| host.starts_with('*')) {
+            spec.refuse_at(
+                "hosts",
+                "without endpoints DNS is asked for the hosts, which a wildcard is not",
+            );
+        }
+    }
+    let is_opaque = |port: &ServicePort| port.protocol == Protocol::Tcp;
+    if entry.resolution != Resolution::None && entry.hosts.len() > 1 && entry.ports.iter().any(is_opaque) {
+        spec.refuse_at(
+            "hosts",
+            "only one: connections of a TCP port do not say which of several they are for",
+        );
+    }
+}
+
+fn subject_alt_names(list: &Field<'_>) -> Vec<String> {
+    let items = list.items();
+    items.iter().filter_map(|item| Some(item.word()?.to_owned())).collect()
 }
 
 fn hosts(list: &Field<'_>) -> Vec<String> {
@@ -67,7 +147,7 @@ fn hosts(list: &Field<'_>) -> Vec<String> {
     if items.is_empty() && list.is_list() {
         list.refuse("must not be empty");
     }
-    let mut hosts: Vec<String> = items.iter().filter_map(names::host_as_written).collect();
+    let mut hosts: Vec<String> = items.iter().filter_map(host).collect();
     hosts.sort();
     hosts.dedup();
     hosts
@@ -84,32 +164,51 @@ fn location(spec: &Field<'_>) {
     }
 }
 
-fn resolution(spec: &Field<'_>) {
-    let Some(field) = spec.get("resolution") else {
-        return spec.refuse_at(
-            "resolution",
-            "known but not supported yet: NONE, which is the default; write STATIC",
-        );
-    };
-    match field.text() {
-        None | Some("STATIC") => {}
-        Some(later @ ("NONE" | "DNS" | "DNS_ROUND_ROBIN" | "DYNAMIC_DNS")) => field.not_supported_yet(later),
-        Some(other) => field.refuse(format!("{} is not a resolution", shown(other))),
+fn host(item: &Field<'_>) -> Option<String> {
+    match item.text() {
+        Some("*") => {
+            item.refuse("a ServiceEntry is for names: `*` would be all of them");
+            None
+        }
+        Some(text) if text.starts_with('*') => names::host_or_wildcard(item),
+        _ => names::host_as_written(item),
     }
 }
 
-fn addresses(list: &Field<'_>) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
+fn resolution(spec: &Field<'_>) -> Resolution {
+    let Some(field) = spec.get("resolution") else {
+        return Resolution::None;
+    };
+    match field.text() {
+        None | Some("NONE") => {}
+        Some("STATIC") => return Resolution::Static,
+        Some("DNS") => return Resolution::Dns,
+        Some("DNS_ROUND_ROBIN") => return Resolution::DnsRoundRobin,
+        Some("DYNAMIC_DNS") => field.not_supported_yet("DYNAMIC_DNS"),
+        Some(other) => field.refuse(format!("{} is not a resolution", shown(other))),
+    }
+    Resolution::None
+}
+
+/// Single ones, and ranges.
+fn addresses(list: &Field<'_>) -> (Vec<IpAddr>, Vec<IpNet>) {
+    let (mut addresses, mut ranges) = (Vec::new(), Vec::new());
     for item in list.items() {
-        if item.text().is_some_and(|text| text.contains('/')) {
-            item.not_supported_yet("a range of addresses");
-        } else if item.is_text() {
-            addresses.extend(item.address());
+        match item.text().filter(|text| text.contains('/')) {
+            Some(text) => match text.parse::<IpNet>() {
+                Ok(range) if range.prefix_len() == range.max_prefix_len() => addresses.push(range.addr()),
+                Ok(range) => ranges.push(range.trunc()),
+                Err(_) => item.refuse(format!("{} is neither a CIDR nor an IP address", shown(text))),
+            },
+            None if item.is_text() => addresses.extend(item.address()),
+            None => {}
         }
     }
     addresses.sort();
     addresses.dedup();
-    addresses
+    ranges.sort();
+    ranges.dedup();
+    (addresses, ranges)
 }
 
 fn ports(list: &Field<'_>) -> Vec<ServicePort> {
@@ -164,11 +263,11 @@ fn declared(field: &Field<'_>) -> Option<Protocol> {
     None
 }
 
-fn endpoints(spec: &Field<'_>, ports: &[ServicePort]) -> ServiceEndpoints {
+fn endpoints(spec: &Field<'_>, ports: &[ServicePort], resolution: Resolution) -> ServiceEndpoints {
     let Some(selector) = spec.get("workloadSelector") else {
         return ServiceEndpoints::Listed(
             spec.get("endpoints")
-                .map(|list| listed(&list, ports))
+                .map(|list| listed(&list, ports, resolution))
                 .unwrap_or_default(),
         );
     };
@@ -185,7 +284,7 @@ fn endpoints(spec: &Field<'_>, ports: &[ServicePort]) -> ServiceEndpoints {
     ServiceEndpoints::Selected(labels)
 }
 
-fn listed(list: &Field<'_>, ports: &[ServicePort]) -> Vec<WorkloadEntry> {
+fn listed(list: &Field<'_>, ports: &[ServicePort], resolution: Resolution) -> Vec<WorkloadEntry> {
     let mut entries = Vec::new();
     let known: HashSet<&str> = ports.iter().map(|port| port.name.as_str()).collect();
     for item in list.items() {
@@ -195,6 +294,9 @@ fn listed(list: &Field<'_>, ports: &[ServicePort]) -> Vec<WorkloadEntry> {
         for name in entry.ports.keys().filter(|name| !known.contains(name.as_str())) {
             let Some(of_endpoint) = item.get("ports") else { continue };
             of_endpoint.refuse_at(name, "no port of this ServiceEntry has this name");
+        }
+        if resolution == Resolution::Static && entry.address.ip().is_none() {
+            item.refuse_at("address", "with resolution STATIC it is an IP address");
         }
         entries.push(entry);
     }

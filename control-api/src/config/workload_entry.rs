@@ -7,10 +7,28 @@ use super::names;
 use super::read::{Field, Fields};
 use super::scalar::shown;
 
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Ip(IpAddr),
+    /// In lower case: its addresses are asked of DNS by each proxy.
+    Name(String),
+}
+
+impl Address {
+    /// `None`: it has a name instead.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
+}
+
 /// One endpoint of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkloadEntry {
-    pub address: IpAddr,
+    pub address: Address,
     /// Port name -> number, for service ports of that name.
     pub ports: BTreeMap<String, u16>,
     /// `spec.labels`, and `metadata.labels` over them.
@@ -23,6 +41,20 @@ pub struct WorkloadEntry {
     /// `status.conditions` of a WorkloadEntry: false once the one of type `Healthy` says `False`. Unhealthy endpoints get
     /// no requests. Default true.
     pub healthy: bool,
+}
+
+impl WorkloadEntry {
+    /// One of which nothing more is known.
+    pub fn at(address: Address) -> Self {
+        Self {
+            address,
+            ports: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            weight: 0,
+            service_account: String::new(),
+            healthy: true,
+        }
+    }
 }
 
 const SPEC: Fields = Fields {
@@ -44,7 +76,6 @@ pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Optio
         locality.not_supported_yet("balancing by locality");
     }
     let mut entry = WorkloadEntry {
-        address: IpAddr::from([0, 0, 0, 0]),
         ports: spec.get("ports").map(|field| ports(&field)).unwrap_or_default(),
         labels: spec.get("labels").map(|field| field.labels()).unwrap_or_default(),
         weight: spec.get("weight").and_then(|field| weight(&field)).unwrap_or_default(),
@@ -52,7 +83,7 @@ pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Optio
             .get("serviceAccount")
             .and_then(|field| service_account(&field))
             .unwrap_or_default(),
-        healthy: true,
+        ..WorkloadEntry::at(Address::Ip(IpAddr::from([0, 0, 0, 0])))
     };
     entry
         .labels
@@ -102,21 +133,22 @@ fn ports(field: &Field<'_>) -> BTreeMap<String, u16> {
     numbers.collect()
 }
 
-fn address(field: &Field<'_>) -> Option<IpAddr> {
+fn address(field: &Field<'_>) -> Option<Address> {
     let text = field.word()?;
     if let Ok(address) = text.parse::<IpAddr>() {
         let nowhere = address.is_unspecified() || address.is_multicast();
         if nowhere {
             field.refuse(format!("{address} is not the address of an endpoint"));
         }
-        return Some(address);
+        return Some(Address::Ip(address));
     }
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if text.starts_with("unix://") {
         field.not_supported_yet("a Unix socket as an address");
-    } else if names::is_dns_subdomain(&text.to_ascii_lowercase()) && text.contains(|c: char| c.is_ascii_alphabetic()) {
-        field.not_supported_yet("a host name as an address; give an IP address");
+    } else if names::is_dns_subdomain(&name) && name.contains(|c: char| c.is_ascii_alphabetic()) {
+        return Some(Address::Name(name));
     } else {
-        field.refuse(format!("{} is not an IP address", shown(text)));
+        field.refuse(format!("{} is neither an IP address nor a host name", shown(text)));
     }
     None
 }

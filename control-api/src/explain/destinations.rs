@@ -96,7 +96,7 @@ impl Place<'_> {
         let own = all.filter(|endpoint| endpoint.has_labels(&cluster.labels));
         let endpoint = |endpoint: &std::sync::Arc<tsunagi_proto::model::Endpoint>| {
             Some(Endpoint {
-                address: endpoint.socket_address(cluster.key.port)?.to_string(),
+                address: place(endpoint, cluster.key.port)?,
                 state: policies::state(endpoint.health).to_owned(),
                 weight: endpoint.weight,
                 locality: endpoint.locality.clone(),
@@ -122,6 +122,15 @@ impl Place<'_> {
         }
         format!("{host} has no port {port}")
     }
+}
+
+/// What DNS says of a name, each proxy asks for itself.
+fn place(endpoint: &tsunagi_proto::model::Endpoint, port: u16) -> Option<String> {
+    let address = endpoint.socket_address(port)?;
+    Some(match &endpoint.hostname {
+        None => address.to_string(),
+        Some(name) => format!("{name}:{}", address.port()),
+    })
 }
 
 /// Draining endpoints serve where there is no healthy one, unhealthy ones in a panic.

@@ -52,6 +52,13 @@ pub(super) fn build(catalog: &Catalog, address: &str) -> Option<AddressEntry> {
     })
 }
 
+/// The service with a range around an address that no service has by itself: that of the narrowest one.
+pub(super) fn in_range(catalog: &Catalog, address: IpAddr) -> Option<String> {
+    catalog
+        .at_range(address)
+        .find_map(|document| catalog.name_in_force(&document))
+}
+
 /// What is told of a name that stands for a host.
 pub(super) fn alias(name: &str, of: String) -> Encoded {
     let host = mesh::Host {

@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::addresses;
 use super::documents::{Act, Documents, by_age, put, take};
+use super::places::places;
 use super::policy_index::{self, PolicyIndex};
+use super::ranges::{self, Ranges};
 use super::rule_index::RuleIndex;
 use super::wildcards::{self, Wildcards};
 use crate::config::{Document, Key, Kind, ServiceEndpoints, Spec};
@@ -31,6 +34,7 @@ pub(super) struct Catalog {
     selectors: Documents,
     /// Virtual address -> Services and ServiceEntries that have it.
     virtual_addresses: Documents,
+    ranges: Ranges,
     /// Namespace, and the name or an address of endpoints -> WorkloadEntries, ServiceEntries and EndpointSlices that write
     /// them.
     endpoints: Documents,
@@ -55,6 +59,8 @@ pub(super) struct Touched {
     pub workloads: BTreeSet<Key>,
     /// Virtual addresses.
     pub addresses: BTreeSet<String>,
+    /// Ranges of them.
+    pub ranges: BTreeSet<IpNet>,
     /// Namespaces whose proxies may be told otherwise of themselves.
     pub namespaces: BTreeSet<String>,
     /// The same for all namespaces.
@@ -114,45 +120,6 @@ fn service_fqdn(name: &str, namespace: &str) -> String {
     format!("{name}.{namespace}.svc.{DEFAULT_CLUSTER_DOMAIN}")
 }
 
-fn named(namespace: &str, name: &str) -> String {
-    format!("{namespace}/{name}")
-}
-
-fn at(namespace: &str, address: IpAddr) -> String {
-    format!("{namespace}\n{address}")
-}
-
-/// The endpoints that the document itself writes: the name of each, empty where it has none, and its address.
-pub(super) fn endpoints(document: &Document) -> BTreeSet<(&str, IpAddr)> {
-    match &document.spec {
-        Spec::WorkloadEntry(entry) => BTreeSet::from([(document.key.name.as_str(), entry.address)]),
-        Spec::ServiceEntry(entry) => match &entry.endpoints {
-            ServiceEndpoints::Listed(entries) => entries.iter().map(|entry| ("", entry.address)).collect(),
-            ServiceEndpoints::Selected(_) => BTreeSet::new(),
-        },
-        Spec::EndpointSlice(slice) => {
-            let endpoints = slice.endpoints.iter();
-            endpoints
-                .map(|endpoint| (endpoint.pod.as_str(), endpoint.address))
-                .collect()
-        }
-        _ => BTreeSet::new(),
-    }
-}
-
-/// Where a document of `namespace` is found by its endpoints, each name once.
-fn places(document: &Document) -> BTreeSet<String> {
-    let namespace = &document.key.namespace;
-    let mut places = BTreeSet::new();
-    for (name, address) in endpoints(document) {
-        places.insert(at(namespace, address));
-        if !name.is_empty() {
-            places.insert(named(namespace, name));
-        }
-    }
-    places
-}
-
 impl Catalog {
     pub(super) fn new(root_namespace: &str) -> Self {
         Self {
@@ -164,6 +131,7 @@ impl Catalog {
             workloads: Documents::default(),
             selectors: Documents::default(),
             virtual_addresses: Documents::default(),
+            ranges: Ranges::default(),
             endpoints: Documents::default(),
             slices: Documents::default(),
             sidecars: Documents::default(),
@@ -176,6 +144,7 @@ impl Catalog {
 
     pub(super) fn add(&mut self, document: &Arc<Document>) {
         self.each_place(document, put);
+        self.ranges.add(document);
         self.policies.add(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.add(name));
@@ -183,6 +152,7 @@ impl Catalog {
 
     pub(super) fn remove(&mut self, document: &Arc<Document>) {
         self.each_place(document, take);
+        self.ranges.remove(document);
         self.policies.remove(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.remove(name));
@@ -261,6 +231,7 @@ impl Catalog {
     fn touch_service(&self, document: &Document, touched: &mut Touched) {
         let addresses = addresses::of(document).iter();
         touched.addresses.extend(addresses.map(IpAddr::to_string));
+        touched.ranges.extend(ranges::of(document));
         touched.namespaces.insert(document.key.namespace.clone());
     }
 
@@ -444,6 +415,11 @@ impl Catalog {
     /// Services and ServiceEntries that have this virtual address, the oldest first.
     pub(super) fn at_virtual_address(&self, address: &str) -> Vec<Arc<Document>> {
         by_age(&self.virtual_addresses, address)
+    }
+
+    /// Services that have a range around this address, that of the narrowest one first.
+    pub(super) fn at_range(&self, address: IpAddr) -> impl Iterator<Item = Arc<Document>> {
+        self.ranges.around(address)
     }
 
     /// The oldest first.

@@ -181,7 +181,7 @@ impl<'a> Clusters<'a> {
         }
         let made = self.meet(fqdn).and_then(|(service, policies)| {
             let port = service.ports.get(&number)?;
-            Some(for_each_client(&key, port, policies))
+            Some(for_each_client(&key, port, policies, service))
         });
         self.found
             .extend(made.filter(|made| !made.is_empty()).map(|made| (key, made)));
@@ -239,10 +239,10 @@ fn missing_subsets(policies: &Policies, to: &Wanted<'_>) -> Vec<Missing> {
 }
 
 /// The clusters of one key. Empty: it is there for nobody.
-fn for_each_client(key: &ClusterKey, port: &Port, policies: &Policies) -> Vec<mesh::Cluster> {
+fn for_each_client(key: &ClusterKey, port: &Port, policies: &Policies, service: &Service) -> Vec<mesh::Cluster> {
     let made = |policy: &Policy| {
         let (labels, policy) = policy.of_subset(&key.2, key.1)?;
-        Some(cluster(key, port, &labels, &policy))
+        Some(discovered(cluster(key, port, &labels, &policy), service, port))
     };
     let rest = made(&policies.rest);
     let mut selected: Vec<(&BTreeMap<String, String>, Option<mesh::Cluster>)> = Vec::new();
@@ -254,6 +254,18 @@ fn for_each_client(key: &ClusterKey, port: &Port, policies: &Policies) -> Vec<me
         ..made.unwrap_or_else(|| missing(key))
     });
     selected.chain(rest).collect()
+}
+
+/// With what the service says of its endpoints. A policy that says where connections go comes first.
+fn discovered(mut cluster: mesh::Cluster, service: &Service, port: &Port) -> mesh::Cluster {
+    if cluster.discovery() == mesh::Discovery::Static {
+        cluster.set_discovery(service.discovery);
+        cluster.destination_port = port.destination_port.map_or(0, u32::from);
+    }
+    if let Some(tls) = cluster.tls.as_mut().filter(|tls| tls.subject_alt_names.is_empty()) {
+        tls.subject_alt_names.clone_from(&service.subject_alt_names);
+    }
+    cluster
 }
 
 fn missing((host, port, subset): &ClusterKey) -> mesh::Cluster {

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tsunagi_proto::wire::mesh::{self, resource};
+use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
+use tsunagi_proto::wire::mesh::{self, Discovery, resource};
 use tsunagi_proto::{model, names};
 
 use super::catalog::{Catalog, selector};
 use super::departures::Departures;
 use super::encoded::encode;
+use super::service::discovery;
 use super::{Encoded, EncodedChange, clusters, judge, service, slices};
-use crate::config::{Document, Key, Kind, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry};
+use crate::config::{
+    Address, Document, Key, Kind, Problem, ServiceEndpoints, ServicePort, Spec, TargetPort, WorkloadEntry,
+};
 
 /// What is told of one host's endpoints.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ pub(super) fn build(
     }
     let mut found = Found::new(departures);
     for service in &services {
-        found.add_service(catalog, service);
+        found.add_service(catalog, service, fqdn);
     }
     found.warn_of_idle_selectors();
     let set: Vec<mesh::Endpoint> = found.endpoints.into_values().collect();
@@ -132,7 +136,16 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn add_service(&mut self, catalog: &Catalog, service: &Document) {
+    fn add_service(&mut self, catalog: &Catalog, service: &Document, fqdn: &str) {
+        if discovery(service) == Discovery::OriginalDestination {
+            if selector(service).is_some() {
+                self.warnings.push(format!(
+                    "{}: spec.workloadSelector: with resolution NONE, which is the default, requests go where their client connects to: nothing is selected",
+                    service.key
+                ));
+            }
+            return;
+        }
         if let Some(selector) = selector(service) {
             let selected = catalog.selected(&service.key.namespace, selector);
             if selected.is_empty() && catalog.slices(service).is_empty() {
@@ -155,6 +168,9 @@ impl<'a> Found<'a> {
             for entry in entries {
                 self.add(service, service, entry);
             }
+            if entries.is_empty() && service_entry.resolution.is_dns() {
+                self.add_names(service, &service_entry.hosts, fqdn);
+            }
         }
     }
 
@@ -173,6 +189,15 @@ impl<'a> Found<'a> {
                 "{key}: {field}: selects no WorkloadEntry of namespace {}: {consequence}",
                 key.namespace
             ));
+        }
+    }
+
+    /// A service whose endpoints are what DNS says of its own name.
+    fn add_names(&mut self, service: &Document, hosts: &[String], fqdn: &str) {
+        let namespace = &service.key.namespace;
+        let is_it = |host: &&String| *host == fqdn || resolve_in_rule(host, namespace, DEFAULT_CLUSTER_DOMAIN) == fqdn;
+        for host in hosts.iter().filter(is_it) {
+            self.add(service, service, &WorkloadEntry::at(Address::Name(host.clone())));
         }
     }
 
@@ -195,13 +220,25 @@ impl<'a> Found<'a> {
         let Some(first) = ports.first().and_then(|port| u16::try_from(port.port).ok()) else {
             return;
         };
-        let id = self.free_id(format!("{}/{}", owner.key, SocketAddr::new(entry.address, first)));
+        let place = match &entry.address {
+            Address::Ip(address) => SocketAddr::new(*address, first).to_string(),
+            Address::Name(_) if !matches!(discovery(service), Discovery::Dns | Discovery::DnsRoundRobin) => {
+                self.warnings.push(format!(
+                    "{}: spec.address: a name is an endpoint only of a ServiceEntry with resolution DNS or DNS_ROUND_ROBIN: it gets no requests of {}",
+                    owner.key, service.key
+                ));
+                return;
+            }
+            Address::Name(name) => format!("{name}:{first}"),
+        };
+        let id = self.free_id(format!("{}/{place}", owner.key));
         // A ServiceEntry's list has no names.
         let name = match owner.key.kind {
             Kind::WorkloadEntry => owner.key.name.as_str(),
             _ => "",
         };
-        let health = if self.departures.is_leaving(&owner.key, name, entry.address) {
+        let address = entry.address.ip();
+        let health = if address.is_some_and(|address| self.departures.is_leaving(&owner.key, name, address)) {
             mesh::Health::Draining
         } else if entry.healthy {
             mesh::Health::Healthy
@@ -210,7 +247,11 @@ impl<'a> Found<'a> {
         };
         let endpoint = mesh::Endpoint {
             id: id.clone(),
-            address: entry.address.to_string(),
+            address: address.map(|address| address.to_string()).unwrap_or_default(),
+            hostname: match &entry.address {
+                Address::Ip(_) => String::new(),
+                Address::Name(name) => name.clone(),
+            },
             ports,
             labels: clusters::labels(&entry.labels),
             locality: String::new(),

@@ -110,6 +110,7 @@ fn ports(catalog: &Catalog, service: Option<&Service>, rules: &Rules<'_>) -> BTr
         ports.entry(DEFAULT_HTTP_PORT).or_insert_with(|| Port {
             name: "http".to_owned(),
             protocol: Protocol::Http1,
+            destination_port: None,
         });
     }
     ports
@@ -251,6 +252,7 @@ impl<'a> Builder<'a> {
         let addresses = self.service.iter().flat_map(|service| &service.addresses);
         let mut addresses: Vec<String> = addresses.map(ToString::to_string).collect();
         addresses.sort();
+        let ranges = self.service.iter().flat_map(|service| &service.ranges);
         let host = mesh::Host {
             fqdn: self.fqdn.to_owned(),
             namespace,
@@ -258,6 +260,7 @@ impl<'a> Builder<'a> {
             routes: routes::table(rules),
             clusters,
             addresses,
+            ranges: ranges.map(ToString::to_string).collect(),
             alias_of: String::new(),
         };
         (host, warnings)

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::addresses;
+use ipnet::IpNet;
+use tsunagi_proto::wire::mesh::Discovery;
+
 use super::catalog::Catalog;
-use crate::config::{Document, Protocol, ServicePort, Spec};
+use super::{addresses, ranges};
+use crate::config::{Document, Protocol, Resolution, ServicePort, Spec, TargetPort};
 
 /// A service as a rule sees it.
 pub(super) struct Service {
@@ -14,6 +17,11 @@ pub(super) struct Service {
     /// By number.
     pub ports: BTreeMap<u16, Port>,
     pub addresses: Vec<IpAddr>,
+    pub ranges: Vec<IpNet>,
+    /// Where its endpoints are known from.
+    pub discovery: Discovery,
+    /// Names of which the endpoints' certificate must have one, unless a policy says others.
+    pub subject_alt_names: Vec<String>,
     /// In order of precedence.
     pub documents: Vec<Arc<Document>>,
     pub warnings: Vec<String>,
@@ -23,6 +31,21 @@ pub(super) struct Service {
 pub(super) struct Port {
     pub name: String,
     pub protocol: Protocol,
+    /// Where connections go to where the client connected to: the port in place of this one.
+    pub destination_port: Option<u16>,
+}
+
+/// Where the endpoints of a Service or a ServiceEntry are known from.
+pub(super) fn discovery(document: &Document) -> Discovery {
+    let Spec::ServiceEntry(entry) = &document.spec else {
+        return Discovery::Static;
+    };
+    match entry.resolution {
+        Resolution::None => Discovery::OriginalDestination,
+        Resolution::Static => Discovery::Static,
+        Resolution::Dns => Discovery::Dns,
+        Resolution::DnsRoundRobin => Discovery::DnsRoundRobin,
+    }
 }
 
 /// The ports of a Service or a ServiceEntry.
@@ -42,11 +65,21 @@ impl Service {
             namespace: documents.first()?.key.namespace.clone(),
             ports: BTreeMap::new(),
             addresses: Vec::new(),
+            ranges: Vec::new(),
+            discovery: documents.first().map(|first| discovery(first)).unwrap_or_default(),
+            subject_alt_names: Vec::new(),
             documents: Vec::new(),
             warnings: Vec::new(),
         };
         for document in &documents {
             service.addresses.extend(addresses::of(document));
+            service.ranges.extend(ranges::of(document));
+            if let Spec::ServiceEntry(entry) = &document.spec {
+                service
+                    .subject_alt_names
+                    .extend(entry.subject_alt_names.iter().cloned());
+            }
+            service.warn_of_resolution(fqdn, document, documents.first());
             for port in ports(document) {
                 service.claim(fqdn, port, document, documents.first());
             }
@@ -54,6 +87,10 @@ impl Service {
         service.warn_of(fqdn, &ignored, documents.first());
         service.addresses.sort();
         service.addresses.dedup();
+        service.ranges.sort();
+        service.ranges.dedup();
+        service.subject_alt_names.sort();
+        service.subject_alt_names.dedup();
         service.documents = documents;
         Some(service)
     }
@@ -68,10 +105,26 @@ impl Service {
         }));
     }
 
+    fn warn_of_resolution(&mut self, fqdn: &str, document: &Document, first: Option<&Arc<Document>>) {
+        if discovery(document) != self.discovery {
+            let first = first.map(|first| first.key.to_string()).unwrap_or_default();
+            self.warnings.push(format!(
+                "{}: spec.resolution: {first} says otherwise where the endpoints of {fqdn} are, and is in force",
+                document.key
+            ));
+        }
+    }
+
     fn claim(&mut self, fqdn: &str, port: &ServicePort, document: &Document, first: Option<&Arc<Document>>) {
         let claimed = Port {
             name: port.name.clone(),
             protocol: port.protocol,
+            destination_port: match port.target {
+                TargetPort::Number(target) if self.discovery == Discovery::OriginalDestination => {
+                    Some(target).filter(|target| *target != port.number)
+                }
+                _ => None,
+            },
         };
         let kept = self.ports.entry(port.number).or_insert_with(|| claimed.clone());
         if *kept != claimed {

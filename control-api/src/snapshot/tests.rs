@@ -24,6 +24,7 @@ mod lookup;
 mod policies;
 mod routing;
 mod scope;
+mod service_entries;
 mod slices;
 mod steps;
 mod told_policies;

@@ -139,7 +139,7 @@ fn endpoint_ports(service: &Document, owner: &Document, address: IpAddr) -> Vec<
         },
         _ => &[],
     };
-    let here = entries.iter().filter(|entry| entry.address == address);
+    let here = entries.iter().filter(|entry| entry.address.ip() == Some(address));
     here.flat_map(|entry| {
         let ports = service::ports(service).iter();
         ports.filter_map(|port| Some((port.clone(), endpoints::port_of(entry, port)?)))

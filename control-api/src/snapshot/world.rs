@@ -2,19 +2,20 @@
 //! Called by ingest before it stores, and read by every session.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tsunagi_proto::names;
 use tsunagi_proto::shards::Shards;
 
 use super::addresses::AddressEntry;
-use super::catalog::{self, Catalog, Touched};
+use super::catalog::{Catalog, Touched, fqdns};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::policy::Policies;
 use super::service::Service;
-use super::{Encoded, Node, addresses, endpoints, host, route_warnings, sidecars, wildcards, workload};
+use super::{Encoded, Node, addresses, endpoints, host, places, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, DocumentSet, Key, Kind, Problem};
 
@@ -133,7 +134,7 @@ impl World {
         let replaced = difference.removed.iter().map(|document| &document.key);
         let is_there = |place: &Place| {
             let owner = world.document(&place.owner);
-            owner.is_some_and(|owner| catalog::endpoints(owner).contains(&(place.name.as_str(), place.address)))
+            owner.is_some_and(|owner| places::endpoints(owner).contains(&(place.name.as_str(), place.address)))
         };
         let mut departures = world.departures.clone();
         departures.prune(replaced, is_there);
@@ -156,7 +157,7 @@ impl World {
             let services = world.catalog.services_with(document);
             touched
                 .endpoints
-                .extend(services.iter().flat_map(|service| catalog::fqdns(service)));
+                .extend(services.iter().flat_map(|service| fqdns(service)));
         }
         world.rebuild(&touched);
         Some(world)
@@ -244,6 +245,8 @@ impl World {
                 None => self.addresses.remove(address),
             }
         }
+        // What its addresses lead to may be another, which sessions look up.
+        changed.extend(touched.ranges.iter().map(|range| names::host(&range.to_string())));
         self.rebuild_workloads(touched);
         self.changed = changed.into();
     }
@@ -337,8 +340,11 @@ impl World {
         if let Some(encoded) = told.or_else(alias) {
             return Some(Arc::clone(encoded));
         }
-        let wildcard = self.wildcard_over(fqdn, client_namespace)?;
-        Some(Arc::new(addresses::alias(fqdn, wildcard)))
+        let of = match fqdn.parse::<IpAddr>() {
+            Ok(address) => addresses::in_range(&self.catalog, address)?,
+            Err(_) => self.wildcard_over(fqdn, client_namespace)?,
+        };
+        Some(Arc::new(addresses::alias(fqdn, of)))
     }
 
     fn told(&self, fqdn: &str, client_namespace: &str) -> Option<&Told> {

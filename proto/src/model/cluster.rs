@@ -51,6 +51,8 @@ pub struct Cluster {
     pub client_labels: Vec<(String, String)>,
     /// For these clients there is no such cluster.
     pub missing: bool,
+    /// Where discovery is `OriginalDestination`: in place of the port that the client connected to.
+    pub destination_port: Option<u16>,
 }
 
 /// Where the endpoints of a cluster are known from.
@@ -85,6 +87,7 @@ impl Cluster {
             discovery: Discovery::default(),
             client_labels: Vec::new(),
             missing: false,
+            destination_port: None,
         }
     }
 
@@ -142,6 +145,7 @@ impl TryFrom<mesh::Cluster> for Cluster {
             discovery,
             client_labels: labels(wire.client_labels),
             missing: wire.missing,
+            destination_port: super::host::optional_port("destination_port", wire.destination_port)?,
         })
     }
 }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::{Cluster, Invalid, RouteTable, Source};
 use crate::wire::mesh;
 
@@ -17,6 +19,8 @@ pub struct Host {
     pub routes: Option<RouteTable>,
     pub clusters: Vec<Cluster>,
     pub addresses: Vec<IpAddr>,
+    /// Virtual addresses by the range.
+    pub ranges: Vec<IpNet>,
     /// `fqdn` is a virtual address, and this the name of the service that has it; or a name that only this wildcard covers.
     /// Nothing else is set.
     pub alias_of: Option<String>,
@@ -48,6 +52,11 @@ impl Protocol {
 }
 
 impl Host {
+    /// Is it one of the host's virtual addresses?
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.ranges.iter().any(|range| range.contains(&address))
+    }
+
     /// The host as it is for one client: what is only for others is left out.
     pub fn for_source(self: Arc<Self>, source: &Source) -> Arc<Self> {
         let rules = self.routes.as_ref().is_some_and(RouteTable::depends_on_source);
@@ -133,6 +142,10 @@ impl TryFrom<mesh::Host> for Host {
             text.parse()
                 .map_err(|_| Invalid::new("addresses", format!("{text:?} is not an IP address")))
         };
+        let range = |text: &String| {
+            text.parse()
+                .map_err(|_| Invalid::new("ranges", format!("{text:?} is not a CIDR")))
+        };
         Ok(Self {
             fqdn: wire.fqdn,
             namespace: wire.namespace,
@@ -144,6 +157,7 @@ impl TryFrom<mesh::Host> for Host {
                 .map_err(|error| error.within("routes"))?,
             clusters,
             addresses: wire.addresses.iter().map(address).collect::<Result<_, _>>()?,
+            ranges: wire.ranges.iter().map(range).collect::<Result<_, _>>()?,
             alias_of: (!wire.alias_of.is_empty()).then_some(wire.alias_of),
         })
     }

@@ -1,7 +1,7 @@
 //! What keeps the configuration up to date, on the control thread: the client of the control plane, which feeds the
 //! publisher of snapshots, and the sweep of what was learned.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use tsunagi_proto::model::Source;
 
 use super::Parts;
 use crate::admin::Readiness;
+use crate::dns::{self, Resolver};
 use crate::drain::DrainWatch;
 use crate::net;
 use crate::snapshot::{Publisher, Update};
@@ -39,18 +40,21 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
         state_dir: Some(options.state_dir.clone()),
     };
     let shutdown = async move { closing.draining().await };
+    let publisher = publisher(parts);
+    tokio::spawn(resolve(parts, Arc::clone(&publisher)));
     tokio::spawn(Client::run(
         config,
         wants,
-        sink(parts),
+        sink(parts, publisher),
         parts.telemetry.clone(),
         parts.drain.clone(),
         shutdown,
     ))
 }
 
-/// Where updates go.
-pub(super) fn sink(parts: &Parts) -> impl Sink + use<> {
+/// What makes snapshots of updates, and of what DNS says. Both come to it on the control thread: its lock is never waited
+/// for.
+pub(super) fn publisher(parts: &Parts) -> Arc<Mutex<Publisher>> {
     let (registry, shared) = (Arc::clone(&parts.registry), Arc::clone(&parts.shared));
     let source = Source {
         namespace: parts.options.namespace.clone(),
@@ -58,22 +62,40 @@ pub(super) fn sink(parts: &Parts) -> impl Sink + use<> {
     };
     let publisher = Publisher::new(registry, parts.telemetry.clone(), shared)
         .with_inbound(Arc::clone(&parts.inbound))
+        .with_book(Arc::clone(&parts.book))
         .for_source(source);
+    Arc::new(Mutex::new(publisher))
+}
+
+/// Where updates go.
+pub(super) fn sink(parts: &Parts, publisher: Arc<Mutex<Publisher>>) -> impl Sink + use<> {
     Announced {
         publisher,
         readiness: parts.readiness.clone(),
     }
 }
 
+/// Asks for the names of endpoints as long as the runtime lives.
+fn resolve(parts: &Parts, publisher: Arc<Mutex<Publisher>>) -> impl Future<Output = ()> + Send + use<> {
+    let resolver = Resolver::new(parts.options.dns_resolver, &net::instance_ips());
+    let ask = move |name| resolver.clone().ask(name);
+    let (book, telemetry) = (Arc::clone(&parts.book), parts.telemetry.clone());
+    dns::run(book, telemetry, ask, move |names| lock(&publisher).resolved(names))
+}
+
+fn lock(publisher: &Mutex<Publisher>) -> MutexGuard<'_, Publisher> {
+    publisher.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The publisher, and the proxy's readiness once it has published.
 struct Announced {
-    publisher: Publisher,
+    publisher: Arc<Mutex<Publisher>>,
     readiness: Readiness,
 }
 
 impl Sink for Announced {
     fn apply(&mut self, update: Update) {
-        Sink::apply(&mut self.publisher, update);
+        Sink::apply(&mut *lock(&self.publisher), update);
     }
 
     fn settled(&mut self) {
@@ -81,19 +103,19 @@ impl Sink for Announced {
     }
 
     fn forget(&mut self, fqdns: &[String]) {
-        Sink::forget(&mut self.publisher, fqdns);
+        Sink::forget(&mut *lock(&self.publisher), fqdns);
     }
 
     fn idle(&mut self) -> Vec<String> {
-        Sink::idle(&mut self.publisher)
+        Sink::idle(&mut *lock(&self.publisher))
     }
 
     fn surplus(&mut self) -> Vec<String> {
-        Sink::surplus(&mut self.publisher)
+        Sink::surplus(&mut *lock(&self.publisher))
     }
 
     fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
-        Sink::seen_endpoints(&self.publisher, most)
+        Sink::seen_endpoints(&*lock(&self.publisher), most)
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, Readiness};
 use crate::bootstrap::Options;
+use crate::dns::Book;
 use crate::drain::{Drain, Phase, Side};
 use crate::error::StartError;
 use crate::net;
@@ -50,6 +51,8 @@ struct Parts {
     /// What we learned.
     registry: Arc<Registry>,
     demand: Demand,
+    /// Of the names of endpoints.
+    book: Arc<Book>,
     /// The application beside this proxy.
     inbound: Arc<Inbound>,
 }
@@ -87,6 +90,7 @@ fn make_parts(options: Options) -> Result<(Parts, mpsc::Receiver<String>), Start
         inbound: Inbound::new(Arc::clone(&registry), telemetry.clone(), options.app_addr),
         registry,
         demand,
+        book: Book::new(),
         options: Arc::new(options),
         telemetry,
     };

@@ -10,6 +10,7 @@ use tsunagi_proto::model::{self, UNLIMITED};
 
 use super::Parts;
 use crate::admin::AdminSources;
+use crate::dns::Book;
 use crate::snapshot::Snapshot;
 use crate::tls;
 use crate::upstream::{Cluster, EndpointHealth, Member};
@@ -17,16 +18,18 @@ use crate::upstream::{Cluster, EndpointHealth, Member};
 pub(super) fn sources(parts: &Parts, listeners: &[(&'static str, SocketAddr)]) -> AdminSources {
     let address = |(name, address): &(&str, SocketAddr)| json!({ "name": name, "address": address.to_string() });
     let listeners: Value = listeners.iter().map(address).collect();
-    let (shared, registry) = (Arc::clone(&parts.shared), Arc::clone(&parts.registry));
+    let (shared, registry, book) = (
+        Arc::clone(&parts.shared),
+        Arc::clone(&parts.registry),
+        Arc::clone(&parts.book),
+    );
     let credentials = Arc::clone(registry.credentials());
     AdminSources {
         config_dump: Box::new(move || config_dump(&shared.current(), &credentials.states())),
         clusters: Box::new(move || {
-            registry
-                .clusters()
-                .iter()
-                .map(|cluster| cluster_lines(cluster))
-                .collect()
+            let clusters = registry.clusters();
+            let clusters = clusters.iter().map(|cluster| cluster_lines(cluster));
+            clusters.chain(std::iter::once(name_lines(&book))).collect()
         }),
         listeners: Box::new(move || listeners.clone()),
     }
@@ -114,6 +117,7 @@ fn policy(cluster: &model::Cluster) -> Value {
         "name": cluster.key.to_string(),
         "labels": labels,
         "protocol": format!("{:?}", cluster.protocol),
+        "discovery": format!("{:?}", cluster.discovery),
         "load_balancer": format!("{:?}", cluster.load_balancer),
         "connection_pool": {
             "max_connections": limit(pool.max_connections),
@@ -158,7 +162,7 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let now = Instant::now();
     let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
     for Member { endpoint, weight, .. } in all {
-        let address = endpoint.address;
+        let address = endpoint.shown_address();
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
         let health = endpoint.outlier_health(policy.outlier_detection.as_ref());
         let _ = writeln!(lines, "{name}::{address}::health::{}", health.standing.as_str());
@@ -166,6 +170,22 @@ fn cluster_lines(cluster: &Cluster) -> String {
         let _ = writeln!(lines, "{name}::{address}::cx_active::{}", endpoint.connections());
         let _ = writeln!(lines, "{name}::{address}::rq_active::{}", endpoint.active_requests());
         let _ = writeln!(lines, "{name}::{address}::weight::{weight}");
+    }
+    lines
+}
+
+/// `dns::name::what::value`: the names of endpoints, and how old is what is known of them.
+fn name_lines(book: &Book) -> String {
+    let mut lines = String::new();
+    for line in book.lines() {
+        let (name, answer) = (&line.name, &line.answer);
+        let _ = writeln!(lines, "dns::{name}::addresses::{}", line.addresses());
+        if let Some(said_at) = answer.said_at {
+            let _ = writeln!(lines, "dns::{name}::age_seconds::{}", said_at.elapsed().as_secs());
+        }
+        if let Some(failure) = &answer.failure {
+            let _ = writeln!(lines, "dns::{name}::failure::{failure}");
+        }
     }
     lines
 }

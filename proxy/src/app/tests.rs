@@ -133,6 +133,7 @@ fn host(fqdn: &str) -> Arc<model::Host> {
             ..model::Cluster::new(key, model::Protocol::Http1)
         }],
         addresses: Vec::new(),
+        ranges: Vec::new(),
         alias_of: None,
     })
 }
@@ -140,7 +141,7 @@ fn host(fqdn: &str) -> Arc<model::Host> {
 #[test]
 fn the_first_update_makes_the_proxy_ready_and_shows_on_the_admin_pages() {
     let (parts, _wants) = make_parts(options(&[])).expect("no log file is needed");
-    let mut sink = config::sink(&parts);
+    let mut sink = config::sink(&parts, config::publisher(&parts));
     assert!(!parts.readiness.is_configured());
     let hosts = vec![("users".to_owned(), Some(host("users"))), ("nobody".to_owned(), None)];
     sink.apply(Update {

@@ -206,6 +206,10 @@ pub struct Options {
           value_parser = values::duration)]
     pub on_demand_timeout: Duration,
 
+    /// Server that the names of endpoints are asked of [default: those of /etc/resolv.conf]
+    #[arg(long, env = "TSUNAGI_DNS_RESOLVER", value_name = "IP:PORT")]
+    pub dns_resolver: Option<SocketAddr>,
+
     /// Directory that keeps the last config, for a start without the control plane
     #[arg(
         long,

@@ -115,7 +115,7 @@ fn announce(
 /// Inbound it is the application that answered, and has no sidecar of its own.
 fn said_by_sidecar(answer: &Answer, direction: Direction) -> Option<Unanswered> {
     match direction {
-        Direction::Outbound => Unanswered::read(answer.lease.response(), answer.lease.endpoint().address),
+        Direction::Outbound => Unanswered::read(answer.lease.response(), answer.lease.endpoint().shown_address()),
         Direction::Inbound => None,
     }
 }

@@ -155,7 +155,7 @@ impl<'p> Exchange<'p> {
     pub fn attempted(&mut self, endpoint: &Endpoint) {
         if let Some(log) = &mut self.log {
             log.attempts += 1;
-            log.upstream = Some(endpoint.address);
+            log.upstream = Some(endpoint.shown_address());
         }
         if let Some(explained) = &mut self.explained {
             explained.attempted(endpoint);

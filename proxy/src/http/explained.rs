@@ -160,7 +160,7 @@ impl Explained {
     /// Takes note of an attempt.
     pub fn attempted(&mut self, endpoint: &Endpoint) {
         self.attempts += 1;
-        self.endpoint = Some(endpoint.address);
+        self.endpoint = Some(endpoint.shown_address());
     }
 
     fn header(&self, exchange: &Exchange<'_>) -> Option<HeaderValue> {

@@ -19,6 +19,10 @@ pub enum Cause {
     NoRoute(Cow<'static, str>),
     ClusterNotFound(Cow<'static, str>),
     NoHealthyUpstream,
+    /// The names of its endpoints have no address.
+    Unresolved(String),
+    /// Its endpoints are where the client connected to, and that was nowhere.
+    NoDestination(String),
     Overflow(&'static str),
     ConnectFailure(String),
     UpstreamReset {
@@ -74,6 +78,18 @@ impl Cause {
             Self::NoHealthyUpstream => {
                 reply(StatusCode::SERVICE_UNAVAILABLE, Flags::UH, "no_healthy_upstream", "no healthy upstream".into())
             }
+            Self::Unresolved(reason) => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flags::UH | Flags::DF,
+                "dns_resolution_failure",
+                format!("no healthy upstream: {reason}").into(),
+            ),
+            Self::NoDestination(reason) => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Flags::UH,
+                "no_healthy_upstream",
+                format!("no healthy upstream: {reason}").into(),
+            ),
             Self::Overflow(limit) => reply(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Flags::UO,

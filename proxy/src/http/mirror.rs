@@ -126,6 +126,13 @@ fn addressed(head: &RequestHead) -> RequestHead {
 
 impl Copy {
     async fn run(mut self) -> Mirrored {
+        if !self.cluster.is_located() {
+            // A copy is on no connection of a client's, as in Envoy: it can only wait for a name.
+            match self.cluster.locate(None, self.timeout).await {
+                Ok(located) => self.cluster = Arc::new(located),
+                Err(_) => return Mirrored::Failed,
+            }
+        }
         let mut retries = Retries::new(&NO_RETRIES, &self.cluster.learned, &self.head.method);
         let now = std::time::Instant::now();
         let mut deadline = Deadline::new(Some(self.timeout), &self.head.headers, self.grpc, now);

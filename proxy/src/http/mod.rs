@@ -18,6 +18,7 @@ mod head;
 mod http1;
 mod http2;
 mod local_reply;
+mod located;
 mod mirror;
 mod mirror_body;
 mod outcome;

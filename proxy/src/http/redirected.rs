@@ -111,7 +111,7 @@ pub async fn find_sharing(
     let has_port = named
         .port(destination.port())
         .is_some_and(|port| matches!(port.protocol, Protocol::Tls | Protocol::Detect));
-    let shares = has_port && named.told.fqdn != host.told.fqdn && named.told.addresses.contains(&destination.ip());
+    let shares = has_port && named.told.fqdn != host.told.fqdn && named.told.has_address(destination.ip());
     shares.then(|| {
         named.touch();
         named

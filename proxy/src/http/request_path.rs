@@ -23,6 +23,7 @@ use super::forward::{speaks_http2, upgrades_http2};
 use super::hash_key::{Keyed, key_of};
 use super::head::{self, Authority};
 use super::local_reply::Cause;
+use super::located::{headed, locate, without_endpoint};
 use super::mirror::mirror;
 use super::outcome::observe_end;
 use super::own_answer::send_own;
@@ -149,7 +150,7 @@ async fn answer<D: Downstream>(
     let port = find_destination_port(downstream.direction, &host, number, &authority)?;
     explained::decided(exchange, &host, port, head, &authority);
     if connect {
-        let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port)).await?;
+        let tunnel = Box::pin(tunnel::open(proxy, downstream, &host, port, &authority)).await?;
         return Box::pin(open_tunnel(tunnel, client, exchange)).await;
     }
     if !port.protocol.is_http() {
@@ -168,7 +169,15 @@ async fn answer<D: Downstream>(
             return Ok(None);
         }
     }
-    let cluster = find_cluster(&route)?;
+    let told = find_cluster(&route)?;
+    let located = if told.is_located() {
+        None
+    } else {
+        // Boxed: what is rare should not make every request's state larger.
+        let headed = headed(downstream, &authority, port.number);
+        Some(Box::pin(locate(told, headed, proxy.on_demand_timeout)).await?)
+    };
+    let cluster = located.as_ref().unwrap_or(told);
     if authority.text.is_empty() {
         name_destination(head, downstream, port);
     }
@@ -193,11 +202,14 @@ async fn answer<D: Downstream>(
     let sent = dispatch(
         proxy, cluster, &route, head, &mut body, deadline, hash, client, exchange,
     );
-    let mut response = sent.await?;
+    let mut response = sent.await.map_err(|cause| match cause {
+        Cause::NoHealthyUpstream => without_endpoint(cluster),
+        cause => cause,
+    })?;
 
     let switches = upgrade::switches(head, &mut response.lease)?;
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
-    let endpoint = Some(response.lease.endpoint().address);
+    let endpoint = Some(response.lease.endpoint().shown_address());
     let upstream = response.lease.response_mut();
     upstream.headers.remove_hop_by_hop();
     // Only sidecars say it, and only to each other: nothing of it goes on, whoever sent it.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -11,7 +12,9 @@ use tsunagi_proto::model::Protocol;
 
 use super::connection::{draining, serve_connection, serve_recognised};
 use super::downstream::DownstreamConnection;
+use super::head::Authority;
 use super::local_reply::Cause;
+use super::located::{headed, locate, without_endpoint};
 use super::request_path::Proxy;
 use crate::codec::{
     ClientHello, Detected, Ending, MaybeHello, Spoken, Transport, detect, parse_client_hello, pass, read_client_hello,
@@ -31,11 +34,16 @@ pub async fn open(
     downstream: &DownstreamConnection,
     host: &Arc<Host>,
     port: &Port,
+    authority: &Authority<'_>,
 ) -> Result<Tunnel, Cause> {
     if downstream.tunnelled {
         return Err(Cause::BadRequest("a tunnel inside a tunnel is not served"));
     }
-    let way = Way::of(host, port, downstream, None, proxy.worker);
+    let headed = Headed {
+        destination: headed(downstream, authority, port.number),
+        patience: proxy.on_demand_timeout,
+    };
+    let way = Way::of(host, port, downstream, None, headed, proxy.worker);
     let endpoint = if port.protocol.is_http() || is_named_inside(port) {
         None
     } else {
@@ -105,7 +113,14 @@ impl Tunnel {
                     MaybeHello::Whole(hello) => Some(hello),
                     MaybeHello::Partial | MaybeHello::Not => None,
                 };
-                let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.proxy.worker);
+                let way = Way::of(
+                    &self.host,
+                    port,
+                    &self.downstream,
+                    hello.as_ref(),
+                    self.way.headed,
+                    self.proxy.worker,
+                );
                 open_and_pass_on(stream, read, &way).await;
             }
             Detected::Spoken {
@@ -145,7 +160,14 @@ impl Tunnel {
             () = draining(Some(self.proxy.drain_of(self.downstream.direction))) => return,
         }
         let hello = read_client_hello(&mut stream, &mut read).await;
-        let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.proxy.worker);
+        let way = Way::of(
+            &self.host,
+            port,
+            &self.downstream,
+            hello.as_ref(),
+            self.way.headed,
+            self.proxy.worker,
+        );
         open_and_pass_on(stream, read.freeze(), &way).await;
     }
 }
@@ -158,10 +180,19 @@ struct Way {
     series: Arc<TcpSeries>,
     /// No rule is for it.
     nowhere: bool,
+    headed: Headed,
     /// The client.
     remote: Option<SocketAddr>,
     addresses: Option<ClientAddresses>,
     worker: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Headed {
+    /// Where the client connected to, or what it names, where that is an address.
+    destination: Option<SocketAddr>,
+    /// How long a name is waited for that was never resolved.
+    patience: Duration,
 }
 
 impl Way {
@@ -170,6 +201,7 @@ impl Way {
         port: &Port,
         downstream: &DownstreamConnection,
         hello: Option<&ClientHello>,
+        headed: Headed,
         worker: usize,
     ) -> Way {
         let seen = SeenConnection {
@@ -184,6 +216,7 @@ impl Way {
                 cluster: destination.cluster.clone(),
                 series: Arc::clone(&destination.series),
                 nowhere,
+                headed,
                 remote: downstream.remote,
                 addresses: downstream.addresses(),
                 worker,
@@ -192,6 +225,7 @@ impl Way {
                 cluster: port.plain.destinations.first().and_then(|own| own.cluster.clone()),
                 series: Arc::clone(&port.tcp),
                 nowhere,
+                headed,
                 remote: downstream.remote,
                 addresses: downstream.addresses(),
                 worker,
@@ -205,6 +239,12 @@ impl Way {
         }
         let cluster = self.cluster.as_ref();
         let cluster = cluster.ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
+        let located = if cluster.is_located() {
+            None
+        } else {
+            Some(Box::pin(locate(cluster, self.headed.destination, self.headed.patience)).await?)
+        };
+        let cluster = located.as_ref().unwrap_or(cluster);
         let caller = Caller {
             client: self.addresses,
             ..Caller::connection(&cluster.told, self.remote, self.worker)
@@ -212,7 +252,7 @@ impl Way {
         open_plain(&cluster.learned, &cluster.told, &cluster.members, caller)
             .await
             .map_err(|error| match error {
-                PlainError::NoEndpoint => Cause::NoHealthyUpstream,
+                PlainError::NoEndpoint => without_endpoint(cluster),
                 PlainError::Overflow => Cause::Overflow("connections"),
                 PlainError::Connect { source, .. } => Cause::ConnectFailure(source.to_string()),
             })

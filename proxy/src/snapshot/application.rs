@@ -145,6 +145,7 @@ impl LocalCluster {
             routes: None,
             clusters: Vec::new(),
             addresses: Vec::new(),
+            ranges: Vec::new(),
             alias_of: None,
         };
         let ports = vec![CompiledPort {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Protocol};
+use tsunagi_proto::model::{self, ClusterKey, Discovery, EndpointSet, Protocol};
 
 use super::connections::{ConnectionDestination, ConnectionRoutes};
+use super::resolved::Expanded;
+use crate::dns::Book;
 use crate::telemetry::{Direction, MirrorSeries, PrefixSeries, RequestSeries, TcpSeries, Telemetry};
 use crate::upstream::{self, Members, Registry};
 
@@ -160,16 +162,23 @@ pub(super) struct Compiler {
 }
 
 impl Compiler {
-    pub fn cluster(&self, told: &model::Cluster, endpoints: Option<&EndpointSet>) -> Arc<Cluster> {
+    pub fn cluster(&self, told: &model::Cluster, endpoints: Option<&EndpointSet>, book: &Book) -> Arc<Cluster> {
         let told = Arc::new(told.clone());
         let learned = self.registry.cluster(&told);
-        let members: Vec<_> = endpoints
+        if told.discovery == Discovery::OriginalDestination {
+            learned.reconcile_destinations(&told);
+            learned.serve_waiting();
+            let members = Arc::default();
+            return Arc::new(Cluster { told, members, learned });
+        }
+        let members = endpoints
             .into_iter()
             .flat_map(EndpointSet::iter)
             .filter(|endpoint| endpoint.has_labels(&told.labels))
-            .cloned()
-            .collect();
-        let members = learned.reconcile(Arc::clone(&told), &members);
+            .cloned();
+        let expanded = Expanded::of(members, told.discovery, book);
+        let members = learned.reconcile(Arc::clone(&told), &expanded.endpoints);
+        expanded.settle(&learned);
         learned.serve_waiting();
         Arc::new(Cluster { told, members, learned })
     }

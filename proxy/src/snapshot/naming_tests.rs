@@ -44,6 +44,7 @@ fn made(fqdn: &str, address: &str, alias_of: Option<&str>, epoch: Instant) -> (S
         routes: None,
         clusters: Vec::new(),
         addresses: address.parse().into_iter().collect(),
+        ranges: Vec::new(),
         alias_of: alias_of.map(str::to_owned),
     };
     let series = Telemetry::new("test").request_series(Direction::Outbound, "", fqdn, "");

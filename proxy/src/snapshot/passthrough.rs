@@ -120,6 +120,7 @@ impl Passthrough {
             routes: None,
             clusters: Vec::new(),
             addresses: Vec::new(),
+            ranges: Vec::new(),
             alias_of: None,
         };
         Arc::new(Host::new(Arc::new(host), vec![port], series, self.epoch))

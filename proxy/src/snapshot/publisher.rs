@@ -11,7 +11,9 @@ use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
 use super::compile::{Cluster, Compiler, Host};
 use super::naming::{Naming, is_alias};
 use super::reader::{Shared, Snapshot};
+use super::resolved::NamedEndpoints;
 use super::{Inbound, Update};
+use crate::dns::Book;
 use crate::telemetry::Telemetry;
 use crate::upstream::Registry;
 
@@ -30,6 +32,7 @@ pub struct Publisher {
     inbound: Option<Arc<Inbound>>,
     /// Whom the rules are compiled for.
     source: Source,
+    named: NamedEndpoints,
 }
 
 impl Publisher {
@@ -48,12 +51,19 @@ impl Publisher {
             workload: None,
             inbound: None,
             source: Source::default(),
+            named: NamedEndpoints::new(Book::new()),
         }
     }
 
     /// Rules are compiled for this workload: what is only for others is left out.
     pub fn for_source(mut self, source: Source) -> Self {
         self.source = source;
+        self
+    }
+
+    /// Where the names of endpoints are looked up.
+    pub fn with_book(mut self, book: Arc<Book>) -> Self {
+        self.named = NamedEndpoints::new(book);
         self
     }
 
@@ -71,6 +81,7 @@ impl Publisher {
     pub fn apply(&mut self, update: Update) {
         let moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();
         for (fqdn, set) in update.endpoints {
+            self.named.take(&fqdn, set.as_deref());
             match set {
                 Some(set) => self.endpoints.insert(fqdn, set),
                 None => self.endpoints.remove(&fqdn),
@@ -85,7 +96,7 @@ impl Publisher {
                 None => self.naming.set(&fqdn, None),
             }
         }
-        stale.extend(moved.iter().flat_map(|fqdn| self.told.that_reach(fqdn)).cloned());
+        stale.extend(self.reaching(&moved));
         self.compile(&stale, &moved);
         self.retire(unused);
         if let Some(workload) = update.workload {
@@ -98,6 +109,21 @@ impl Publisher {
             self.workload = Some(workload);
         }
         self.publish(update.version);
+    }
+
+    /// DNS says something else of these names: the same as other endpoints of the services that have them.
+    pub fn resolved(&mut self, names: &[Arc<str>]) {
+        let moved = self.named.services_of(names);
+        let stale: HashSet<String> = self.reaching(&moved).collect();
+        if !stale.is_empty() {
+            self.compile(&stale, &moved);
+            self.publish(String::new());
+        }
+    }
+
+    /// Hosts that reach a service whose endpoints are others now.
+    fn reaching(&self, moved: &HashSet<String>) -> impl Iterator<Item = String> {
+        moved.iter().flat_map(|fqdn| self.told.that_reach(fqdn)).cloned()
     }
 
     /// Names that nobody has called for `seconds`; the caller gives up their subscription.
@@ -143,7 +169,7 @@ impl Publisher {
                     continue;
                 }
                 let endpoints = self.endpoints.get(&cluster.key.host).map(|set| &**set);
-                let compiled = self.compiler.cluster(cluster, endpoints);
+                let compiled = self.compiler.cluster(cluster, endpoints, &self.named.book);
                 self.clusters.insert(cluster.key.clone(), compiled);
             }
         }

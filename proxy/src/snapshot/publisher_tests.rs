@@ -14,6 +14,7 @@ fn alias(name: &str) -> (String, Option<Arc<model::Host>>) {
         routes: None,
         clusters: Vec::new(),
         addresses: Vec::new(),
+        ranges: Vec::new(),
         alias_of: Some("*.example.com".to_owned()),
     };
     (name.to_owned(), Some(Arc::new(told)))
@@ -89,6 +90,7 @@ fn service(number: usize) -> (String, Option<Arc<model::Host>>) {
         routes: None,
         clusters: vec![model::Cluster::new(key, model::Protocol::Http1)],
         addresses: Vec::new(),
+        ranges: Vec::new(),
         alias_of: None,
     };
     (fqdn, Some(Arc::new(told)))
@@ -160,4 +162,62 @@ fn a_cluster_goes_with_the_last_host_that_reaches_it() {
     assert!(publisher.clusters.is_empty());
     let Told { hosts, reached, uses } = &publisher.told;
     assert!(hosts.is_empty() && reached.is_empty() && uses.is_empty());
+}
+
+#[test]
+fn what_dns_says_of_a_name_is_compiled_for_the_hosts_that_reach_it_alone() {
+    let (publisher, _) = publisher();
+    let book = crate::dns::Book::new();
+    let mut publisher = publisher.with_book(Arc::clone(&book));
+    let (fqdn, host) = service(1);
+    let mut told = Arc::unwrap_or_clone(host.unwrap());
+    told.clusters[0].discovery = model::Discovery::Dns;
+    let key = told.clusters[0].key.clone();
+    let (other, other_host) = service(2);
+    let endpoint = mesh::Endpoint {
+        id: "one".to_owned(),
+        hostname: "db.example.com".to_owned(),
+        ports: vec![mesh::EndpointPort {
+            service_port: 80,
+            port: 5432,
+        }],
+        ..mesh::Endpoint::default()
+    };
+    let wire = mesh::Endpoints {
+        fqdn: fqdn.clone(),
+        checksum: model::endpoints_checksum(std::slice::from_ref(&endpoint)),
+        upserts: vec![endpoint],
+        ..mesh::Endpoints::default()
+    };
+    publisher.apply(Update {
+        endpoints: vec![(fqdn.clone(), Some(Arc::new(EndpointSet::whole(wire).unwrap())))],
+        hosts: vec![(fqdn, Some(Arc::new(told))), (other.clone(), other_host)],
+        ..Update::default()
+    });
+    let compiled = |publisher: &Publisher, name: &str| {
+        let key = ClusterKey {
+            host: name.to_owned(),
+            ..key.clone()
+        };
+        Arc::clone(&publisher.clusters[&key])
+    };
+    let (before, beside) = (compiled(&publisher, &key.host), compiled(&publisher, &other));
+    assert!(!before.is_located() && before.members.list.is_empty());
+    let addresses = vec![[10, 0, 0, 7].into(), [10, 0, 0, 8].into()];
+    let ttl = std::time::Duration::from_secs(60);
+    book.learn("db.example.com", crate::dns::Outcome::Addresses { addresses, ttl });
+    publisher.resolved(&["db.example.com".into(), "nobody".into()]);
+    let after = compiled(&publisher, &key.host);
+    let found: Vec<String> = after
+        .members
+        .list
+        .iter()
+        .map(|member| member.endpoint.address.to_string())
+        .collect();
+    assert_eq!(found, ["10.0.0.7:5432", "10.0.0.8:5432"]);
+    assert!(after.is_located() && Arc::ptr_eq(&after.learned, &before.learned));
+    assert!(
+        Arc::ptr_eq(&beside, &compiled(&publisher, &other)),
+        "it has no such name"
+    );
 }

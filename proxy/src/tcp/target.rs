@@ -23,13 +23,15 @@ pub enum Target {
         /// Of one of its ports.
         number: u16,
         series: Arc<TcpSeries>,
+        /// Where the client connected to.
+        headed: Option<SocketAddr>,
     },
     Address {
         address: SocketAddr,
         series: Arc<TcpSeries>,
     },
-    /// Where a rule says.
-    Rule(Arc<ConnectionDestination>),
+    /// Where a rule says; and where the client connected to.
+    Rule(Arc<ConnectionDestination>, Option<SocketAddr>),
     /// No rule is for it, or nobody has the name.
     Unrouted { series: Arc<TcpSeries> },
     /// The user's policy lets nothing out that is not registered.
@@ -67,11 +69,12 @@ impl Failed {
 
 impl Target {
     /// `None`: the host has no such port.
-    pub fn service(host: &Arc<Host>, number: u16) -> Option<Target> {
+    fn service(host: &Arc<Host>, number: u16, headed: Option<SocketAddr>) -> Option<Target> {
         host.port(number).map(|port| Target::Service {
             host: Arc::clone(host),
             number,
             series: Arc::clone(&port.tcp),
+            headed,
         })
     }
 
@@ -79,8 +82,8 @@ impl Target {
     pub fn routed(host: &Arc<Host>, number: u16, seen: &SeenConnection<'_>) -> Option<Target> {
         let port = host.port(number)?;
         match host.route_connection(port, seen, rand::random()) {
-            ConnectionRoute::Rule(destination) => Some(Self::Rule(destination)),
-            ConnectionRoute::Own => Self::service(host, number),
+            ConnectionRoute::Rule(destination) => Some(Self::Rule(destination, seen.destination)),
+            ConnectionRoute::Own => Self::service(host, number, seen.destination),
             ConnectionRoute::Nowhere => Some(Self::Unrouted {
                 series: Arc::clone(&port.tcp),
             }),
@@ -95,7 +98,9 @@ impl Target {
         worker: usize,
     ) -> Result<Upstream, Failed> {
         match self {
-            Self::Service { .. } | Self::Rule(_) => self.open_endpoint(remote, client, worker).await,
+            Self::Service { headed, .. } | Self::Rule(_, headed) => {
+                self.open_endpoint(*headed, remote, client, worker).await
+            }
             Self::Unrouted { .. } => Err(Failed::local(Flags::NR, "filter_chain_not_found".to_owned())),
             Self::Address { address, .. } => open_address(*address).await,
             Self::Nowhere { .. } => {
@@ -112,6 +117,7 @@ impl Target {
 
     async fn open_endpoint(
         &self,
+        headed: Option<SocketAddr>,
         remote: Option<SocketAddr>,
         client: Option<ClientAddresses>,
         worker: usize,
@@ -120,6 +126,14 @@ impl Target {
         let cluster = self
             .cluster()
             .ok_or_else(|| failed(Flags::NC, "cluster_not_found".to_owned()))?;
+        let located = if cluster.is_located() {
+            None
+        } else {
+            // Boxed: what is rare should not make every connection's state larger.
+            let located = Box::pin(cluster.locate(headed, cluster.told.connection_pool.connect_timeout)).await;
+            Some(located.map_err(|_| failed(Flags::UH, cluster.headed_nowhere()))?)
+        };
+        let cluster = located.as_ref().unwrap_or(cluster);
         let caller = Caller {
             client,
             ..Caller::connection(&cluster.told, remote, worker)
@@ -128,14 +142,17 @@ impl Target {
             .await
             .map(Upstream::Endpoint)
             .map_err(|error| match error {
-                PlainError::NoEndpoint => failed(Flags::UH, "no_healthy_upstream".to_owned()),
+                PlainError::NoEndpoint => match cluster.unresolved() {
+                    Some(reason) => failed(Flags::UH | Flags::DF, reason.to_string()),
+                    None => failed(Flags::UH, "no_healthy_upstream".to_owned()),
+                },
                 PlainError::Overflow => failed(Flags::UO, "overflow".to_owned()),
                 PlainError::Connect {
                     source,
                     endpoint,
                     attempts,
                 } => Failed {
-                    upstream: Some(endpoint.address),
+                    upstream: Some(endpoint.shown_address()),
                     attempts,
                     ..failed(Flags::UF, format!("connection_failure: {source}"))
                 },
@@ -151,7 +168,7 @@ impl Target {
     fn cluster(&self) -> Option<&Cluster> {
         match self {
             Self::Service { host, number, .. } => host.port(*number).and_then(Port::own_cluster),
-            Self::Rule(destination) => destination.cluster.as_deref(),
+            Self::Rule(destination, _) => destination.cluster.as_deref(),
             Self::Address { .. } | Self::Unrouted { .. } | Self::Nowhere { .. } => None,
         }
     }
@@ -159,7 +176,7 @@ impl Target {
     /// Of the rule, if one decided.
     pub(super) fn route(&self) -> &str {
         match self {
-            Self::Rule(destination) => &destination.route,
+            Self::Rule(destination, _) => &destination.route,
             _ => "",
         }
     }
@@ -168,13 +185,13 @@ impl Target {
         match self {
             Self::Service { series, .. } | Self::Address { series, .. } => series,
             Self::Unrouted { series } | Self::Nowhere { series } => series,
-            Self::Rule(destination) => &destination.series,
+            Self::Rule(destination, _) => &destination.series,
         }
     }
 
     pub(super) fn cluster_name(&self) -> &str {
         match self {
-            Self::Service { .. } | Self::Rule(_) | Self::Unrouted { .. } => {
+            Self::Service { .. } | Self::Rule(..) | Self::Unrouted { .. } => {
                 self.cluster().map_or("", |cluster| &cluster.learned.name)
             }
             Self::Address { .. } => Passthrough::NAME,
@@ -213,7 +230,7 @@ impl Upstream {
 
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         Some(match self {
-            Self::Endpoint(endpoint) => endpoint.endpoint().address,
+            Self::Endpoint(endpoint) => endpoint.endpoint().shown_address(),
             Self::Address(_, address) => *address,
         })
     }

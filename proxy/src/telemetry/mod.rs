@@ -56,6 +56,9 @@ struct Shared {
     control_plane_connected: Cells<Gauge>,
     updates_applied: Cells<Counter>,
     updates_refused: Cells<Counter>,
+    lookups_resolved: Cells<Counter>,
+    lookups_absent: Cells<Counter>,
+    lookups_failed: Cells<Counter>,
     connections_inbound: Cells<Gauge>,
     connections_outbound: Cells<Gauge>,
     access_log_dropped: Cells<Counter>,
@@ -112,6 +115,15 @@ pub enum UpdateResult {
     Refused,
 }
 
+/// What became of a question to DNS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookupResult {
+    Resolved,
+    /// The name certainly has no address.
+    Absent,
+    Failed,
+}
+
 impl Telemetry {
     /// `source_workload` is the name of the workload that this proxy stands beside: the source of its outbound requests.
     pub fn new(source_workload: &str) -> Telemetry {
@@ -127,6 +139,9 @@ impl Telemetry {
                 control_plane_connected: Cells::gauge(),
                 updates_applied: Cells::counter(),
                 updates_refused: Cells::counter(),
+                lookups_resolved: Cells::counter(),
+                lookups_absent: Cells::counter(),
+                lookups_failed: Cells::counter(),
                 connections_inbound: Cells::gauge(),
                 connections_outbound: Cells::gauge(),
                 access_log_dropped: Cells::counter(),
@@ -202,6 +217,15 @@ impl Telemetry {
             UpdateResult::Applied => self.shared.updates_applied.handle.increment(1),
             UpdateResult::Refused => self.shared.updates_refused.handle.increment(1),
         }
+    }
+
+    pub fn count_lookup(&self, result: LookupResult) {
+        let counter = match result {
+            LookupResult::Resolved => &self.shared.lookups_resolved,
+            LookupResult::Absent => &self.shared.lookups_absent,
+            LookupResult::Failed => &self.shared.lookups_failed,
+        };
+        counter.handle.increment(1);
     }
 
     pub fn set_control_plane_connected(&self, connected: bool) {

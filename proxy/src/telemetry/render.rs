@@ -216,6 +216,20 @@ fn control_plane(page: &mut Exposition, shared: &Shared) {
     page.sample(name, &labels([("result", "applied")]), shared.updates_applied.count());
     page.sample(name, &labels([("result", "refused")]), shared.updates_refused.count());
 
+    let name = "tsunagi_dns_lookups_total";
+    page.family(
+        name,
+        Kind::Counter,
+        "Names of endpoints that were looked up, by what became of it.",
+    );
+    for (result, cells) in [
+        ("resolved", &shared.lookups_resolved),
+        ("absent", &shared.lookups_absent),
+        ("failed", &shared.lookups_failed),
+    ] {
+        page.sample(name, &labels([("result", result)]), cells.count());
+    }
+
     let name = "tsunagi_control_plane_connected";
     page.family(
         name,

@@ -120,7 +120,7 @@ impl Beginning {
         };
         let started = Instant::now();
         let time = pool.connect_timeout;
-        let mut socket = connect(endpoint.address, endpoint.source, time, pool.tcp_keepalive).await?;
+        let mut socket = connect(endpoint.connect_address(), endpoint.source, time, pool.tcp_keepalive).await?;
         if let Some(version) = proxy_protocol {
             say(&mut socket, &header(version, client)).await?;
         }

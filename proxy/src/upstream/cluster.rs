@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use tsunagi_proto::model;
-use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
+use tsunagi_proto::model::{ClusterKey, Discovery, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::awake::{AwakeList, Wakefulness};
 use super::balance::RequestKey;
 use super::beginning::Beginning;
+use super::destinations::Destinations;
 use super::groups::{Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
-use super::{Endpoint, RetryBudget, outlier};
+use super::{Endpoint, Resolution, RetryBudget, outlier};
 use crate::limits::Limit;
 use crate::telemetry::ClusterSeries;
 use crate::tls;
@@ -33,6 +34,9 @@ pub struct Cluster {
     pub retries: RetryBudget,
     /// Its share of the copies of requests that may be on their way at once.
     pub copies: Arc<Limit>,
+    /// Of the names of its endpoints.
+    pub resolution: Resolution,
+    pub(super) destinations: Destinations,
     pub(super) connections: ConnectionQueue,
     pub(super) beginning: Beginning,
     workers: usize,
@@ -134,6 +138,8 @@ impl Cluster {
             requests: Limit::new(pool.max_requests),
             retries: RetryBudget::new(&policy),
             copies: Limit::new(MAX_COPIES),
+            resolution: Resolution::default(),
+            destinations: Destinations::default(),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
             beginning: Beginning::new(Arc::clone(credentials), &policy),
             workers,
@@ -243,6 +249,16 @@ impl Cluster {
         members
     }
 
+    /// New connections to the endpoint that is a name go to the next of these addresses of it each. `id` as told.
+    pub fn rotate(&self, id: &str, addresses: &[IpAddr]) {
+        let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_name = |(known, _): &(&(String, SocketAddr), &Arc<Endpoint>)| known.0 == id;
+        for ((_, told), endpoint) in state.endpoints.iter().filter(of_name) {
+            let addresses = addresses.iter().map(|address| SocketAddr::new(*address, told.port()));
+            endpoint.rotate(addresses.collect());
+        }
+    }
+
     /// A lowered connection limit closes idle connections at once; those in use close when they come back.
     fn close_excess(&self, members: &Members) {
         let endpoints = || {
@@ -295,6 +311,9 @@ impl Cluster {
         };
         let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
         let mut restless = self.open_connections() > 0;
+        if policy.discovery == Discovery::OriginalDestination {
+            restless |= self.sweep_destinations(&policy, now);
+        }
         for member in all {
             restless |= member.endpoint.sweep(&policy.connection_pool, now);
         }

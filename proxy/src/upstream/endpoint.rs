@@ -11,6 +11,7 @@ use super::balance::Warming;
 use super::http1::Idle;
 use super::http2::Multiplexed;
 use super::outlier::Health;
+use super::rotation::Rotation;
 
 /// A sweep comes every 100 ms, so that others are preferred for 100 to 200 ms.
 const REFUSING_SWEEPS: u8 = 2;
@@ -18,9 +19,11 @@ const REFUSING_SWEEPS: u8 = 2;
 #[derive(Debug)]
 pub struct Endpoint {
     pub id: String,
+    /// Of an endpoint that is a name it is unspecified: see `connect_address`.
     pub address: SocketAddr,
     /// Connections to it come from this address, or are not made.
     pub source: Option<IpAddr>,
+    rotation: Rotation,
     pub(super) health: Health,
     pub(super) warming: Warming,
     /// Requests that chose this endpoint and have not ended, waiting and connecting ones included: a slow connect is
@@ -55,6 +58,7 @@ impl Endpoint {
             id,
             address,
             source,
+            rotation: Rotation::default(),
             health: Health::default(),
             warming: Warming::default(),
             active: AtomicU32::new(0),
@@ -66,6 +70,21 @@ impl Endpoint {
             refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
         })
+    }
+
+    /// Each connection goes to the next of these.
+    pub(super) fn rotate(&self, addresses: Arc<[SocketAddr]>) {
+        self.rotation.set(addresses);
+    }
+
+    /// Where a new connection goes.
+    pub(super) fn connect_address(&self) -> SocketAddr {
+        self.rotation.next().unwrap_or(self.address)
+    }
+
+    /// What people are shown: where it is, or, of a name, where its last connection went.
+    pub fn shown_address(&self) -> SocketAddr {
+        self.rotation.last().unwrap_or(self.address)
     }
 
     pub fn active_requests(&self) -> u32 {

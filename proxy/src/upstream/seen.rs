@@ -41,7 +41,7 @@ fn of(cluster: &Cluster) -> Vec<SeenEndpoint> {
     unusual
         .map(|endpoint| SeenEndpoint {
             key: cluster.key.clone(),
-            address: endpoint.address,
+            address: endpoint.shown_address(),
             state: endpoint.health_name(),
             cause: "",
             left: None,

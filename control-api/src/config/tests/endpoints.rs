@@ -49,24 +49,42 @@ fn a_service_entry_lists_or_selects_its_endpoints() {
 #[test]
 fn a_service_entry_is_refused_where_it_is_wrong() {
     let good = "  resolution: STATIC\n  ports: [{number: 80, name: http}]\n";
-    let cases: [(String, u32, &str, &str); 12] = [
+    let cases: [(String, u32, &str, &str); 14] = [
         (
-            "  ports: [{number: 80, name: http}]\n".into(),
-            5,
-            "spec.resolution",
-            "write STATIC",
-        ),
-        (
-            good.replace("STATIC", "DNS"),
+            good.replace("STATIC", "DYNAMIC_DNS"),
             7,
             "spec.resolution",
-            "not supported yet: DNS",
+            "not supported yet: DYNAMIC_DNS",
         ),
         (
-            good.replace("STATIC", "NONE"),
-            7,
-            "spec.resolution",
-            "not supported yet: NONE",
+            format!(
+                "{}  endpoints: [{{address: 10.0.0.1}}]\n",
+                good.replace("STATIC", "NONE")
+            ),
+            9,
+            "spec.endpoints",
+            "there are none",
+        ),
+        (
+            format!(
+                "{}  endpoints: [{{address: a.com}}, {{address: b.com}}]\n",
+                good.replace("STATIC", "DNS_ROUND_ROBIN")
+            ),
+            9,
+            "spec.endpoints",
+            "at most one",
+        ),
+        (
+            format!("{}  addresses: [10.0.0.0/8]\n", good.replace("STATIC", "DNS")),
+            9,
+            "spec.addresses",
+            "only for the resolutions NONE and STATIC",
+        ),
+        (
+            format!("{good}  location: ELSEWHERE\n"),
+            9,
+            "spec.location",
+            "neither MESH_EXTERNAL nor MESH_INTERNAL",
         ),
         (
             good.replace("STATIC", "static"),
@@ -75,10 +93,10 @@ fn a_service_entry_is_refused_where_it_is_wrong() {
             "not a resolution",
         ),
         (
-            format!("{good}  addresses: [10.0.0.0/8]\n"),
+            format!("{good}  addresses: [10.0.0.0/99]\n"),
             9,
             "spec.addresses[0]",
-            "a range of addresses",
+            "neither a CIDR nor an IP address",
         ),
         (
             format!("{good}  exportTo: [.]\n"),
@@ -87,16 +105,16 @@ fn a_service_entry_is_refused_where_it_is_wrong() {
             "not supported yet",
         ),
         (
-            format!("{good}  subjectAltNames: [a]\n"),
+            format!("{good}  subjectAltNames: [1]\n"),
             9,
-            "spec.subjectAltNames",
-            "not supported yet",
+            "spec.subjectAltNames[0]",
+            "must be",
         ),
         (
             format!("{good}  endpoints:\n  - address: db.example.com\n"),
             10,
             "spec.endpoints[0].address",
-            "a host name",
+            "it is an IP address",
         ),
         (
             format!("{good}  endpoints:\n  - address: unix:///x\n"),
@@ -126,12 +144,64 @@ fn a_service_entry_is_refused_where_it_is_wrong() {
     for (spec, line, field, reason) in cases {
         assert_refused(&service_entry(&spec), line, field, reason);
     }
-    assert_refused(
-        &service_entry(good).replace("user.mesh", "'*.mesh'"),
-        6,
-        "spec.hosts[0]",
-        "a wildcard",
+    for (resolution, host, reason) in [
+        ("NONE", "'*'", "all of them"),
+        ("DNS", "'*.mesh'", "which a wildcard is not"),
+        ("STATIC", "a.*.mesh", "a wildcard"),
+        ("STATIC", "10.0.0.1", "an IP address as a host"),
+    ] {
+        let text = service_entry(&good.replace("STATIC", resolution)).replace("user.mesh", host);
+        let field = if resolution == "DNS" {
+            "spec.hosts"
+        } else {
+            "spec.hosts[0]"
+        };
+        assert_refused(&text, 6, field, reason);
+    }
+    let tcp = good.replace("name: http", "name: tcp");
+    let two = service_entry(&tcp).replace("user.mesh", "a.mesh, b.mesh");
+    assert_refused(&two, 6, "spec.hosts", "do not say which");
+    one(&two.replace("STATIC", "NONE"));
+}
+
+#[test]
+fn a_service_entry_says_where_its_endpoints_are_known_from() {
+    let entry = |spec: &str, hosts: &str| match one(&service_entry(spec).replace("user.mesh", hosts)).spec {
+        Spec::ServiceEntry(entry) => entry,
+        other => panic!("{other:?}"),
+    };
+    let ports = "  ports: [{number: 443, name: tls}]\n";
+    let none = entry(
+        &format!(
+            "{ports}  location: MESH_EXTERNAL\n  addresses: [140.82.112.7/20, 10.0.0.1/32, 10.0.0.1, fd00::1/8]\n  subjectAltNames: [spiffe://a/b, c.com]\n"
+        ),
+        "'*.Wikipedia.org', github.com",
     );
+    assert_eq!(none.resolution, Resolution::None);
+    assert_eq!(none.hosts, ["*.wikipedia.org", "github.com"]);
+    let ranges: Vec<String> = none.ranges.iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["140.82.112.0/20", "fd00::/8"]);
+    assert_eq!(none.addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(none.subject_alt_names, ["spiffe://a/b", "c.com"]);
+    for (written, resolution) in [
+        ("NONE", Resolution::None),
+        ("DNS", Resolution::Dns),
+        ("DNS_ROUND_ROBIN", Resolution::DnsRoundRobin),
+    ] {
+        assert_eq!(
+            entry(&format!("{ports}  resolution: {written}\n"), "a.com").resolution,
+            resolution
+        );
+    }
+    let listed = entry(
+        &format!("{ports}  resolution: DNS\n  endpoints: [{{address: DB.example.com.}}, {{address: 10.0.0.1}}]\n"),
+        "'*.a.com'",
+    );
+    let ServiceEndpoints::Listed(endpoints) = listed.endpoints else {
+        panic!()
+    };
+    assert_eq!(endpoints[0].address, Address::Name("db.example.com".to_owned()));
+    assert_eq!(endpoints[1].address.ip(), Some([10, 0, 0, 1].into()));
 }
 
 #[test]
@@ -153,7 +223,12 @@ fn labels_of_a_workload_entry_come_from_its_spec_and_its_metadata() {
 fn a_workload_entry_is_refused_where_it_is_wrong() {
     let cases = [
         ("  labels: {a: b}\n", 6, "spec.address", "is required"),
-        ("  address: 10.0.0.256\n", 7, "spec.address", "not an IP address"),
+        (
+            "  address: 10.0.0.256\n",
+            7,
+            "spec.address",
+            "neither an IP address nor a host name",
+        ),
         (
             "  address: 0.0.0.0\n",
             7,

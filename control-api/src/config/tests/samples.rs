@@ -1,5 +1,5 @@
-//! The fields of VirtualService and DestinationRule that the samples of Istio's repository and its reference put together, each
-//! combination once: a user who starts from one of them has YAML of this shape.
+//! The fields of VirtualService, DestinationRule and ServiceEntry that the samples of Istio's repository and its reference put
+//! together, each combination once: a user who starts from one of them has YAML of this shape.
 
 use super::*;
 
@@ -108,6 +108,52 @@ fn every_shape_of_istios_samples_is_taken() {
                 other => panic!("{sample}: {other:?}"),
             }
         }
+    }
+}
+
+/// What of `samples/external`, `samples/extauthz` and the pages on egress has this shape; the `spec` in flow style.
+const EXTERNAL: [(&str, &str); 8] = [
+    (
+        "external: aptget",
+        "{hosts: [deb.debian.org, cdn-fastly.deb.debian.org], ports: [{number: 80, name: http, protocol: HTTP}]}",
+    ),
+    (
+        "external: github, pypi",
+        "{hosts: [github.com], ports: [{number: 443, name: https, protocol: HTTPS}]}",
+    ),
+    (
+        "external: github-tcp",
+        "{hosts: [dummy.github.com], addresses: [13.229.188.59/32, 140.82.112.0/20], ports: [{name: tcp, number: 22, protocol: tcp}], location: MESH_EXTERNAL}",
+    ),
+    (
+        "extauthz: local-ext-authz",
+        "{hosts: [external-authz-http.local], endpoints: [{address: 127.0.0.1}], ports: [{name: http, number: 8000, protocol: HTTP}], resolution: STATIC}",
+    ),
+    (
+        "bookinfo: egress-rule-google-apis",
+        "{hosts: [www.googleapis.com], ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: https, protocol: HTTPS}], resolution: DNS}",
+    ),
+    (
+        "the page on wildcard egress",
+        "{hosts: ['*.wikipedia.org'], ports: [{number: 443, name: https, protocol: HTTPS}]}",
+    ),
+    (
+        "the page on egress TLS origination",
+        "{hosts: [edition.cnn.com], ports: [{number: 80, name: http-port, protocol: HTTP, targetPort: 443}, {number: 443, name: https-port, protocol: HTTPS}], resolution: DNS}",
+    ),
+    (
+        "the reference of ServiceEntry",
+        "{hosts: [mymongodb.somedomain], addresses: [192.192.192.192/24], ports: [{number: 27018, name: mongodb, protocol: MONGO}], location: MESH_INTERNAL, resolution: STATIC, endpoints: [{address: 2.2.2.2}, {address: 3.3.3.3}], subjectAltNames: [spiffe://cluster.local/ns/httpbin-ns/sa/httpbin-service-account]}",
+    ),
+];
+
+#[test]
+fn every_shape_of_istios_service_entries_is_taken() {
+    for (sample, spec) in EXTERNAL {
+        let text =
+            format!("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec: {spec}\n");
+        let parsed = parse("a.yaml", &text, "default");
+        assert!(parsed.is_ok(), "{sample}: {parsed:?}");
     }
 }
 

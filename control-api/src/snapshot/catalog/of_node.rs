@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::super::Node;
 use super::super::departures::Place;
-use super::{Catalog, at, endpoints, named};
+use super::super::places::{at, endpoints, named};
+use super::Catalog;
 use crate::config::Document;
 
 impl Catalog {

@@ -2,8 +2,10 @@
 //! Called by `session` alone.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tsunagi_proto::names::{self, ResourceName};
 
 use super::Session;
@@ -34,11 +36,13 @@ impl<W: Resources> Session<W> {
             return self.observe_endpoints(span) || changed;
         };
         let mut wildcards = HashSet::new();
+        let mut ranges = Vec::new();
         for name in names.iter().flat_map(|names| names.iter()) {
             match names::parse(name) {
                 Some(ResourceName::Host(fqdn)) => {
                     changed |= self.observe_host(fqdn, span);
                     wildcards.extend(fqdn.strip_prefix('*'));
+                    ranges.extend(fqdn.parse::<IpNet>());
                 }
                 Some(ResourceName::Endpoints(fqdn))
                     if self.endpoints.contains(fqdn) || self.reaches.is_reached(fqdn) =>
@@ -49,6 +53,7 @@ impl<W: Resources> Session<W> {
             }
         }
         changed |= self.observe_covered(&wildcards, span);
+        changed |= self.observe_addresses(&ranges, span);
         self.observe_endpoints(span) || changed
     }
 
@@ -63,6 +68,23 @@ impl<W: Resources> Session<W> {
             lengths.iter().filter_map(ending).any(|ending| endings.contains(ending))
         };
         let hosts: Vec<Arc<str>> = self.hosts.names().filter(|name| is_covered(name)).cloned().collect();
+        let mut changed = false;
+        for fqdn in hosts {
+            changed |= self.observe_host(&fqdn, span);
+        }
+        changed
+    }
+
+    /// Addresses that may be in a range of another service now: one pass over what is subscribed.
+    fn observe_addresses(&mut self, ranges: &[IpNet], span: Span) -> bool {
+        if ranges.is_empty() {
+            return false;
+        }
+        let is_in_range = |name: &str| {
+            let address = name.parse::<IpAddr>();
+            address.is_ok_and(|address| ranges.iter().any(|range| range.contains(&address)))
+        };
+        let hosts: Vec<Arc<str>> = self.hosts.names().filter(|name| is_in_range(name)).cloned().collect();
         let mut changed = false;
         for fqdn in hosts {
             changed |= self.observe_host(&fqdn, span);

@@ -1,0 +1,141 @@
+//! What is told of services that Kubernetes does not know: where their endpoints are known from, and by which addresses and
+//! wildcards they are found.
+
+use super::*;
+
+fn entry(name: &str, spec: &str) -> String {
+    format!("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
+}
+
+fn alias(world: &World, name: &str) -> Option<String> {
+    let encoded = world.host(name, "default")?;
+    match decoded(&encoded) {
+        Kind::Host(host) => Some(host.alias_of),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_service_without_listed_endpoints_has_its_names_as_endpoints() {
+    let world = world(&entry(
+        "external",
+        "{hosts: [one.com, short], resolution: DNS, ports: [{number: 80, name: http, targetPort: 8080}]}",
+    ));
+    assert_eq!(world.problems(), []);
+    assert_eq!(host(&world, "one.com").clusters[0].discovery(), mesh::Discovery::Dns);
+    for (fqdn, name) in [
+        ("one.com", "one.com"),
+        ("short", "short"),
+        ("short.default.svc.cluster.local", "short"),
+    ] {
+        let [endpoint] = &endpoints_of(&world, fqdn).upserts[..] else {
+            panic!()
+        };
+        assert_eq!((endpoint.hostname.as_str(), endpoint.address.as_str()), (name, ""));
+        assert_eq!(endpoint.ports[0].port, 8080);
+        assert_eq!(endpoint.id, format!("ServiceEntry/default/external/{name}:8080"));
+    }
+}
+
+#[test]
+fn names_and_addresses_may_be_endpoints_of_one_service() {
+    let world = world(&entry(
+        "external",
+        "{hosts: ['*.one.com'], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http}], endpoints: [{address: DB.two.com, labels: {version: v1}}]}",
+    ));
+    let told = host(&world, "*.one.com");
+    assert_eq!(told.clusters[0].discovery(), mesh::Discovery::DnsRoundRobin);
+    let [endpoint] = &endpoints_of(&world, "*.one.com").upserts[..] else {
+        panic!()
+    };
+    assert_eq!((endpoint.hostname.as_str(), endpoint.labels.len()), ("db.two.com", 1));
+    assert!(model::EndpointSet::whole(endpoints_of(&world, "*.one.com")).is_ok());
+    assert_eq!(alias(&world, "a.one.com").as_deref(), Some("*.one.com"));
+}
+
+#[test]
+fn a_name_is_no_endpoint_of_a_service_that_does_not_ask_dns() {
+    let text = entry(
+        "users",
+        "{hosts: [users.mesh], resolution: STATIC, ports: [{number: 80, name: http}], workloadSelector: {labels: {app: users}}}",
+    );
+    let workload = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, labels: {app: users}}\nspec: {address: a.com}\n---\n";
+    let static_world = world(&format!("{text}{workload}"));
+    assert!(endpoints_of(&static_world, "users.mesh").upserts.is_empty());
+    let warned = |warning: &String| warning.contains("WorkloadEntry/default/w: spec.address");
+    assert!(
+        static_world.warnings().iter().any(warned),
+        "{:?}",
+        static_world.warnings()
+    );
+    let dns = world(&format!("{}{workload}", text.replace("STATIC", "DNS")));
+    assert_eq!(endpoints_of(&dns, "users.mesh").upserts[0].hostname, "a.com");
+}
+
+#[test]
+fn a_service_of_no_resolution_has_no_endpoints_and_says_to_which_port_connections_go() {
+    let world = world(&entry(
+        "web",
+        "{hosts: ['*.wikipedia.org'], ports: [{number: 443, name: tls}, {number: 80, name: http, targetPort: 8080}], workloadSelector: {labels: {a: b}}}",
+    ));
+    let told = host(&world, "*.wikipedia.org");
+    let clusters: Vec<_> = told
+        .clusters
+        .iter()
+        .map(|cluster| (cluster.port, cluster.discovery(), cluster.destination_port))
+        .collect();
+    let original = mesh::Discovery::OriginalDestination;
+    assert_eq!(clusters, [(80, original, 8080), (443, original, 0)]);
+    assert!(endpoints_of(&world, "*.wikipedia.org").upserts.is_empty());
+    assert_eq!(alias(&world, "en.wikipedia.org").as_deref(), Some("*.wikipedia.org"));
+    let ignored = |warning: &String| warning.contains("spec.workloadSelector");
+    assert!(world.warnings().iter().any(ignored), "{:?}", world.warnings());
+}
+
+#[test]
+fn an_address_leads_to_the_service_that_has_it_and_else_to_that_of_the_narrowest_range_around_it() {
+    let ports = "ports: [{number: 22, name: tcp}]";
+    let wide = entry(
+        "wide",
+        &format!("{{hosts: [wide.com], addresses: [140.82.0.0/16, fd00::/8], {ports}}}"),
+    );
+    let narrow = entry(
+        "narrow",
+        &format!("{{hosts: [narrow.com], addresses: [140.82.112.0/20], {ports}}}"),
+    );
+    let single = entry(
+        "single",
+        &format!("{{hosts: [single.com], addresses: [140.82.112.9/32], {ports}}}"),
+    );
+    let first = world(&format!("{wide}{narrow}{single}"));
+    for (address, service) in [
+        ("140.82.1.1", Some("wide.com")),
+        ("140.82.113.1", Some("narrow.com")),
+        ("140.82.112.9", Some("single.com")),
+        ("fd00::7", Some("wide.com")),
+        ("140.83.0.1", None),
+    ] {
+        assert_eq!(alias(&first, address).as_deref(), service, "{address}");
+    }
+    assert_eq!(host(&first, "wide.com").ranges, ["140.82.0.0/16", "fd00::/8"]);
+    assert!(
+        model::Host::try_from(host(&first, "wide.com"))
+            .unwrap()
+            .has_address([140, 82, 7, 7].into())
+    );
+    // Whoever asked for an address in it is to look again.
+    let second = World::build(documents(&format!("{wide}{single}")).into_iter(), 2, Some(&first));
+    assert!(second.changed().contains(&"host/140.82.112.0/20".to_owned()));
+    assert_eq!(alias(&second, "140.82.113.1").as_deref(), Some("wide.com"));
+}
+
+#[test]
+fn of_two_services_of_one_name_the_first_says_where_the_endpoints_are() {
+    let ports = "ports: [{number: 80, name: http}]";
+    let one = entry("one", &format!("{{hosts: [a.com], resolution: DNS, {ports}}}"));
+    let two = entry("two", &format!("{{hosts: [a.com], {ports}}}"));
+    let world = world(&format!("{one}{two}"));
+    assert_eq!(host(&world, "a.com").clusters[0].discovery(), mesh::Discovery::Dns);
+    let warned = |warning: &String| warning.starts_with("ServiceEntry/default/two: spec.resolution");
+    assert!(world.warnings().iter().any(warned), "{:?}", world.warnings());
+}

@@ -1,0 +1,127 @@
+//! Endpoints that are told by name, as DNS has them now: which names that are, and what becomes of them. Called by
+//! `publisher` and `compile`.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tsunagi_proto::model::{Discovery, Endpoint, EndpointSet};
+
+use crate::dns::Book;
+use crate::upstream::{self, Resolved};
+
+/// Which services have an endpoint of which name. What nobody has any more is not looked up any more.
+#[derive(Debug)]
+pub(super) struct NamedEndpoints {
+    pub book: Arc<Book>,
+    /// FQDN of a service -> names of its endpoints.
+    names: HashMap<String, BTreeSet<String>>,
+    /// The other way round.
+    services: HashMap<String, BTreeSet<String>>,
+}
+
+impl NamedEndpoints {
+    pub(super) fn new(book: Arc<Book>) -> Self {
+        Self {
+            book,
+            names: HashMap::new(),
+            services: HashMap::new(),
+        }
+    }
+
+    /// The service has these endpoints from now on; `None`: it is not told any more.
+    pub(super) fn take(&mut self, fqdn: &str, set: Option<&EndpointSet>) {
+        let endpoints = set.into_iter().flat_map(EndpointSet::iter);
+        let names: BTreeSet<String> = endpoints.filter_map(|endpoint| endpoint.hostname.clone()).collect();
+        let before = self.names.remove(fqdn).unwrap_or_default();
+        for name in names.difference(&before) {
+            let services = self.services.entry(name.clone()).or_default();
+            if services.is_empty() {
+                self.book.want(name);
+            }
+            services.insert(fqdn.to_owned());
+        }
+        for name in before.difference(&names) {
+            if let Some(services) = self.services.get_mut(name) {
+                services.remove(fqdn);
+                if services.is_empty() {
+                    self.services.remove(name);
+                    self.book.unwant(name);
+                }
+            }
+        }
+        if !names.is_empty() {
+            self.names.insert(fqdn.to_owned(), names);
+        }
+    }
+
+    /// FQDNs of the services that have an endpoint of one of these names.
+    pub(super) fn services_of(&self, names: &[Arc<str>]) -> HashSet<String> {
+        let services = names.iter().filter_map(|name| self.services.get(&**name));
+        services.flatten().cloned().collect()
+    }
+}
+
+/// The endpoints of one cluster with the addresses of their names.
+#[derive(Debug, Default)]
+pub(super) struct Expanded {
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// By id, the addresses among which the connections of an endpoint take turns.
+    rotations: Vec<(String, Arc<[IpAddr]>)>,
+    state: Resolved,
+}
+
+impl Expanded {
+    pub(super) fn of(told: impl Iterator<Item = Arc<Endpoint>>, discovery: Discovery, book: &Book) -> Self {
+        let mut expanded = Self::default();
+        for endpoint in told {
+            match &endpoint.hostname {
+                None => expanded.endpoints.push(endpoint),
+                Some(name) => expanded.add_named(&endpoint, name, discovery, book),
+            }
+        }
+        if !expanded.endpoints.is_empty() {
+            expanded.state = Resolved::Known;
+        }
+        expanded
+    }
+
+    fn add_named(&mut self, endpoint: &Arc<Endpoint>, name: &str, discovery: Discovery, book: &Book) {
+        let answer = book.answer(name);
+        let in_turns = discovery == Discovery::DnsRoundRobin;
+        // A name that is one endpoint keeps its last addresses, as in Envoy.
+        let has_none = answer.addresses.is_empty() || (answer.absent && !in_turns);
+        if has_none {
+            if answer.is_pending() {
+                self.state = Resolved::Pending;
+            } else if self.state == Resolved::Known {
+                let reason = answer.failure.as_deref().unwrap_or("it has no usable address");
+                self.state = Resolved::Failed(format!("the name {name} is not resolved: {reason}").into());
+            }
+        } else if in_turns {
+            self.rotations
+                .push((endpoint.id.clone(), Arc::clone(&answer.addresses)));
+            self.endpoints.push(Arc::clone(endpoint));
+        } else {
+            let at = |address: &IpAddr| {
+                Arc::new(Endpoint {
+                    address: *address,
+                    ..Endpoint::clone(endpoint)
+                })
+            };
+            self.endpoints.extend(answer.addresses.iter().map(at));
+        }
+    }
+
+    /// What goes beside the endpoints, once the cluster has them.
+    pub(super) fn settle(self, cluster: &upstream::Cluster) {
+        for (id, addresses) in &self.rotations {
+            cluster.rotate(id, addresses);
+        }
+        cluster.resolution.set(self.state);
+    }
+}
+
+#[cfg(test)]
+#[path = "resolved_tests.rs"]
+mod tests;
