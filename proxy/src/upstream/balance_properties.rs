@@ -164,7 +164,7 @@ fn no_ejected_endpoint_is_chosen_and_equal_keys_meet_equal_endpoints_whatever_is
                 client: None,
             };
             // Nobody ejects the last one, but a push may remove it.
-            let members = &world.members;
+            let members = Arc::clone(&world.members);
             let serving = match members.list.is_empty() {
                 true => !members.draining.is_empty(),
                 false => members.list.iter().any(|member| member.endpoint.health.is_available()),
