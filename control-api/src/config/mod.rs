@@ -6,6 +6,7 @@
 mod connection_rule;
 mod cors;
 mod destination_rule;
+mod distribution;
 mod document;
 mod duration;
 mod endpoint_slice;
@@ -38,8 +39,9 @@ mod workload_entry;
 mod yaml;
 
 pub use destination_rule::{DestinationRule, Subset};
+pub use distribution::{DISTRIBUTION_ANNOTATION, TrafficDistribution};
 pub use document::{Created, Document, Origin, Spec};
-pub use endpoint_slice::{EndpointSlice, PodState, SliceEndpoint};
+pub use endpoint_slice::{EndpointSlice, Machine, PodState, SliceEndpoint};
 pub use kind::{Key, Kind, check_namespace};
 pub use problem::Problem;
 pub use protocol::Protocol;

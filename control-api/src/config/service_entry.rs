@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{Protocol, ServicePort, TargetPort, WorkloadEntry, limits, names, protocol, workload_entry};
+use super::{
+    Protocol, ServicePort, TargetPort, TrafficDistribution, WorkloadEntry, limits, names, protocol, workload_entry,
+};
 
 /// A ServiceEntry with `resolution: STATIC`.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +17,8 @@ pub struct ServiceEntry {
     pub addresses: Vec<IpAddr>,
     pub ports: Vec<ServicePort>,
     pub endpoints: ServiceEndpoints,
+    /// Of its annotation. `None`: no endpoint is preferred.
+    pub distribution: Option<TrafficDistribution>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +63,7 @@ pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
         addresses: spec.get("addresses").map(|field| addresses(&field)).unwrap_or_default(),
         endpoints: endpoints(spec, &ports),
         ports,
+        distribution: None,
     })
 }
 

@@ -27,6 +27,7 @@ mod service;
 mod shards;
 mod sidecars;
 mod slices;
+mod whereabouts;
 mod wildcards;
 mod workload;
 mod world;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::addresses;
 use super::catalog::Catalog;
-use crate::config::{Document, Protocol, ServicePort, Spec};
+use crate::config::{Document, Protocol, ServicePort, Spec, TrafficDistribution};
 
 /// A service as a rule sees it.
 pub(super) struct Service {
@@ -14,6 +14,8 @@ pub(super) struct Service {
     /// By number.
     pub ports: BTreeMap<u16, Port>,
     pub addresses: Vec<IpAddr>,
+    /// The first that there is: which endpoints are preferred.
+    pub distribution: Option<TrafficDistribution>,
     /// In order of precedence.
     pub documents: Vec<Arc<Document>>,
     pub warnings: Vec<String>,
@@ -34,6 +36,14 @@ pub(super) fn ports(document: &Document) -> &[ServicePort] {
     }
 }
 
+fn distribution(document: &Document) -> Option<TrafficDistribution> {
+    match &document.spec {
+        Spec::Service(service) => service.distribution,
+        Spec::ServiceEntry(entry) => entry.distribution,
+        _ => None,
+    }
+}
+
 impl Service {
     /// `None`: no Service and no ServiceEntry has this FQDN.
     pub(super) fn find(catalog: &Catalog, fqdn: &str) -> Option<Service> {
@@ -42,6 +52,7 @@ impl Service {
             namespace: documents.first()?.key.namespace.clone(),
             ports: BTreeMap::new(),
             addresses: Vec::new(),
+            distribution: documents.iter().find_map(|document| distribution(document)),
             documents: Vec::new(),
             warnings: Vec::new(),
         };

@@ -12,9 +12,10 @@ use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::shards::Shards;
+use super::whereabouts::Surroundings;
 use super::{Encoded, Node, addresses, diff, endpoints, host, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
-use crate::config::{Document, Key, Kind, Problem};
+use crate::config::{Document, Key, Kind, Problem, Spec};
 
 /// Everything that proxies may be told at one revision. A copy is cheap.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct World {
     /// What is to say of Sidecars, by namespace.
     sidecars: Shards<Arc<[String]>>,
     departures: Departures,
+    /// Where the machines of a cluster are, by name.
+    machines: Shards<Arc<str>>,
     /// Namespace -> the revision that last changed something of which its proxies are told in their Workload.
     workloads: Shards<u64>,
     /// The same for all namespaces.
@@ -61,6 +64,7 @@ impl World {
             addresses: Shards::default(),
             sidecars: Shards::default(),
             departures: Departures::default(),
+            machines: Shards::default(),
             workloads: Shards::default(),
             all_workloads: 0,
             changed: Arc::default(),
@@ -81,6 +85,7 @@ impl World {
         for document in &difference.added {
             world.catalog.add(document);
         }
+        world.note_machines(&difference.removed, &difference.added);
         let mut touched = Touched::default();
         // In the first world every service that selects a workload is new itself.
         let workloads_count = previous.is_some_and(|previous| !previous.documents.is_empty());
@@ -102,6 +107,21 @@ impl World {
         world.departures = departures;
         world.rebuild(&touched);
         world
+    }
+
+    /// Proxies there may be elsewhere now.
+    fn note_machines(&mut self, removed: &[Arc<Document>], added: &[Arc<Document>]) {
+        for document in removed.iter().filter(|document| document.key.kind == Kind::Node) {
+            self.machines.remove(&document.key.name);
+            self.all_workloads = self.revision;
+        }
+        for document in added {
+            if let Spec::Node(machine) = &document.spec {
+                self.machines
+                    .insert(&document.key.name, machine.locality.as_str().into());
+                self.all_workloads = self.revision;
+            }
+        }
     }
 
     /// The same documents at a new revision, with the endpoints of proxies that leave or are back told accordingly.
@@ -300,7 +320,12 @@ impl World {
 
     /// What concerns one proxy alone.
     pub fn workload(&self, node: &Node) -> Arc<Encoded> {
-        Arc::new(workload::build(&self.catalog, node))
+        let surroundings = Surroundings {
+            catalog: &self.catalog,
+            machines: &self.machines,
+            endpoints: &self.endpoints,
+        };
+        Arc::new(workload::build(&surroundings, node))
     }
 
     /// The last revision that may have changed what proxies of the namespace are told of themselves.

@@ -31,6 +31,7 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
         namespace: options.namespace.clone(),
         service_account: options.service_account.clone(),
         labels: options.labels.0.clone(),
+        node_name: options.node_name.clone(),
         instance_ips: net::instance_ips(),
         state_dir: Some(options.state_dir.clone()),
     };
