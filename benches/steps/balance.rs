@@ -7,7 +7,7 @@ use tsunagi_benches::told::{self, HOST};
 use tsunagi_proto::model::{self, LoadBalancer};
 use tsunagi_proto::wire::mesh;
 use tsunagi_proxy::telemetry::Telemetry;
-use tsunagi_proxy::upstream::{Cluster, Members, Outcome, Registry, choose};
+use tsunagi_proxy::upstream::{Caller, Cluster, Members, Outcome, Registry, choose};
 
 use crate::sequence;
 
@@ -34,9 +34,9 @@ fn joined(endpoints: mesh::Endpoints, load_balancer: LoadBalancer, registry: &Re
 
 fn bench_choice(bencher: Bencher<'_, '_>, endpoints: usize, load_balancer: LoadBalancer) {
     let registry = Registry::new(Telemetry::new("bench"), 1);
-    let (policy, cluster, members) = cluster(endpoints, load_balancer, &registry);
+    let (policy, _cluster, members) = cluster(endpoints, load_balancer, &registry);
     let mut random = sequence();
-    bencher.bench_local(|| choose(&cluster, &policy, &members, &[], &mut random).is_some());
+    bencher.bench_local(|| choose(&policy, &members, &Caller::default(), &mut random).is_some());
 }
 
 #[divan::bench(args = ENDPOINTS, sample_size = 100)]
@@ -61,9 +61,9 @@ fn choose_by_weight(bencher: Bencher<'_, '_>, endpoints: usize) {
     let mut wire = told::endpoints(HOST, &told::addresses(endpoints));
     wire.upserts[0].weight = 2;
     wire.checksum = model::endpoints_checksum(&wire.upserts);
-    let (policy, cluster, members) = joined(wire, LoadBalancer::LeastRequest, &registry);
+    let (policy, _cluster, members) = joined(wire, LoadBalancer::LeastRequest, &registry);
     let mut random = sequence();
-    bencher.bench_local(|| choose(&cluster, &policy, &members, &[], &mut random).is_some());
+    bencher.bench_local(|| choose(&policy, &members, &Caller::default(), &mut random).is_some());
 }
 
 /// Outlier detection hears of an answer; the endpoint is healthy.

@@ -119,7 +119,7 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let _ = writeln!(lines, "{name}::rq_pending::{}", cluster.pending_requests());
     let (_, members) = cluster.told();
     let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
-    for Member { endpoint, weight } in all {
+    for Member { endpoint, weight, .. } in all {
         let address = endpoint.address;
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
         let _ = writeln!(lines, "{name}::{address}::health::{}", endpoint.health_name());

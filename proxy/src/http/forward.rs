@@ -18,7 +18,7 @@ use crate::limits::Permit;
 use crate::net::ConnectError;
 use crate::snapshot::Cluster;
 use crate::upstream::{
-    AcquireError, ActiveRequest, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
+    AcquireError, ActiveRequest, Caller, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
 };
 
 /// Why an attempt gave no response.
@@ -234,14 +234,13 @@ async fn connection<D: Downstream>(
 ) -> Result<(Lease, Permit), Failure> {
     let cluster = of.cluster;
     let http2 = speaks_http2(cluster, of.head);
-    let active = choose(
-        &cluster.learned,
-        &cluster.told,
-        &cluster.members,
-        &retries.tried,
-        &mut rand::random::<u64>,
-    )
-    .ok_or(Failure::NoEndpoint)?;
+    let caller = Caller {
+        tried: &retries.tried,
+        hash: None,
+        worker: of.worker,
+    };
+    let active =
+        choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>).ok_or(Failure::NoEndpoint)?;
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
     let early = if http2 { Some(request_permit(cluster)?) } else { None };

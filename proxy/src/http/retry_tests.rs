@@ -8,7 +8,7 @@ use tsunagi_proto::wire::mesh;
 
 use super::*;
 use crate::net::ConnectError;
-use crate::upstream::testing;
+use crate::upstream::{Caller, testing};
 
 fn policy(conditions: &[&str]) -> RetryPolicy {
     let wire = mesh::RetryPolicy {
@@ -136,10 +136,9 @@ fn response(status: u16, header: Option<(&'static str, &'static str)>) -> Respon
 fn a_responses_head_is_read_for_what_the_conditions_need() {
     let (cluster, members) = testing::cluster(&testing::policy(LoadBalancer::RoundRobin, None), &[1]);
     let choose = crate::upstream::choose(
-        &cluster,
         &testing::policy(LoadBalancer::RoundRobin, None),
         &members,
-        &[],
+        &Caller::default(),
         &mut || 0,
     );
     let endpoint = Arc::clone(&choose.unwrap().endpoint);

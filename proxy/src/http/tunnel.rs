@@ -1,6 +1,7 @@
 //! `CONNECT`: a connection inside a connection. What comes through it is for one port of one host: requests of an HTTP
 //! port are served like any other, of a TCP port the bytes are passed on.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::codec::{
 use crate::drain::LiveConnectionGuard;
 use crate::snapshot::{Cluster, ConnectionRoute, Host, Port, SeenConnection};
 use crate::telemetry::{ActiveConnectionGuard, Flags, TcpSeries};
-use crate::upstream::{PlainConnection, PlainError, open_plain};
+use crate::upstream::{Caller, PlainConnection, PlainError, open_plain};
 
 /// For the first bytes of a TLS client, which are most often its whole hello.
 const FIRST_READ_BYTES: usize = 1024;
@@ -34,7 +35,7 @@ pub async fn open(
     if downstream.tunnelled {
         return Err(Cause::BadRequest("a tunnel inside a tunnel is not served"));
     }
-    let way = Way::of(host, port, downstream, None);
+    let way = Way::of(host, port, downstream, None, proxy.worker);
     let endpoint = if port.protocol.is_http() || is_named_inside(port) {
         None
     } else {
@@ -104,7 +105,7 @@ impl Tunnel {
                     MaybeHello::Whole(hello) => Some(hello),
                     MaybeHello::Partial | MaybeHello::Not => None,
                 };
-                let way = Way::of(&self.host, port, &self.downstream, hello.as_ref());
+                let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.proxy.worker);
                 open_and_pass_on(stream, read, &way).await;
             }
             Detected::Spoken {
@@ -144,7 +145,7 @@ impl Tunnel {
             () = draining(Some(self.proxy.drain_of(self.downstream.direction))) => return,
         }
         let hello = read_client_hello(&mut stream, &mut read).await;
-        let way = Way::of(&self.host, port, &self.downstream, hello.as_ref());
+        let way = Way::of(&self.host, port, &self.downstream, hello.as_ref(), self.proxy.worker);
         open_and_pass_on(stream, read.freeze(), &way).await;
     }
 }
@@ -157,10 +158,19 @@ struct Way {
     series: Arc<TcpSeries>,
     /// No rule is for it.
     nowhere: bool,
+    /// The client.
+    remote: Option<SocketAddr>,
+    worker: usize,
 }
 
 impl Way {
-    fn of(host: &Host, port: &Port, downstream: &DownstreamConnection, hello: Option<&ClientHello>) -> Way {
+    fn of(
+        host: &Host,
+        port: &Port,
+        downstream: &DownstreamConnection,
+        hello: Option<&ClientHello>,
+        worker: usize,
+    ) -> Way {
         let seen = SeenConnection {
             destination: None,
             source: downstream.remote,
@@ -173,11 +183,15 @@ impl Way {
                 cluster: destination.cluster.clone(),
                 series: Arc::clone(&destination.series),
                 nowhere,
+                remote: downstream.remote,
+                worker,
             },
             ConnectionRoute::Own | ConnectionRoute::Nowhere => Way {
                 cluster: port.plain.destinations.first().and_then(|own| own.cluster.clone()),
                 series: Arc::clone(&port.tcp),
                 nowhere,
+                remote: downstream.remote,
+                worker,
             },
         }
     }
@@ -188,7 +202,8 @@ impl Way {
         }
         let cluster = self.cluster.as_ref();
         let cluster = cluster.ok_or_else(|| Cause::ClusterNotFound("the port has no cluster".into()))?;
-        open_plain(&cluster.learned, &cluster.told, &cluster.members)
+        let caller = Caller::connection(&cluster.told, self.remote, self.worker);
+        open_plain(&cluster.learned, &cluster.told, &cluster.members, caller)
             .await
             .map_err(|error| match error {
                 PlainError::NoEndpoint => Cause::NoHealthyUpstream,

@@ -48,10 +48,16 @@ async fn serve_tls(
         .unwrap_or_else(|| Target::Unrouted {
             series: Arc::clone(&proxy.passthrough.unrouted_tcp),
         });
-    TcpConnection::new(downstream.direction, downstream.remote, &proxy.access_log, target)
-        .saying(Some(&hello))
-        .serve(stream, read, None)
-        .await;
+    TcpConnection::new(
+        downstream.direction,
+        downstream.remote,
+        proxy.worker,
+        &proxy.access_log,
+        target,
+    )
+    .saying(Some(&hello))
+    .serve(stream, read, None)
+    .await;
 }
 
 /// Where the name leads; nowhere, if nobody has it, or no port for TLS.

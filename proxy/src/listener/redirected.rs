@@ -308,7 +308,13 @@ impl Redirected<'_> {
 
     fn connection(&self, target: Target) -> TcpConnection {
         let Redirected { proxy, downstream, .. } = self;
-        TcpConnection::new(downstream.direction, downstream.remote, &proxy.access_log, target)
+        TcpConnection::new(
+            downstream.direction,
+            downstream.remote,
+            proxy.worker,
+            &proxy.access_log,
+            target,
+        )
     }
 }
 

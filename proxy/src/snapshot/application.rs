@@ -125,7 +125,7 @@ impl LocalCluster {
         let series = telemetry.request_series(Direction::Inbound, ROUTE, service, "");
         let cluster = Arc::new(Cluster {
             told: Arc::clone(&self.told),
-            members: self.members.only(endpoint_id(called), address),
+            members: self.members.only(&self.told, endpoint_id(called), address),
             learned: Arc::clone(&self.learned),
         });
         let host = model::Host {

@@ -52,9 +52,15 @@ impl Drop for Unlogged<'_> {
 }
 
 impl TcpConnection {
-    pub fn new(direction: Direction, remote: Option<SocketAddr>, access_log: &AccessLog, target: Target) -> Self {
+    pub fn new(
+        direction: Direction,
+        remote: Option<SocketAddr>,
+        worker: usize,
+        access_log: &AccessLog,
+        target: Target,
+    ) -> Self {
         Self {
-            recorded: Recorded::begin(direction, remote),
+            recorded: Recorded::begin(direction, remote, worker),
             access_log: access_log.clone(),
             target,
         }
@@ -68,7 +74,8 @@ impl TcpConnection {
 
     /// A connection to where it goes. Dropping the future closes the half-open socket.
     pub async fn open(&self) -> Result<Upstream, Failed> {
-        self.target.open().await
+        let Recorded { remote, worker, .. } = self.recorded;
+        self.target.open(remote, usize::from(worker)).await
     }
 
     /// Serves until both sides are done, or one aborts. `read` is what was read from the client already, `upstream` a

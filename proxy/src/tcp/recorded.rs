@@ -12,7 +12,9 @@ use crate::telemetry::{AccessLog, Direction, Flags, GrpcCode};
 #[derive(Debug)]
 pub(super) struct Recorded {
     direction: Direction,
-    remote: Option<SocketAddr>,
+    /// That serves it. Small, because every connection's state has it.
+    pub worker: u16,
+    pub remote: Option<SocketAddr>,
     start_time: SystemTime,
     started: Instant,
     /// That a TLS client asks for.
@@ -29,9 +31,10 @@ pub(super) struct End<'a> {
 }
 
 impl Recorded {
-    pub fn begin(direction: Direction, remote: Option<SocketAddr>) -> Self {
+    pub fn begin(direction: Direction, remote: Option<SocketAddr>, worker: usize) -> Self {
         Self {
             direction,
+            worker: worker as u16,
             remote,
             start_time: SystemTime::now(),
             started: Instant::now(),

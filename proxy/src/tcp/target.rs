@@ -10,7 +10,7 @@ use tsunagi_proto::model::ConnectionPool;
 use crate::net::connect;
 use crate::snapshot::{Cluster, ConnectionDestination, ConnectionRoute, Host, Passthrough, Port, SeenConnection};
 use crate::telemetry::{Flags, TcpSeries};
-use crate::upstream::{PlainConnection, PlainError, open_plain};
+use crate::upstream::{Caller, PlainConnection, PlainError, open_plain};
 
 /// A client that says nothing and may not go anywhere has this long to turn out to speak HTTP.
 const BLOCKED_TIME: Duration = Duration::from_secs(1);
@@ -86,9 +86,10 @@ impl Target {
         }
     }
 
-    pub(super) async fn open(&self) -> Result<Upstream, Failed> {
+    /// For a client at this address, on this worker.
+    pub(super) async fn open(&self, remote: Option<SocketAddr>, worker: usize) -> Result<Upstream, Failed> {
         match self {
-            Self::Service { .. } | Self::Rule(_) => self.open_endpoint().await,
+            Self::Service { .. } | Self::Rule(_) => self.open_endpoint(remote, worker).await,
             Self::Unrouted { .. } => Err(Failed::local(Flags::NR, "filter_chain_not_found".to_owned())),
             Self::Address { address, .. } => open_address(*address).await,
             Self::Nowhere { .. } => {
@@ -103,12 +104,13 @@ impl Target {
         Failed::local(Flags::UH, "the destination is not registered".to_owned())
     }
 
-    async fn open_endpoint(&self) -> Result<Upstream, Failed> {
+    async fn open_endpoint(&self, remote: Option<SocketAddr>, worker: usize) -> Result<Upstream, Failed> {
         let failed = Failed::local;
         let cluster = self
             .cluster()
             .ok_or_else(|| failed(Flags::NC, "cluster_not_found".to_owned()))?;
-        open_plain(&cluster.learned, &cluster.told, &cluster.members)
+        let caller = Caller::connection(&cluster.told, remote, worker);
+        open_plain(&cluster.learned, &cluster.told, &cluster.members, caller)
             .await
             .map(Upstream::Endpoint)
             .map_err(|error| match error {

@@ -1,38 +1,96 @@
-//! Which endpoint gets the request.
+//! Which endpoint gets the request: of the group that it meets, by the algorithm of its cluster.
 //!
 //! `LEAST_REQUEST` draws two endpoints, with replacement, and keeps the first unless the second has strictly fewer
-//! requests in flight (Envoy's `least_request_lb.cc`, after Mitzenmacher's power of two choices). With unequal weights an
-//! endpoint is drawn by weight / (requests in flight + 1). `ROUND_ROBIN` takes turns; with unequal weights it is the
-//! smooth weighted round robin of nginx.
+//! requests in flight (Envoy's `least_request_lb.cc`, after Mitzenmacher's power of two choices). With unequal weights the
+//! two are drawn by weight and compared by requests in flight for their weight (Wieder, "Balanced Allocations with
+//! Heterogenous Bins"): idle ones get exactly the shares that their weights say, and it takes no longer with many of them.
+//! `ROUND_ROBIN` takes turns, see `round_robin`. An endpoint that warms up is passed over as often as it lacks weight.
 //!
 //! When all healthy ones have left, those that are about to end still serve, and any of them is better than none (as
 //! kube-proxy does with endpoints that terminate).
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod alias;
+mod round_robin;
+mod warmup;
 
-use tsunagi_proto::model::{self, LoadBalancer};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use tsunagi_proto::model::{self, ConsistentHash, HashKey, LoadBalancer, Warmup};
+use xxhash_rust::xxh64::xxh64;
+
+use self::alias::{AliasTable, below};
+use self::round_robin::RoundRobin;
+pub(super) use self::warmup::Warming;
 use super::cluster::{Member, Members};
-use super::{ActiveRequest, Cluster, Endpoint};
+use super::{ActiveRequest, Endpoint};
 
 /// Random draws before the whole list is looked at.
 const DRAWS: usize = 8;
 
-/// Current weights of the smooth weighted round robin, by position.
-#[derive(Debug, Default)]
-pub(super) struct SmoothWeights {
-    current: Mutex<Vec<i64>>,
+/// What of a request matters to the choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller<'a> {
+    /// Avoided while there are others.
+    pub tried: &'a [Arc<Endpoint>],
+    /// Of its key, where the cluster has one and the request too: equal ones go to the same endpoint.
+    pub hash: Option<u64>,
+    /// Each worker takes turns by itself.
+    pub worker: usize,
 }
 
-/// Chooses an endpoint and counts the request towards it. Endpoints in `tried` are avoided while there are others.
-/// `None`: no endpoint is healthy or draining. `random` yields uniform numbers.
+impl Caller<'_> {
+    /// Of a connection of which only its client's address is known.
+    pub fn connection(policy: &model::Cluster, remote: Option<SocketAddr>, worker: usize) -> Self {
+        let by_address = |hash: &ConsistentHash| hash.key == HashKey::SourceAddress;
+        let hashed = matches!(&policy.load_balancer, LoadBalancer::ConsistentHash(hash) if by_address(hash));
+        Self {
+            tried: &[],
+            hash: remote.filter(|_| hashed).map(|remote| hash_address(remote.ip())),
+            worker,
+        }
+    }
+}
+
+/// The key of a client's address.
+pub fn hash_address(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => xxh64(&address.octets(), 0),
+        IpAddr::V6(address) => xxh64(&address.octets(), 0),
+    }
+}
+
+/// How the members of a group are chosen among: what can be worked out before a request comes, and whose turn it is.
+#[derive(Debug)]
+pub(super) enum Algorithm {
+    /// `None`: their weights are equal.
+    LeastRequest(Option<AliasTable>),
+    Random(Option<AliasTable>),
+    RoundRobin(RoundRobin),
+}
+
+impl Algorithm {
+    pub fn new(policy: &model::Cluster, members: &[Member], workers: usize) -> Self {
+        let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
+        match policy.load_balancer {
+            LoadBalancer::LeastRequest | LoadBalancer::ConsistentHash(_) => {
+                Self::LeastRequest(AliasTable::of(&weights))
+            }
+            LoadBalancer::Random => Self::Random(AliasTable::of(&weights)),
+            LoadBalancer::RoundRobin => Self::RoundRobin(RoundRobin::new(&weights, policy.warmup.is_some(), workers)),
+        }
+    }
+}
+
+/// Chooses an endpoint and counts the request towards it. `None`: no endpoint is healthy or draining. `random` yields
+/// uniform numbers.
 pub fn choose(
-    cluster: &Cluster,
     policy: &model::Cluster,
     members: &Members,
-    tried: &[Arc<Endpoint>],
+    caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
+    let tried = caller.tried;
     if members.list.is_empty()
         && let Some(last_resort) = choose_draining(&members.draining, tried, random)
     {
@@ -49,13 +107,20 @@ pub fn choose(
     }
     // A claim fails when another request became the probe in between; that endpoint is then not available.
     for _ in 0..=members.list.len() {
+        let group = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
+        let choice = Choice {
+            members: group.of(&members.list),
+            worker: caller.worker,
+            warmup: policy.warmup.as_ref(),
+        };
         let available = |member: &Member| member.endpoint.health.is_available();
         let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
         let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
-        let algorithm = &policy.load_balancer;
-        let member = pick(cluster, algorithm, members, &inviting, random)
-            .or_else(|| pick(cluster, algorithm, members, &fresh, random))
-            .or_else(|| pick(cluster, algorithm, members, &available, random))?;
+        let algorithm = &*group.algorithm;
+        let member = choice
+            .pick(algorithm, &inviting, random)
+            .or_else(|| choice.pick(algorithm, &fresh, random))
+            .or_else(|| choice.pick(algorithm, &available, random))?;
         if let Some(probe) = member.endpoint.health.claim() {
             return Some(member.endpoint.begin_claimed(probe));
         }
@@ -99,75 +164,104 @@ fn is_panic(policy: &model::Cluster, members: &Members) -> bool {
     healthy * 100 < threshold * (members.list.len() + members.unhealthy.len())
 }
 
-fn pick<'m>(
-    cluster: &Cluster,
-    algorithm: &LoadBalancer,
-    members: &'m Members,
-    usable: &impl Fn(&Member) -> bool,
-    random: &mut impl FnMut() -> u64,
-) -> Option<&'m Member> {
-    match (algorithm, members.equal_weights) {
-        (LoadBalancer::LeastRequest | LoadBalancer::ConsistentHash(_), true) => {
-            let first = draw(members, usable, random)?;
-            let second = draw(members, usable, random)?;
-            let fewer = second.endpoint.active_requests() < first.endpoint.active_requests();
-            Some(if fewer { second } else { first })
+/// One request and the group that it meets.
+struct Choice<'m, 'c> {
+    members: &'m [Member],
+    worker: usize,
+    warmup: Option<&'c Warmup>,
+}
+
+impl<'m> Choice<'m, '_> {
+    fn pick(
+        &self,
+        algorithm: &Algorithm,
+        usable: &impl Fn(&Member) -> bool,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<&'m Member> {
+        match algorithm {
+            Algorithm::LeastRequest(table) => {
+                let first = self.draw(table.as_ref(), self.warmup, usable, random)?;
+                let second = self.draw(table.as_ref(), self.warmup, usable, random)?;
+                let weighted = table.is_some() || self.warmup.is_some();
+                Some(if self.is_less_busy(second, first, weighted) {
+                    second
+                } else {
+                    first
+                })
+            }
+            Algorithm::Random(table) => self.draw(table.as_ref(), None, usable, random),
+            Algorithm::RoundRobin(turns) => {
+                let at = |place: usize| self.members.get(place);
+                let place = turns.next(
+                    self.worker,
+                    self.members.len(),
+                    |place| at(place).is_some_and(usable),
+                    |place| at(place).map_or(1.0, |member| share(self.warmup, member)),
+                    random,
+                )?;
+                at(place)
+            }
         }
-        (LoadBalancer::LeastRequest | LoadBalancer::ConsistentHash(_), false) => {
-            draw_by(members, usable, random, |member| {
-                f64::from(member.weight) / (f64::from(member.endpoint.active_requests()) + 1.0)
-            })
+    }
+
+    /// Strictly.
+    fn is_less_busy(&self, one: &Member, other: &Member, weighted: bool) -> bool {
+        let active = |member: &Member| member.endpoint.active_requests();
+        if !weighted {
+            return active(one) < active(other);
         }
-        (LoadBalancer::Random, true) => draw(members, usable, random),
-        (LoadBalancer::Random, false) => draw_by(members, usable, random, |member| f64::from(member.weight)),
-        (LoadBalancer::RoundRobin, true) => take_turn(cluster.next_turn(), members, usable),
-        (LoadBalancer::RoundRobin, false) => cluster.weights.next(members, usable),
+        let load =
+            |member: &Member| f64::from(active(member)) / (f64::from(member.weight) * share(self.warmup, member));
+        load(one) < load(other)
+    }
+
+    /// One of the usable ones, by weight.
+    fn draw(
+        &self,
+        table: Option<&AliasTable>,
+        warmup: Option<&Warmup>,
+        usable: &impl Fn(&Member) -> bool,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<&'m Member> {
+        for _ in 0..DRAWS {
+            let place = match table {
+                None => below(random(), self.members.len().max(1)),
+                Some(table) => table.draw(random()),
+            };
+            let member = self.members.get(place)?;
+            if usable(member) && stays(share(warmup, member), random) {
+                return Some(member);
+            }
+        }
+        let share = |member: &Member| f64::from(member.weight) * share(warmup, member);
+        draw_by(self.members, usable, share, random)
     }
 }
 
-/// Uniform in `0..bound`; `bound` is not 0.
-fn below(random: u64, bound: usize) -> usize {
-    ((u128::from(random) * bound as u128) >> 64) as usize
+/// Of its weight: less than 1 while it warms up.
+fn share(warmup: Option<&Warmup>, member: &Member) -> f64 {
+    warmup.map_or(1.0, |warmup| member.endpoint.warming.share(warmup))
 }
 
-/// Uniform over the usable ones.
-fn draw<'m>(
-    members: &'m Members,
-    usable: &impl Fn(&Member) -> bool,
-    random: &mut impl FnMut() -> u64,
-) -> Option<&'m Member> {
-    for _ in 0..DRAWS {
-        let member = members.list.get(below(random(), members.list.len().max(1)))?;
-        if usable(member) {
-            return Some(member);
-        }
-    }
-    take_turn(random() as usize, members, usable)
+fn stays(share: f64, random: &mut impl FnMut() -> u64) -> bool {
+    share >= 1.0 || unit(random()) < share
 }
 
-/// The `turn`-th of the usable ones, modulo their number.
-fn take_turn<'m>(turn: usize, members: &'m Members, usable: &impl Fn(&Member) -> bool) -> Option<&'m Member> {
-    let count = members.list.iter().filter(|member| usable(member)).count();
-    if count == members.list.len() {
-        return members.list.get(turn % count.max(1));
-    }
-    members
-        .list
-        .iter()
-        .filter(|member| usable(member))
-        .nth(turn % count.max(1))
+/// Uniform in [0, 1), of 53 bits.
+fn unit(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// Looks at all of them: for the few draws that found none.
 fn draw_by<'m>(
-    members: &'m Members,
+    members: &'m [Member],
     usable: &impl Fn(&Member) -> bool,
-    random: &mut impl FnMut() -> u64,
     weight: impl Fn(&Member) -> f64,
+    random: &mut impl FnMut() -> u64,
 ) -> Option<&'m Member> {
-    let candidates = || members.list.iter().filter(|member| usable(member));
+    let candidates = || members.iter().filter(|member| usable(member));
     let total: f64 = candidates().map(&weight).sum();
-    // 53 bits make a uniform number in [0, 1).
-    let mut point = (random() >> 11) as f64 / (1u64 << 53) as f64 * total;
+    let mut point = unit(random()) * total;
     for member in candidates() {
         point -= weight(member);
         if point < 0.0 {
@@ -175,26 +269,6 @@ fn draw_by<'m>(
         }
     }
     candidates().last()
-}
-
-impl SmoothWeights {
-    fn next<'m>(&self, members: &'m Members, usable: &impl Fn(&Member) -> bool) -> Option<&'m Member> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.resize(members.list.len(), 0);
-        let mut total = 0;
-        let mut best: Option<usize> = None;
-        for (index, member) in members.list.iter().enumerate().filter(|(_, member)| usable(member)) {
-            let weight = i64::from(member.weight);
-            total += weight;
-            current[index] += weight;
-            if best.is_none_or(|best| current[index] > current[best]) {
-                best = Some(index);
-            }
-        }
-        let best = best?;
-        current[best] -= total;
-        members.list.get(best)
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 use tsunagi_proto::model::Health;
 use tsunagi_proto::model::LoadBalancer::{LeastRequest, Random, RoundRobin};
 
+use super::super::Cluster;
 use super::super::testing::{cluster, endpoint, policy};
 use super::*;
 
@@ -15,14 +16,21 @@ fn seeded() -> impl FnMut() -> u64 {
     move || rng.next_u64()
 }
 
+fn after(tried: &[Arc<Endpoint>]) -> Caller<'_> {
+    Caller {
+        tried,
+        ..Caller::default()
+    }
+}
+
 /// How often each port is chosen by requests that end at once.
 fn shares(algorithm: LoadBalancer, weights: &[u32], requests: usize) -> HashMap<u16, usize> {
     let policy = policy(algorithm, None);
-    let (cluster, members) = cluster(&policy, weights);
+    let (_cluster, members) = cluster(&policy, weights);
     let mut random = seeded();
     let mut shares = HashMap::new();
     for _ in 0..requests {
-        let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+        let chosen = choose(&policy, &members, &after(&[]), &mut random).unwrap();
         *shares.entry(chosen.endpoint.address.port()).or_default() += 1;
     }
     shares
@@ -66,11 +74,11 @@ fn random_and_idle_least_request_follow_the_weights_within_bounds() {
 #[test]
 fn least_request_prefers_the_endpoint_with_fewer_requests_in_flight() {
     let policy = policy(LeastRequest, None);
-    let (cluster, members) = cluster(&policy, &[1, 1]);
+    let (_cluster, members) = cluster(&policy, &[1, 1]);
     let _busy: Vec<_> = (0..10).map(|_| members.list[0].endpoint.begin()).collect();
     let mut random = seeded();
     let mut chosen = || {
-        choose(&cluster, &policy, &members, &[], &mut random)
+        choose(&policy, &members, &after(&[]), &mut random)
             .unwrap()
             .endpoint
             .address
@@ -84,22 +92,22 @@ fn least_request_prefers_the_endpoint_with_fewer_requests_in_flight() {
 #[test]
 fn an_endpoint_that_was_tried_is_avoided_while_there_is_another() {
     let policy = policy(Random, None);
-    let (cluster, members) = cluster(&policy, &[1, 1]);
+    let (_cluster, members) = cluster(&policy, &[1, 1]);
     let mut random = seeded();
     let tried = [Arc::clone(&members.list[0].endpoint)];
     for _ in 0..100 {
-        let chosen = choose(&cluster, &policy, &members, &tried, &mut random).unwrap();
+        let chosen = choose(&policy, &members, &after(&tried), &mut random).unwrap();
         assert_eq!(chosen.endpoint.address.port(), 2);
     }
     let all: Vec<_> = members.list.iter().map(|member| Arc::clone(&member.endpoint)).collect();
-    assert!(choose(&cluster, &policy, &members, &all, &mut random).is_some());
+    assert!(choose(&policy, &members, &after(&all), &mut random).is_some());
 }
 
 #[test]
 fn without_endpoints_there_is_no_choice() {
     let policy = policy(LeastRequest, None);
-    let (cluster, members) = cluster(&policy, &[]);
-    assert!(choose(&cluster, &policy, &members, &[], &mut seeded()).is_none());
+    let (_cluster, members) = cluster(&policy, &[]);
+    assert!(choose(&policy, &members, &after(&[]), &mut seeded()).is_none());
 }
 
 /// A cluster whose endpoints, on ports 1, 2, 3 …, were told with this health.
@@ -121,16 +129,16 @@ fn told(health: &[Health]) -> (Arc<Cluster>, Arc<Members>, Arc<model::Cluster>) 
 
 #[test]
 fn draining_endpoints_serve_when_no_healthy_one_is_left_and_only_then() {
-    let (cluster, members, policy) = told(&[Health::Draining, Health::Healthy, Health::Draining]);
+    let (_cluster, members, policy) = told(&[Health::Draining, Health::Healthy, Health::Draining]);
     let mut random = seeded();
     for _ in 0..100 {
-        let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+        let chosen = choose(&policy, &members, &after(&[]), &mut random).unwrap();
         assert_eq!(chosen.endpoint.address.port(), 2);
     }
-    let (cluster, members, policy) = told(&[Health::Draining, Health::Unhealthy, Health::Draining]);
+    let (_cluster, members, policy) = told(&[Health::Draining, Health::Unhealthy, Health::Draining]);
     let mut seen = HashMap::<u16, u32>::new();
     for _ in 0..100 {
-        let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+        let chosen = choose(&policy, &members, &after(&[]), &mut random).unwrap();
         assert!(!chosen.endpoint.keeps_connections());
         *seen.entry(chosen.endpoint.address.port()).or_default() += 1;
     }
@@ -140,7 +148,7 @@ fn draining_endpoints_serve_when_no_healthy_one_is_left_and_only_then() {
     let tried = [Arc::clone(&members.draining[1].endpoint)];
     for (tried, expected) in [(&[][..], 3), (&tried[..], 1)] {
         for _ in 0..100 {
-            let chosen = choose(&cluster, &policy, &members, tried, &mut random).unwrap();
+            let chosen = choose(&policy, &members, &after(tried), &mut random).unwrap();
             assert_eq!(chosen.endpoint.address.port(), expected);
         }
     }
@@ -149,12 +157,12 @@ fn draining_endpoints_serve_when_no_healthy_one_is_left_and_only_then() {
 #[test]
 fn an_endpoint_that_refused_is_avoided_until_the_second_sweep_unless_there_is_no_other() {
     let policy = policy(LeastRequest, None);
-    let (cluster, members) = cluster(&policy, &[1, 1]);
+    let (_cluster, members) = cluster(&policy, &[1, 1]);
     let mut random = seeded();
     let mut refused = 0;
     let mut choose_many = |expected: &[u16]| {
         for _ in 0..200 {
-            let chosen = choose(&cluster, &policy, &members, &[], &mut random).unwrap();
+            let chosen = choose(&policy, &members, &after(&[]), &mut random).unwrap();
             let port = chosen.endpoint.address.port();
             assert!(expected.contains(&port), "{port}");
             refused += usize::from(port == 1);

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tsunagi_proto::model;
-use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
+use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth, LoadBalancer};
 
-use super::balance::SmoothWeights;
+use super::groups::{Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
 use super::{Endpoint, RetryBudget, outlier};
@@ -31,8 +30,6 @@ pub struct Cluster {
     /// Its share of the copies of requests that may be on their way at once.
     pub copies: Arc<Limit>,
     pub(super) connections: ConnectionQueue,
-    pub(super) turn: AtomicUsize,
-    pub(super) weights: SmoothWeights,
     workers: usize,
     told: Mutex<Told>,
 }
@@ -55,8 +52,10 @@ pub struct Members {
     pub unhealthy: Vec<Member>,
     /// About to end, and still serving: chosen when there is no healthy one at all. Connections to them are not kept.
     pub draining: Vec<Member>,
-    pub(super) equal_weights: bool,
-    /// A part of the cluster's: a request gets no connection that leads elsewhere, although others share the limits.
+    /// Of `list`.
+    pub(super) groups: Groups,
+    /// A request gets no connection that leads elsewhere than to the endpoint chosen for it: these are a part of the
+    /// cluster's, or requests have keys.
     pub(super) pinned: bool,
 }
 
@@ -72,6 +71,8 @@ pub struct Local {
 pub struct Member {
     pub endpoint: Arc<Endpoint>,
     pub weight: u32,
+    /// Where it is, and of which version.
+    pub told: Arc<ToldEndpoint>,
 }
 
 impl Members {
@@ -86,13 +87,14 @@ impl Members {
     }
 
     /// Of these the one at this address, for requests that are for no other.
-    pub fn only(&self, id: &str, address: SocketAddr) -> Arc<Self> {
+    pub fn only(&self, policy: &model::Cluster, id: &str, address: SocketAddr) -> Arc<Self> {
         let wanted = |member: &&Member| member.endpoint.id == id && member.endpoint.address == address;
+        let mut list: Vec<_> = self.list.iter().filter(wanted).cloned().collect();
         Arc::new(Self {
-            list: self.list.iter().filter(wanted).cloned().collect(),
+            groups: arrange(policy, &mut list, None, 1),
+            list,
             unhealthy: Vec::new(),
             draining: self.draining.iter().filter(wanted).cloned().collect(),
-            equal_weights: true,
             pinned: true,
         })
     }
@@ -119,8 +121,6 @@ impl Cluster {
             retries: RetryBudget::new(pool.max_retries),
             copies: Limit::new(MAX_COPIES),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
-            turn: AtomicUsize::new(0),
-            weights: SmoothWeights::default(),
             workers,
             told: Mutex::new(Told {
                 policy: Arc::clone(&policy),
@@ -157,6 +157,8 @@ impl Cluster {
         let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut previous = std::mem::take(&mut state.endpoints);
         let mut members = Members::default();
+        let others = !state.members.list.is_empty();
+        let (now, clock) = (Instant::now(), SystemTime::now());
         for (endpoint, source) in told {
             let Some(address) = endpoint.socket_address(self.key.port) else {
                 continue;
@@ -165,10 +167,18 @@ impl Cluster {
             let learned = previous
                 .remove(&id)
                 .unwrap_or_else(|| Endpoint::new(id.0.clone(), address, source, self.workers));
+            match endpoint.ready_since {
+                Some(since) => learned.warming.ready(since, now, clock),
+                None if endpoint.health == ToldHealth::Healthy && learned.warming.is_new() && others => {
+                    learned.begin_warmup(now);
+                }
+                None => {}
+            }
             state.endpoints.insert(id, Arc::clone(&learned));
             let member = Member {
                 endpoint: learned,
                 weight: endpoint.weight,
+                told: Arc::clone(endpoint),
             };
             match endpoint.health {
                 ToldHealth::Healthy => {
@@ -186,7 +196,14 @@ impl Cluster {
         for endpoint in previous.values() {
             endpoint.retire();
         }
-        members.equal_weights = members.list.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        let before = Before {
+            policy: &state.policy,
+            list: &state.members.list,
+            groups: &state.members.groups,
+        };
+        // A connection that others give up leads elsewhere as a rule, and a key belongs to its endpoint.
+        members.pinned = matches!(policy.load_balancer, LoadBalancer::ConsistentHash(_));
+        members.groups = arrange(&policy, &mut members.list, Some(&before), self.workers);
         if policy.outlier_detection.is_none() {
             members.list.iter().for_each(|member| member.endpoint.health.clear());
         }
@@ -300,9 +317,5 @@ impl Cluster {
     pub(super) fn with_members(&self, run: impl FnOnce(&Members)) {
         let state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         run(&state.members);
-    }
-
-    pub(super) fn next_turn(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
     }
 }

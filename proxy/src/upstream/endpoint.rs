@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::balance::Warming;
 use super::http1::Idle;
 use super::http2::Multiplexed;
 use super::outlier::Health;
@@ -19,6 +20,7 @@ pub struct Endpoint {
     /// Connections to it come from this address, or are not made.
     pub source: Option<IpAddr>,
     pub(super) health: Health,
+    pub(super) warming: Warming,
     /// Requests that chose this endpoint and have not ended, waiting and connecting ones included: a slow connect is
     /// not idle.
     active: AtomicU32,
@@ -48,6 +50,7 @@ impl Endpoint {
             address,
             source,
             health: Health::default(),
+            warming: Warming::default(),
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             retired: AtomicBool::new(false),
@@ -73,6 +76,11 @@ impl Endpoint {
 
     pub(super) fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::Relaxed) != 0
+    }
+
+    /// From now on its share grows as that of a new one, where the cluster has a `warmup`: it returned.
+    pub(super) fn begin_warmup(&self, now: Instant) {
+        self.warming.begin(now);
     }
 
     pub fn is_retired(&self) -> bool {

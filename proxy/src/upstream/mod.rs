@@ -5,6 +5,7 @@ mod balance;
 mod cluster;
 mod connection;
 mod endpoint;
+mod groups;
 mod http1;
 mod http2;
 mod http2_lease;
@@ -20,7 +21,7 @@ mod shares;
 pub(crate) mod testing;
 mod upgraded;
 
-pub use balance::choose;
+pub use balance::{Caller, choose, hash_address};
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};

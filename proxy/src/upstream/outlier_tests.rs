@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tsunagi_proto::model::{self, LoadBalancer};
 
 use super::super::testing::{cluster, policy};
-use super::super::{Member, Members, choose};
+use super::super::{Caller, Member, Members, choose};
 use super::*;
 
 fn detection() -> OutlierDetection {
@@ -68,7 +68,7 @@ impl Pool {
     }
 
     fn choose(&self) -> Option<ActiveRequest> {
-        choose(&self.cluster, &self.policy, &self.members, &[], &mut || 0)
+        choose(&self.policy, &self.members, &Caller::default(), &mut || 0)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
-use super::{ActiveRequest, Cluster, ConnectionPermit, Endpoint, Members, Outcome, choose};
+use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, Members, Outcome, choose};
 use crate::net::{ConnectError, connect};
 
 /// The first endpoint and two more.
@@ -57,11 +57,12 @@ impl AsRef<TcpStream> for PlainConnection {
     }
 }
 
-/// Connects to an endpoint of the cluster. Dropping the future closes the half-open socket.
+/// Connects to an endpoint of the cluster, for a caller who has tried none. Dropping the future closes the half-open socket.
 pub async fn open_plain(
     cluster: &Arc<Cluster>,
     policy: &model::Cluster,
     members: &Members,
+    caller: Caller<'_>,
 ) -> Result<PlainConnection, PlainError> {
     let Some(permit) = ConnectionPermit::try_open(cluster) else {
         cluster.series.overflow_connections.increment(1);
@@ -71,7 +72,11 @@ pub async fn open_plain(
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut last = None;
     for attempts in 1..=MAX_ATTEMPTS {
-        let Some(mut active) = choose(cluster, policy, members, &tried, &mut rand::random::<u64>) else {
+        let caller = Caller {
+            tried: &tried,
+            ..caller
+        };
+        let Some(mut active) = choose(policy, members, &caller, &mut rand::random::<u64>) else {
             break;
         };
         if tried.iter().any(|endpoint| Arc::ptr_eq(endpoint, &active.endpoint)) {

@@ -29,7 +29,9 @@ async fn an_endpoint_that_is_down_is_passed_over_for_the_next_one() {
     let policy = policy(LoadBalancer::RoundRobin, None);
     let (cluster, members) = cluster(&policy, &[dead_port().await, dead_port().await, live]);
     for _ in 0..6 {
-        let open = open_plain(&cluster, &policy, &members).await.expect("one is up");
+        let open = open_plain(&cluster, &policy, &members, Caller::default())
+            .await
+            .expect("one is up");
         assert_eq!(open.endpoint().address.port(), live);
         assert_eq!(
             (open.endpoint().active_requests(), open.endpoint().connections()),
@@ -44,10 +46,14 @@ async fn an_endpoint_that_is_down_is_passed_over_for_the_next_one() {
 async fn when_all_are_down_the_last_error_is_told_and_none_is_tried_twice() {
     let policy = policy(LoadBalancer::RoundRobin, None);
     let (two, members) = cluster(&policy, &[dead_port().await, dead_port().await]);
-    let error = open_plain(&two, &policy, &members).await.expect_err("all are down");
+    let error = open_plain(&two, &policy, &members, Caller::default())
+        .await
+        .expect_err("all are down");
     assert!(matches!(error, PlainError::Connect { attempts: 2, .. }), "{error:?}");
     let (none, members) = cluster(&policy, &[]);
-    let error = open_plain(&none, &policy, &members).await.expect_err("nobody is there");
+    let error = open_plain(&none, &policy, &members, Caller::default())
+        .await
+        .expect_err("nobody is there");
     assert!(matches!(error, PlainError::NoEndpoint), "{error:?}");
 }
 
@@ -59,9 +65,15 @@ async fn a_connection_over_the_limit_is_refused_at_once_and_the_place_comes_back
     limited.connection_pool.max_connections = 1;
     let limited = Arc::new(limited);
     let (cluster, members) = cluster(&limited, &[live]);
-    let first = open_plain(&cluster, &limited, &members).await.expect("room for one");
-    let error = open_plain(&cluster, &limited, &members).await.expect_err("full");
+    let first = open_plain(&cluster, &limited, &members, Caller::default())
+        .await
+        .expect("room for one");
+    let error = open_plain(&cluster, &limited, &members, Caller::default())
+        .await
+        .expect_err("full");
     assert!(matches!(error, PlainError::Overflow), "{error:?}");
     drop(first);
-    open_plain(&cluster, &limited, &members).await.expect("room again");
+    open_plain(&cluster, &limited, &members, Caller::default())
+        .await
+        .expect("room again");
 }
