@@ -122,6 +122,8 @@ async fn every_promised_metric_is_there_with_its_type() {
         ("tsunagi_upstream_overflow_total", "counter"),
         ("tsunagi_upstream_retries_total", "counter"),
         ("tsunagi_outlier_ejections_total", "counter"),
+        ("tsunagi_outlier_ejections_overflow_total", "counter"),
+        ("tsunagi_outlier_unejections_total", "counter"),
         ("tsunagi_outlier_ejected_endpoints", "gauge"),
         ("tsunagi_endpoints_healthy", "gauge"),
         ("tsunagi_config_version_info", "gauge"),

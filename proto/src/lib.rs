@@ -3,4 +3,5 @@
 pub mod decide;
 pub mod model;
 pub mod names;
+pub mod shards;
 pub mod wire;

@@ -1,20 +1,22 @@
-//! DestinationRule: how a host and its subsets are called.
+//! DestinationRule: how a host and its subsets are called. Checked as Istio checks it (validation.go:
+//! ValidateDestinationRule, validateSubset, validateWorkloadSelector).
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{ExportTo, TrafficPolicy, names, traffic_policy};
+use super::{ExportTo, TrafficPolicy, limits, names, traffic_policy, visibility};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DestinationRule {
-    /// FQDN.
+    /// FQDN, a wildcard in place of its first labels (`*.example.com`), `*`, or an IP address.
     pub host: String,
     /// `None`: `trafficPolicy` is absent.
     pub policy: Option<TrafficPolicy>,
     pub subsets: Vec<Subset>,
+    /// With a `workloadSelector`: its own namespace alone.
     pub exports: ExportTo,
-    /// Only for clients of its namespace that have all of these. Empty: for all.
+    /// Only for clients that have all of these. Empty: for all.
     pub workload_selector: BTreeMap<String, String>,
 }
 
@@ -27,8 +29,12 @@ pub struct Subset {
 }
 
 const SPEC: Fields = Fields {
-    supported: &["host", "trafficPolicy", "subsets", "exportTo"],
-    later: &["workloadSelector"],
+    supported: &["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"],
+    later: &[],
+};
+const SELECTOR: Fields = Fields {
+    supported: &["matchLabels"],
+    later: &[],
 };
 const SUBSET: Fields = Fields {
     supported: &["name", "labels", "trafficPolicy"],
@@ -36,20 +42,38 @@ const SUBSET: Fields = Fields {
 };
 
 pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule> {
-    if !spec.is_message_around(&SPEC, &[("trafficPolicy", &traffic_policy::POLICY)]) {
+    let inner = [
+        ("trafficPolicy", &traffic_policy::POLICY),
+        ("workloadSelector", &SELECTOR),
+    ];
+    if !spec.is_message_around(&SPEC, &inner) || !limits::of_destination_rule(spec) {
         return None;
     }
-    spec.exported_everywhere();
+    let selector = spec.get("workloadSelector");
+    let exports = visibility::export_of_rule(spec, namespace, selector.is_some());
+    let workload_selector = selector.map(|selector| match_labels(&selector)).unwrap_or_default();
     let policy = spec.get("trafficPolicy").map(|field| traffic_policy::read(&field));
     let subsets = spec.get("subsets").map(|field| subsets(&field)).unwrap_or_default();
-    let host = names::host(&spec.required("host")?, namespace)?;
-    Some(DestinationRule {
-        host,
+    let host = names::host_or_wildcard(&spec.required("host")?)?;
+    let rule = DestinationRule {
+        host: names::resolve(&host, namespace),
         policy,
         subsets,
-        exports: ExportTo::Everyone,
-        workload_selector: BTreeMap::new(),
-    })
+        exports,
+        workload_selector,
+    };
+    limits::of_hash_tables(spec, &rule);
+    Some(rule)
+}
+
+fn match_labels(selector: &Field<'_>) -> BTreeMap<String, String> {
+    if !selector.is_message(&SELECTOR) {
+        return BTreeMap::new();
+    }
+    selector
+        .get("matchLabels")
+        .map(|labels| labels.labels())
+        .unwrap_or_default()
 }
 
 fn subsets(list: &Field<'_>) -> Vec<Subset> {

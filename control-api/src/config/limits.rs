@@ -1,11 +1,13 @@
 //! How large one document may make the world. Every host of a VirtualService gets all of its rules and every host of a
 //! ServiceEntry all of its endpoints, so a short text can mean a lot: what would take seconds and hundreds of megabytes
-//! is refused before it is read. Called by the readers of these kinds.
+//! is refused before it is read. So is what a DestinationRule's subsets and hash tables would take in a proxy. Called by the
+//! readers of these kinds.
 
 use serde_json::Value;
+use tsunagi_proto::model::MAX_RING_SIZE;
 
 use super::read::Field;
-use super::regex_size;
+use super::{DestinationRule, LoadBalancer, TrafficPolicy, regex_size};
 
 /// Hosts times what each of them gets.
 const MOST_ITEMS: usize = 100_000;
@@ -18,6 +20,8 @@ const MOST_REGEXES: usize = 1_000;
 const MOST_PATTERN_BYTES: usize = 64 << 10;
 /// All patterns together as a proxy holds them.
 const MOST_REGEX_BYTES: u64 = 8 << 20;
+/// Points and places of all hash tables that one rule asks for: four times Envoy's greatest ring.
+const MOST_TABLE_PLACES: u64 = 4 * MAX_RING_SIZE;
 
 /// Hosts, and the matches and destinations of all rules; the regexes among them.
 pub(super) fn of_virtual_service(spec: &Field<'_>) -> bool {
@@ -53,6 +57,52 @@ pub(super) fn of_service_entry(spec: &Field<'_>) -> bool {
         (endpoints.max(1), "endpoints"),
     ];
     product(spec, "hosts", &factors) && bytes(spec, hosts, spec.value().get("endpoints"))
+}
+
+/// Every subset gets what `trafficPolicy` says.
+pub(super) fn of_destination_rule(spec: &Field<'_>) -> bool {
+    let subsets = list(spec.value(), "subsets").len();
+    let policy = spec.value().get("trafficPolicy").or(spec.value().get("traffic_policy"));
+    let product = policy.map_or(0, size).saturating_mul(subsets + 1);
+    if subsets > MOST_ITEMS {
+        spec.refuse_at(
+            "subsets",
+            format!("{subsets} subsets, more than {MOST_ITEMS}: split it"),
+        );
+    } else if product > MOST_BYTES {
+        let limit = MOST_BYTES >> 20;
+        spec.refuse_at(
+            "subsets",
+            format!(
+                "{subsets} subsets times the trafficPolicy that each of them gets are more than {limit} MiB: split it"
+            ),
+        );
+    } else {
+        return true;
+    }
+    false
+}
+
+/// Of the host, of its subsets, and of ports that have balancers of their own.
+pub(super) fn of_hash_tables(spec: &Field<'_>, rule: &DestinationRule) {
+    let of_block = |block: &Option<LoadBalancer>| block.as_ref().map_or(0, LoadBalancer::table_size);
+    let all = |policy: &TrafficPolicy| {
+        let ports = policy.port_level.values().map(|port| of_block(&port.load_balancer));
+        ports.fold(of_block(&policy.load_balancer), u64::saturating_add)
+    };
+    let top = rule.policy.as_ref().map_or(0, all);
+    let subsets = rule.subsets.iter().map(|subset| match &subset.policy {
+        Some(own) if own.load_balancer.is_some() => all(own),
+        Some(own) => all(own).saturating_add(top),
+        None => top,
+    });
+    let places = subsets.fold(top, u64::saturating_add);
+    if places > MOST_TABLE_PLACES {
+        let reason = format!(
+            "the hash tables of the host and its subsets have {places} places, more than {MOST_TABLE_PLACES}: make them smaller, or split it"
+        );
+        spec.refuse_at("trafficPolicy", reason);
+    }
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {

@@ -3,6 +3,8 @@
 //! Text -> trees that remember lines (`yaml`) -> plain values, read field by field (`read`, one reader a kind). A field
 //! is supported, known but not supported yet, or unknown: only the first is taken, none is ignored.
 
+mod client_tls;
+mod connection_pool;
 mod connection_rule;
 mod cors;
 mod destination_rule;
@@ -17,8 +19,11 @@ mod http_route;
 mod http_rule;
 mod kind;
 mod limits;
+mod load_balancer;
+mod locality;
 mod mirror;
 mod names;
+mod outlier_detection;
 mod problem;
 mod protocol;
 mod raw;
@@ -38,11 +43,16 @@ mod visibility;
 mod workload_entry;
 mod yaml;
 
+pub use client_tls::{ClientTls, TlsMode};
+pub use connection_pool::ConnectionPool;
 pub use destination_rule::{DestinationRule, Subset};
 pub use distribution::{DISTRIBUTION_ANNOTATION, TrafficDistribution};
 pub use document::{Created, Document, Origin, Spec};
 pub use endpoint_slice::{EndpointSlice, Machine, PodState, SliceEndpoint};
 pub use kind::{Key, Kind, check_namespace};
+pub use load_balancer::{Algorithm, LoadBalancer};
+pub use locality::{Failover, LocalitySetting};
+pub use outlier_detection::OutlierDetection;
 pub use problem::Problem;
 pub use protocol::Protocol;
 pub use raw::{Raw, parse_raw};
@@ -51,10 +61,7 @@ pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};
 pub use text::{Survey, from_object, from_stored, parse, survey};
-pub use traffic_policy::{
-    Algorithm, ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, PortPolicy, ProxyProtocol, RetryBudget,
-    TrafficPolicy,
-};
+pub use traffic_policy::{PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy};
 pub use virtual_service::{
     Abort, ConnectionMatch, ConnectionRule, CorsPolicy, Delay, Delegate, DirectResponse, ExportTo, Fault,
     HeaderOperations, Headers, HttpMatch, HttpRule, Mirror, Redirect, RedirectPort, Retries, Rewrite, SourceMatch,

@@ -58,7 +58,7 @@ pub(super) fn is_plain_key(text: &str) -> bool {
     plain && !text.is_empty() && text.len() <= 80
 }
 
-fn is_host_name(text: &str) -> bool {
+pub(super) fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         let inner = label
             .bytes()
@@ -82,11 +82,6 @@ pub(super) fn host_as_written(field: &Field<'_>) -> Option<String> {
         return Some(host.to_ascii_lowercase());
     }
     None
-}
-
-/// One host as a rule of `namespace` means it: an FQDN.
-pub(super) fn host(field: &Field<'_>, namespace: &str) -> Option<String> {
-    host_as_written(field).map(|host| resolve_in_rule(&host, namespace, DEFAULT_CLUSTER_DOMAIN))
 }
 
 /// One host of a rule as it stands, in lower case: a name, a wildcard in place of a name's first labels (`*.example.com`),

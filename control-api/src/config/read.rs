@@ -201,6 +201,12 @@ impl<'a> Field<'a> {
         true
     }
 
+    /// Is nothing set in this message?
+    pub(super) fn says_nothing(&self) -> bool {
+        let unset = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        self.map().is_some_and(|map| map.values().all(unset))
+    }
+
     /// The field of that name, if it is set.
     pub(super) fn get<'s>(&'s self, name: &'s str) -> Option<Field<'s>> {
         let mut set = self.map()?.iter().filter(|(_, value)| !value.is_null());
@@ -335,6 +341,12 @@ impl<'a> Field<'a> {
     /// A count of Istio's, which are 32 bits with a sign.
     pub(super) fn count(&self) -> Option<u32> {
         self.number(0, i64::from(i32::MAX))
+            .and_then(|number| u32::try_from(number).ok())
+    }
+
+    /// A count of Istio's of 32 bits without a sign.
+    pub(super) fn unsigned(&self) -> Option<u32> {
+        self.number(0, i64::from(u32::MAX))
             .and_then(|number| u32::try_from(number).ok())
     }
 

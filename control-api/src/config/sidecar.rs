@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::read::{Field, Fields};
-use super::{ConnectionPool, traffic_policy};
+use super::{ConnectionPool, connection_pool};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sidecar {
@@ -54,7 +54,7 @@ pub(super) fn read(spec: &Field<'_>) -> Option<Sidecar> {
             .unwrap_or_default(),
         inbound_connection_pool: spec
             .get("inboundConnectionPool")
-            .map(|pool| traffic_policy::connection_pool(&pool)),
+            .map(|pool| connection_pool::read(&pool)),
     })
 }
 

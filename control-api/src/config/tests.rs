@@ -14,6 +14,7 @@ mod rules;
 mod samples;
 mod scopes;
 mod sidecars;
+mod traffic_policies;
 
 /// The configuration of the project's owner, verbatim.
 pub(crate) const ISSUE: &str = "\
@@ -157,6 +158,7 @@ fn the_owners_configuration_is_taken_as_it_stands() {
             base_ejection_time: Duration::from_secs(30),
             max_ejection_percent: 10,
             min_health_percent: 0,
+            error_statuses: Vec::new(),
         }
     );
     assert_eq!(rule.subsets.len(), 2);

@@ -1,5 +1,5 @@
-//! Whom a VirtualService is for: `hosts`, `gateways` and `exportTo`, checked as Istio checks them (validation.go:
-//! ValidateVirtualService, validateGatewayNames, validateExportTo).
+//! Whom a VirtualService or a DestinationRule is for: `hosts`, `gateways` and `exportTo`, checked as Istio checks them
+//! (validation.go: ValidateVirtualService, validateGatewayNames, validateExportTo).
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -106,4 +106,25 @@ pub(super) fn export_to(spec: &Field<'_>, namespace: &str) -> ExportTo {
     } else {
         ExportTo::Namespaces(namespaces.into_iter().collect())
     }
+}
+
+/// Of a DestinationRule: nobody but the own namespace is meant where workloads are selected.
+pub(super) fn export_of_rule(spec: &Field<'_>, namespace: &str, selects: bool) -> ExportTo {
+    let own = || ExportTo::Namespaces(vec![namespace.to_owned()]);
+    let Some(list) = spec.get("exportTo") else {
+        return if selects { own() } else { ExportTo::Everyone };
+    };
+    let items = list.items();
+    if let Some(none) = items.iter().find(|item| item.is("~")) {
+        none.refuse("`~` is for VirtualServices and services: a rule that nobody sees has no effect");
+        return ExportTo::Everyone;
+    }
+    let exports = export_to(spec, namespace);
+    if !selects {
+        return exports;
+    }
+    if !items.is_empty() && exports != own() {
+        list.refuse("only `.` may be here, beside a workloadSelector: it selects among the workloads of its namespace");
+    }
+    own()
 }

@@ -7,12 +7,9 @@ use tsunagi_proto::wire::mesh;
 use super::catalog::Catalog;
 use super::delegates::Placed;
 use super::policy::Policy;
-use super::routes;
 use super::service::{Port, Service};
-use crate::config::{
-    Algorithm, ConnectionPool, ConnectionRule, HttpRule, LoadBalancer, OutlierDetection, Protocol, TrafficPolicy,
-    WeightedDestination,
-};
+use super::{routes, traffic_policy};
+use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficPolicy, WeightedDestination};
 
 /// Names in one message.
 const MOST_SHOWN: usize = 10;
@@ -222,48 +219,6 @@ fn cluster(
         subset: subset.clone(),
         labels: labels(of_subset),
         protocol: protocol(port.protocol).into(),
-        connection_pool: policy.connection_pool.as_ref().and_then(connection_pool),
-        load_balancer: load_balancer(policy.load_balancer.as_ref()).into(),
-        outlier_detection: policy.outlier_detection.as_ref().map(outlier_detection),
-        ..mesh::Cluster::default()
-    }
-}
-
-/// `None` where nothing is set: that means the same.
-pub(super) fn connection_pool(pool: &ConnectionPool) -> Option<mesh::ConnectionPool> {
-    (*pool != ConnectionPool::default()).then(|| mesh::ConnectionPool {
-        max_connections: pool.max_connections,
-        max_pending_requests: pool.max_pending_requests,
-        max_requests: pool.max_requests,
-        max_retries: pool.max_retries,
-        max_requests_per_connection: pool.max_requests_per_connection,
-        connect_timeout: routes::duration(pool.connect_timeout),
-        idle_timeout: routes::duration(pool.idle_timeout),
-        tcp_idle_timeout: routes::duration(pool.tcp_idle_timeout),
-        ..mesh::ConnectionPool::default()
-    })
-}
-
-fn load_balancer(balancer: Option<&LoadBalancer>) -> mesh::LoadBalancer {
-    match balancer.map_or(&Algorithm::LeastRequest, |balancer| &balancer.algorithm) {
-        Algorithm::LeastRequest => mesh::LoadBalancer::LeastRequest,
-        Algorithm::RoundRobin => mesh::LoadBalancer::RoundRobin,
-        Algorithm::Random => mesh::LoadBalancer::Random,
-    }
-}
-
-fn outlier_detection(outlier: &OutlierDetection) -> mesh::OutlierDetection {
-    mesh::OutlierDetection {
-        consecutive_5xx: outlier.consecutive_5xx,
-        consecutive_gateway_errors: outlier.consecutive_gateway_errors,
-        split_local_origin_errors: outlier.split_local_origin_errors,
-        consecutive_local_origin_failures: outlier.consecutive_local_origin_failures,
-        interval: routes::duration(Some(outlier.interval)),
-        base_ejection_time: routes::duration(Some(outlier.base_ejection_time)),
-        // The proxy's default, Envoy's: 300 s, or the base if that is longer.
-        max_ejection_time: None,
-        max_ejection_percent: outlier.max_ejection_percent,
-        min_health_percent: outlier.min_health_percent,
-        ..mesh::OutlierDetection::default()
+        ..traffic_policy::told(policy)
     }
 }

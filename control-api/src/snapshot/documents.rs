@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::shards::Shards;
+use tsunagi_proto::shards::Shards;
+
 use crate::config::Document;
 
 /// In no particular order.

@@ -3,7 +3,7 @@
 //! `world` finds what a change of documents touches and rebuilds only that; `catalog` knows which document concerns
 //! which host, `scope` which VirtualService is in force there for whom, and `delegates` what rules it stands for; `host`,
 //! `endpoints`, `addresses` and `workload` make the messages, `departures` knows whose endpoints are
-//! leaving; `judge` refuses what a proxy would refuse; `routes` and `actions` say rules on the wire.
+//! leaving; `judge` refuses what a proxy would refuse; `routes` and `actions` say rules on the wire, `traffic_policy` policies.
 
 mod actions;
 mod addresses;
@@ -24,10 +24,10 @@ mod routes;
 mod rule_index;
 mod scope;
 mod service;
-mod shards;
 mod sidecars;
 mod slices;
 mod whereabouts;
+mod traffic_policy;
 mod wildcards;
 mod workload;
 mod world;

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use tsunagi_proto::model::Locality;
+use tsunagi_proto::shards::Shards;
 use tsunagi_proto::wire::mesh;
 
 use super::Node;
 use super::catalog::Catalog;
 use super::departures::Place;
 use super::endpoints::EndpointsEntry;
-use super::shards::Shards;
 use crate::config::{Document, ServiceEndpoints, Spec};
 
 /// What of the world says it.

@@ -11,7 +11,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 use super::catalog::Catalog;
 use super::policy::Policy;
 use super::whereabouts::Surroundings;
-use super::{Encoded, clusters, endpoints, service, sidecars, slices};
+use super::{Encoded, clusters, endpoints, service, sidecars, slices, traffic_policy};
 use crate::config::{
     ConnectionPool, Document, Key, OutboundTrafficPolicy, ServiceEndpoints, ServicePort, Spec, TargetPort,
 };
@@ -72,7 +72,7 @@ pub(super) fn build(surroundings: &Surroundings<'_>, node: &Node) -> Encoded {
                 service: fqdn.clone(),
                 service_port: port.number.into(),
                 protocol: clusters::protocol(port.protocol).into(),
-                connection_pool: pool.as_ref().and_then(clusters::connection_pool),
+                connection_pool: pool.as_ref().and_then(traffic_policy::inbound_connection_pool),
             });
         }
     }
@@ -86,7 +86,7 @@ pub(super) fn build(surroundings: &Surroundings<'_>, node: &Node) -> Encoded {
         node_id: node.node_id.clone(),
         cluster_domain: DEFAULT_CLUSTER_DOMAIN.to_owned(),
         inbound_ports: ports.into_values().collect(),
-        inbound_connection_pool: pool_of_all.and_then(clusters::connection_pool),
+        inbound_connection_pool: pool_of_all.and_then(traffic_policy::inbound_connection_pool),
         outbound_traffic_policy: outbound.into(),
         locality,
         node_name,

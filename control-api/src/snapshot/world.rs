@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tsunagi_proto::names;
+use tsunagi_proto::shards::Shards;
 
 use super::addresses::AddressEntry;
 use super::catalog::{self, Catalog, Touched};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
-use super::shards::Shards;
 use super::whereabouts::Surroundings;
 use super::{Encoded, Node, addresses, diff, endpoints, host, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;

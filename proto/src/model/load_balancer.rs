@@ -61,7 +61,7 @@ pub struct Warmup {
     pub duration: Duration,
     /// Of its weight, 0 to 100: where it begins.
     pub minimum_percent: f64,
-    /// The share is (time / window) ^ (1 / aggression). At least 1.
+    /// The share is (time / window) ^ (1 / aggression). Greater than 0.
     pub aggression: f64,
 }
 
@@ -143,8 +143,8 @@ impl TryFrom<mesh::Warmup> for Warmup {
         if !(0.0..=100.0).contains(&wire.minimum_percent) {
             return Err(Invalid::new("minimum_percent", "must be 0 to 100"));
         }
-        if !(wire.aggression.is_finite() && wire.aggression >= 1.0) {
-            return Err(Invalid::new("aggression", "must be at least 1"));
+        if !(wire.aggression.is_finite() && wire.aggression > 0.0) {
+            return Err(Invalid::new("aggression", "must be greater than 0"));
         }
         Ok(Self {
             duration: duration("duration", wire.duration)?.ok_or_else(|| Invalid::new("duration", "must be set"))?,

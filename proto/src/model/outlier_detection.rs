@@ -25,6 +25,9 @@ pub struct OutlierDetection {
     pub min_health_percent: u32,
     /// Statuses that count as errors, sorted; empty: 500 to 599.
     pub error_statuses: Vec<u16>,
+    /// Envoy's own rules: the percentage alone decides who may go, and an endpoint returns with its whole share once its time
+    /// is over. Else at least one may go, never the last, and one request probes before the rest come back.
+    pub as_envoy: bool,
 }
 
 fn percent(field: &str, value: u32) -> Result<u32, Invalid> {
@@ -55,6 +58,7 @@ impl TryFrom<mesh::OutlierDetection> for OutlierDetection {
             max_ejection_time: max_ejection_time.unwrap_or(base.max(Duration::from_secs(300))),
             max_ejection_percent: percent("max_ejection_percent", wire.max_ejection_percent)?,
             min_health_percent: percent("min_health_percent", wire.min_health_percent)?,
+            as_envoy: wire.as_envoy,
             error_statuses: wire.error_statuses.into_iter().map(status).collect::<Result<_, _>>()?,
         })
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tsunagi_proto::model::{self, UNLIMITED};
@@ -10,7 +11,7 @@ use tsunagi_proto::model::{self, UNLIMITED};
 use super::Parts;
 use crate::admin::AdminSources;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Cluster, Member};
+use crate::upstream::{Cluster, EndpointHealth, Member};
 
 pub(super) fn sources(parts: &Parts, listeners: &[(&'static str, SocketAddr)]) -> AdminSources {
     let address = |(name, address): &(&str, SocketAddr)| json!({ "name": name, "address": address.to_string() });
@@ -40,7 +41,12 @@ fn config_dump(snapshot: &Snapshot) -> Value {
     let hosts: serde_json::Map<String, Value> = snapshot
         .hosts
         .iter()
-        .map(|(fqdn, known)| (fqdn.clone(), known.as_ref().map_or(Value::Null, |it| host(&it.told))))
+        .map(|(fqdn, known)| {
+            (
+                fqdn.to_string(),
+                known.as_ref().map_or(Value::Null, |it| host(&it.told)),
+            )
+        })
         .collect();
     json!({ "version": snapshot.version, "workload": workload, "hosts": hosts })
 }
@@ -109,6 +115,23 @@ fn policy(cluster: &model::Cluster) -> Value {
     })
 }
 
+/// Why and for how long yet the endpoint gets no requests, and how often that was so.
+fn outlier_lines(lines: &mut String, name: &str, health: &EndpointHealth, now: Instant) -> std::fmt::Result {
+    writeln!(lines, "{name}::ejections::{}", health.ejections)?;
+    if let Some(cause) = health.cause {
+        writeln!(lines, "{name}::ejection_cause::{}", cause.as_str())?;
+    }
+    if let Some(since) = health.since {
+        let time = now.saturating_duration_since(since).as_secs_f64();
+        writeln!(lines, "{name}::ejected_seconds::{time:.1}")?;
+    }
+    if let Some(until) = health.until {
+        let left = until.saturating_duration_since(now).as_secs_f64();
+        writeln!(lines, "{name}::ejection_left_seconds::{left:.1}")?;
+    }
+    Ok(())
+}
+
 /// `cluster::endpoint::what::value`, as Envoy's page has it.
 fn cluster_lines(cluster: &Cluster) -> String {
     let name = &cluster.name;
@@ -117,12 +140,15 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let _ = writeln!(lines, "{name}::cx_active::{}", cluster.open_connections());
     let _ = writeln!(lines, "{name}::rq_active::{}", cluster.requests.current());
     let _ = writeln!(lines, "{name}::rq_pending::{}", cluster.pending_requests());
-    let (_, members) = cluster.told();
+    let (policy, members) = cluster.told();
+    let now = Instant::now();
     let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
     for Member { endpoint, weight, .. } in all {
         let address = endpoint.address;
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
-        let _ = writeln!(lines, "{name}::{address}::health::{}", endpoint.health_name());
+        let health = endpoint.outlier_health(policy.outlier_detection.as_ref());
+        let _ = writeln!(lines, "{name}::{address}::health::{}", health.standing.as_str());
+        let _ = outlier_lines(&mut lines, &format!("{name}::{address}"), &health, now);
         let _ = writeln!(lines, "{name}::{address}::cx_active::{}", endpoint.connections());
         let _ = writeln!(lines, "{name}::{address}::rq_active::{}", endpoint.active_requests());
         let _ = writeln!(lines, "{name}::{address}::weight::{weight}");

@@ -12,13 +12,14 @@ use super::downstream::{Downstream, unless_gone};
 use super::exchange::Exchange;
 use super::forward::{Answer, Attempt, Failure, Progress, attempt};
 use super::local_reply::Cause;
+use super::outcome::of_head;
 use super::request_body::RequestBody;
 use super::request_path::Proxy;
 use super::response::Response;
 use super::retry::Retries;
 use super::route::Route;
 use super::unanswered::Unanswered;
-use crate::codec::{Known, RequestHead, ResponseHead};
+use crate::codec::RequestHead;
 use crate::snapshot::Cluster;
 use crate::telemetry::{Direction, Flags};
 use crate::upstream::Outcome;
@@ -48,6 +49,7 @@ pub async fn dispatch<D: Downstream>(
             cluster,
             head,
             worker: proxy.worker,
+            may_fail: retries.may_repeat(body.is_repeatable()),
         };
         let mut limits = Limits::new(&mut deadline, policy.per_try_timeout);
         let outcome = attempt(&of, body, client, &retries, &mut progress, &mut limits).await;
@@ -58,16 +60,15 @@ pub async fn dispatch<D: Downstream>(
             Ok(answer) => {
                 let said = said_by_sidecar(&answer, exchange.direction());
                 unprocessed &= said == Some(Unanswered::Unprocessed);
-                if !repeats_answer(
-                    &answer,
-                    said,
-                    cluster,
-                    &mut retries,
-                    &mut progress,
-                    body.is_repeatable(),
-                ) {
+                let began = match said {
+                    Some(Unanswered::Unprocessed) => Outcome::ConnectFailure,
+                    Some(Unanswered::BrokenOff) => Outcome::Reset,
+                    None => of_head(answer.lease.response(), exchange.grpc),
+                };
+                progress.observe(cluster, began);
+                if !repeats_answer(&answer, said, &mut retries, body.is_repeatable()) {
                     accepted(&answer, said, &retries, exchange);
-                    return accept(answer, progress, deadline).ok_or(Cause::NoHealthyUpstream);
+                    return accept(answer, progress, began, deadline).ok_or(Cause::NoHealthyUpstream);
                 }
                 said == Some(Unanswered::Unprocessed) && cluster.members.are_several()
             }
@@ -116,28 +117,14 @@ fn said_by_sidecar(answer: &Answer, direction: Direction) -> Option<Unanswered> 
 }
 
 /// Is there another attempt in place of this answer?
-fn repeats_answer(
-    answer: &Answer,
-    said: Option<Unanswered>,
-    cluster: &Cluster,
-    retries: &mut Retries<'_>,
-    progress: &mut Progress,
-    repeatable: bool,
-) -> bool {
+fn repeats_answer(answer: &Answer, said: Option<Unanswered>, retries: &mut Retries<'_>, repeatable: bool) -> bool {
     let (response, endpoint) = (answer.lease.response(), answer.lease.endpoint());
     match said {
-        Some(Unanswered::Unprocessed) => {
-            progress.observe(cluster, Outcome::ConnectFailure);
-            retries.after_unprocessed(response.status.as_u16(), endpoint, repeatable)
-        }
+        Some(Unanswered::Unprocessed) => retries.after_unprocessed(response.status.as_u16(), endpoint, repeatable),
         Some(Unanswered::BrokenOff) => {
-            progress.observe(cluster, Outcome::Reset);
             retries.after_failure(&Failure::Reset { remote: true }, Some(endpoint), repeatable)
         }
-        None => {
-            progress.observe(cluster, Outcome::Status(outlier_status(response)));
-            retries.after_response(response, endpoint, repeatable)
-        }
+        None => retries.after_response(response, endpoint, repeatable),
     }
 }
 
@@ -165,22 +152,12 @@ async fn back_off(interval: Duration, deadline: &Deadline) -> Result<(), Cause> 
     Ok(())
 }
 
-/// gRPC errors without a body count as the HTTP status that they stand for.
-pub(super) fn outlier_status(response: &ResponseHead) -> u16 {
-    match response.headers.known(Known::GrpcStatus) {
-        None | Some(b"0") => response.status.as_u16(),
-        Some(b"14") => 503,
-        Some(b"4") => 504,
-        Some(b"2" | b"13" | b"15") => 500,
-        Some(_) => response.status.as_u16(),
-    }
-}
-
-pub(super) fn accept(answer: Answer, progress: Progress, deadline: Deadline) -> Option<Response> {
+pub(super) fn accept(answer: Answer, progress: Progress, began: Outcome, deadline: Deadline) -> Option<Response> {
     let keep_alive = answer.lease.response().keeps_alive();
     Some(Response {
         lease: answer.lease,
         active: progress.active?,
+        began,
         permit: answer.permit,
         upload: answer.upload,
         upload_refused: false,

@@ -21,6 +21,9 @@ use crate::upstream::{
     AcquireError, ActiveRequest, Caller, Endpoint, Lease, Outcome, UpstreamError, acquire, acquire_ready, choose,
 };
 
+/// Endpoints that a request may pass over because each awaits a probe.
+const MOST_PROBES_LEFT: usize = 4;
+
 /// Why an attempt gave no response.
 #[derive(Debug)]
 pub enum Failure {
@@ -120,7 +123,8 @@ pub struct Answer {
 #[derive(Default)]
 pub struct Progress {
     pub active: Option<ActiveRequest>,
-    sent: bool,
+    /// The endpoint has the request, or is waited for to take a connection.
+    at_endpoint: bool,
 }
 
 impl Progress {
@@ -128,10 +132,10 @@ impl Progress {
         self.active.as_ref().map(|active| &active.endpoint)
     }
 
-    /// Tells outlier detection. A timeout counts only when the endpoint had the request.
+    /// Tells outlier detection. A timeout counts only when it was the endpoint that took the time.
     pub fn observe_failure(&mut self, cluster: &Cluster, failure: &Failure) {
         let timeout = matches!(failure, Failure::TryTimeout { .. } | Failure::Timeout);
-        if let Some(outcome) = failure.outcome().filter(|_| self.sent || !timeout) {
+        if let Some(outcome) = failure.outcome().filter(|_| self.at_endpoint || !timeout) {
             self.observe(cluster, outcome);
         }
     }
@@ -157,6 +161,8 @@ pub struct Attempt<'a> {
     pub cluster: &'a Cluster,
     pub head: &'a RequestHead,
     pub worker: usize,
+    /// Nobody sees it when it fails: there is another attempt, or nobody waits.
+    pub may_fail: bool,
 }
 
 /// Runs one attempt, within its limits. Dropping the future cancels it: the queue is left, the connection closed or the stream reset.
@@ -169,7 +175,7 @@ pub async fn attempt<D: Downstream>(
     limits: &mut Limits<'_>,
 ) -> Result<Answer, Failure> {
     let (mut lease, permit) = connection(of, client, retries, progress, limits).await?;
-    progress.sent = true;
+    progress.at_endpoint = true;
     let reused = lease.is_reused();
     let mut upload = Transfer::default();
     lease
@@ -234,13 +240,7 @@ async fn connection<D: Downstream>(
 ) -> Result<(Lease, Permit), Failure> {
     let cluster = of.cluster;
     let http2 = speaks_http2(cluster, of.head);
-    let caller = Caller {
-        tried: &retries.tried,
-        hash: None,
-        worker: of.worker,
-    };
-    let active =
-        choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>).ok_or(Failure::NoEndpoint)?;
+    let active = choose_endpoint(of, &retries.tried).ok_or(Failure::NoEndpoint)?;
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
     let early = if http2 { Some(request_permit(cluster)?) } else { None };
@@ -248,18 +248,25 @@ async fn connection<D: Downstream>(
         Some(lease) => lease,
         // Boxed: what is rare should not make every request's state larger.
         None => {
-            let wait = Box::pin(wait_for_connection(cluster, &endpoint, http2, client, of.worker));
+            let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, http2, client, of.worker));
             match limits.next() {
                 None => wait.await?,
-                Some((at, late)) => match timeout_at(at, wait).await {
+                Some((at, late)) => match timeout_at(at, &mut wait).await {
                     Ok(lease) => lease?,
-                    Err(_) => return Err(Failure::late(late, false)),
+                    Err(_) => {
+                        // Nobody answers there: at the connection limit there would be none that is being opened.
+                        progress.at_endpoint = endpoint.is_opening();
+                        return Err(Failure::late(late, false));
+                    }
                 },
             }
         }
     };
     if !Arc::ptr_eq(lease.endpoint(), &endpoint) {
         progress.active = Some(lease.endpoint().begin());
+    }
+    if let Some(active) = &progress.active {
+        active.observe_acquired(cluster.told.outlier_detection.as_ref());
     }
     let permit = match early {
         Some(permit) => permit,
@@ -272,6 +279,34 @@ async fn connection<D: Downstream>(
         },
     };
     Ok((lease, permit))
+}
+
+/// A request that would be seen to fail leaves a probe to others, if there are any, and takes another endpoint.
+fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRequest> {
+    let cluster = of.cluster;
+    let choose = |tried: &[Arc<Endpoint>]| {
+        let caller = Caller {
+            tried,
+            hash: None,
+            worker: of.worker,
+        };
+        choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>)
+    };
+    let mut chosen = choose(tried)?;
+    if of.may_fail || !chosen.is_hasty_probe() {
+        return Some(chosen);
+    }
+    let mut avoided = tried.to_vec();
+    for _ in 0..MOST_PROBES_LEFT {
+        avoided.push(Arc::clone(&chosen.endpoint));
+        // Others may probe from here on.
+        drop(chosen);
+        chosen = choose(&avoided)?;
+        if !chosen.is_hasty_probe() {
+            break;
+        }
+    }
+    Some(chosen)
 }
 
 async fn wait_for_connection<D: Downstream>(

@@ -12,10 +12,11 @@ use http::HeaderValue;
 use tsunagi_proto::decide::shadow_authority;
 use tsunagi_proto::model::{RetryPolicy, draws};
 
-use super::attempts::{accept, outlier_status};
+use super::attempts::accept;
 use super::deadline::{Deadline, Limits};
 use super::forward::{Attempt, Failure, Progress, attempt};
 use super::mirror_body::MirrorBody;
+use super::outcome::{observe_end, of_head};
 use super::request_body::RequestBody;
 use super::response::{End, relay};
 use super::retry::Retries;
@@ -24,7 +25,6 @@ use crate::codec::{Known, RequestHead};
 use crate::limits::{Limit, Permit};
 use crate::snapshot::Cluster;
 use crate::telemetry::Mirrored;
-use crate::upstream::Outcome;
 
 const MAX_AT_ONCE: u32 = 1024;
 const TIME: Duration = Duration::from_secs(60);
@@ -119,6 +119,8 @@ impl Copy {
                 cluster: &self.cluster,
                 head: &self.head,
                 worker: self.worker,
+                // Nobody waits for what it answers.
+                may_fail: true,
             };
             let mut limits = Limits::new(&mut deadline, None);
             let tried = attempt(
@@ -131,14 +133,16 @@ impl Copy {
             );
             match tried.await {
                 Ok(answer) => {
-                    progress.observe(&self.cluster, Outcome::Status(outlier_status(answer.lease.response())));
-                    let Some(mut response) = accept(answer, progress, deadline) else {
+                    let began = of_head(answer.lease.response(), self.grpc);
+                    progress.observe(&self.cluster, began);
+                    let Some(mut response) = accept(answer, progress, began, deadline) else {
                         return Mirrored::Failed;
                     };
                     let Ok(length) = response.length(&self.head.method) else {
                         return Mirrored::Failed;
                     };
                     let (end, _) = relay(&mut response, &mut self.body, length, &mut self.client).await;
+                    observe_end(&response, &self.cluster, end);
                     response.release(end);
                     return if end == End::Whole {
                         Mirrored::Answered

@@ -19,6 +19,7 @@ mod http2;
 mod local_reply;
 mod mirror;
 mod mirror_body;
+mod outcome;
 mod own_answer;
 mod redirected;
 mod request_body;

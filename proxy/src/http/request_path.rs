@@ -23,6 +23,7 @@ use super::forward::speaks_http2;
 use super::head::{self, Authority};
 use super::local_reply::Cause;
 use super::mirror::mirror;
+use super::outcome::observe_end;
 use super::own_answer::send_own;
 use super::redirected::{Found, find_known, find_redirected};
 use super::request_body::RequestBody;
@@ -207,6 +208,7 @@ async fn answer<D: Downstream>(
     }
     let (end, sent_bytes) = relay(&mut response, &mut body, length, client).await;
     exchange.received(|| body.bytes);
+    observe_end(&response, cluster, end);
     response.finish(end, exchange, sent_bytes);
     match end {
         End::Whole if poll_fn(|cx| client.poll_flush(cx)).await.is_ok() => {}

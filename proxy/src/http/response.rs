@@ -16,12 +16,14 @@ use super::request_body::{Attempted, RequestBody};
 use crate::codec::{BodyError, BodyLength, Broken, HeadError, Known, Source, Step, Transfer};
 use crate::limits::Permit;
 use crate::telemetry::{Flags, GrpcCode};
-use crate::upstream::{ActiveRequest, Lease};
+use crate::upstream::{ActiveRequest, Lease, Outcome};
 
 /// A response whose head is there, and everything that the request holds until it has ended.
 pub struct Response {
     pub lease: Lease,
     pub active: ActiveRequest,
+    /// What outlier detection was told of its head.
+    pub began: Outcome,
     pub permit: Permit,
     pub upload: Transfer,
     /// The endpoint reads no more of the request.

@@ -87,6 +87,11 @@ impl<'a> Retries<'a> {
         wanted && self.take(endpoint, repeatable, !matches!(failure, Failure::TryTimeout { .. }))
     }
 
+    /// Would there be another attempt if the next failed in whatever way?
+    pub fn may_repeat(&self, repeatable: bool) -> bool {
+        repeatable && self.made < self.policy.attempts && (self.policy.on.explicit || self.idempotent)
+    }
+
     pub fn after_response(&mut self, response: &ResponseHead, endpoint: &Arc<Endpoint>, repeatable: bool) -> bool {
         let on = &self.policy.on;
         let grpc = match on.grpc.is_empty() {

@@ -14,7 +14,7 @@ use super::downstream::DownstreamConnection;
 use super::local_reply::Cause;
 use super::request_path::Proxy;
 use crate::codec::{
-    ClientHello, Detected, MaybeHello, Spoken, Transport, detect, parse_client_hello, pass, read_client_hello,
+    ClientHello, Detected, Ending, MaybeHello, Spoken, Transport, detect, parse_client_hello, pass, read_client_hello,
 };
 use crate::drain::LiveConnectionGuard;
 use crate::snapshot::{Cluster, ConnectionRoute, Host, Port, SeenConnection};
@@ -228,7 +228,8 @@ async fn open_and_pass_on(stream: Box<dyn Transport>, read: Bytes, way: &Way) {
 /// Passes bytes until both sides are done.
 async fn pass_on(mut endpoint: PlainConnection, mut stream: Box<dyn Transport>, read: Bytes, way: &Way) {
     let idle = endpoint.idle_timeout();
-    pass(&mut stream, &mut endpoint.stream, read, idle, &way.series).await;
+    let (passed, ending) = pass(&mut stream, &mut endpoint.stream, read, idle, &way.series).await;
+    endpoint.observe_end(passed.sent > 0, ending == Ending::UpstreamReset);
 }
 
 /// It is answered already: that nobody is there can only be shown by its end.

@@ -8,6 +8,7 @@ mod compile;
 mod connections;
 mod demand;
 mod inbound;
+mod naming;
 mod passthrough;
 mod publisher;
 mod reader;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Source};
+use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
 
 use super::compile::{Cluster, Compiler, Host};
-use super::reader::{Shared, Snapshot, is_alias};
+use super::naming::{Naming, is_alias};
+use super::reader::{Shared, Snapshot};
 use super::{Inbound, Update};
 use crate::telemetry::Telemetry;
 use crate::upstream::Registry;
@@ -20,8 +22,8 @@ const MOST_ALIASES: usize = 2_000;
 pub struct Publisher {
     compiler: Compiler,
     shared: Arc<Shared>,
-    hosts: HashMap<String, Option<Arc<Host>>>,
-    told: HashMap<String, Arc<model::Host>>,
+    naming: Naming,
+    told: Told,
     endpoints: HashMap<String, Arc<EndpointSet>>,
     clusters: HashMap<ClusterKey, Arc<Cluster>>,
     workload: Option<Arc<model::Workload>>,
@@ -38,9 +40,9 @@ impl Publisher {
                 telemetry,
                 epoch: Instant::now(),
             },
+            naming: Naming::new(&shared.namespace, DEFAULT_CLUSTER_DOMAIN),
             shared,
-            hosts: HashMap::new(),
-            told: HashMap::new(),
+            told: Told::default(),
             endpoints: HashMap::new(),
             clusters: HashMap::new(),
             workload: None,
@@ -71,27 +73,23 @@ impl Publisher {
             };
         }
         let mut stale: HashSet<String> = update.hosts.iter().map(|(fqdn, _)| fqdn.clone()).collect();
+        let mut unused = Vec::new();
         for (fqdn, host) in update.hosts {
+            unused.extend(self.told.forget(&fqdn));
             match host {
-                Some(host) => {
-                    self.told.insert(fqdn, host.for_source(&self.source));
-                }
-                None => {
-                    self.told.remove(&fqdn);
-                    self.hosts.insert(fqdn, None);
-                }
+                Some(host) => self.told.insert(fqdn, host.for_source(&self.source)),
+                None => self.naming.set(&fqdn, None),
             }
         }
-        stale.extend(
-            self.told
-                .values()
-                .filter(|host| reaches(host, &moved))
-                .map(|host| host.fqdn.clone()),
-        );
+        stale.extend(moved.iter().flat_map(|fqdn| self.told.that_reach(fqdn)).cloned());
         self.compile(&stale, &moved);
+        self.retire(unused);
         if let Some(workload) = update.workload {
             if let Some(inbound) = &self.inbound {
                 inbound.apply(&workload);
+            }
+            if workload.cluster_domain != self.naming.domain() {
+                self.naming = self.naming.in_domain(&workload.cluster_domain);
             }
             self.workload = Some(workload);
         }
@@ -101,20 +99,16 @@ impl Publisher {
     /// Names that nobody has called for `seconds`; the caller gives up their subscription.
     pub fn idle_hosts(&self, seconds: u64) -> Vec<String> {
         let idle = |host: &Arc<Host>| host.idle_seconds() >= seconds;
-        self.hosts
-            .iter()
-            .filter(|(_, host)| host.as_ref().is_some_and(idle))
-            .map(|(fqdn, _)| fqdn.clone())
-            .collect()
+        let hosts = self.naming.hosts().iter();
+        let idle = hosts.filter(|(_, host)| host.as_ref().is_some_and(idle));
+        idle.map(|(fqdn, _)| fqdn.to_string()).collect()
     }
 
     /// Names that stand for a host and are more than are kept, those that were not used for the longest time; the caller
     /// gives up their subscription. Room is made for some more at once.
     pub fn surplus_aliases(&self) -> Vec<String> {
-        let aliases = self
-            .hosts
-            .iter()
-            .filter_map(|(name, host)| Some((name, host.as_ref()?)));
+        let hosts = self.naming.hosts().iter();
+        let aliases = hosts.filter_map(|(name, host)| Some((name, host.as_ref()?)));
         let mut aliases: Vec<_> = aliases.filter(|(_, host)| is_alias(host)).collect();
         if aliases.len() <= MOST_ALIASES {
             return Vec::new();
@@ -122,16 +116,17 @@ impl Publisher {
         let surplus = aliases.len() - MOST_ALIASES + MOST_ALIASES / 10;
         aliases.sort_by_key(|(name, host)| (std::cmp::Reverse(host.idle_seconds()), *name));
         let names = aliases.into_iter().take(surplus);
-        names.map(|(name, _)| name.clone()).collect()
+        names.map(|(name, _)| name.to_string()).collect()
     }
 
     /// Forgets names that are no longer subscribed to: asked for again, they are fetched again.
     pub fn forget(&mut self, names: &[String]) {
+        let mut unused = Vec::new();
         for name in names {
-            self.hosts.remove(name);
-            self.told.remove(name);
+            self.naming.remove(name);
+            unused.extend(self.told.forget(name));
         }
-        self.drop_unused_clusters();
+        self.retire(unused);
         self.publish(String::new());
     }
 
@@ -150,32 +145,25 @@ impl Publisher {
         }
         for fqdn in stale {
             if let Some(told) = self.told.get(fqdn) {
-                let previous = self.hosts.get(fqdn).and_then(|host| host.as_deref());
+                let previous = self.naming.hosts().get(fqdn).and_then(|host| host.as_deref());
                 let reachable = told.clusters.iter().filter_map(|cluster| {
                     self.clusters
                         .get(&cluster.key)
                         .map(|compiled| (cluster.key.clone(), Arc::clone(compiled)))
                 });
                 let host = self.compiler.host(told, &reachable.collect(), previous);
-                self.hosts.insert(fqdn.clone(), Some(host));
+                self.naming.set(fqdn, Some(host));
             }
         }
-        self.drop_unused_clusters();
     }
 
-    fn drop_unused_clusters(&mut self) {
-        let used: HashSet<&ClusterKey> = self
-            .told
-            .values()
-            .flat_map(|host| host.clusters.iter().map(|cluster| &cluster.key))
-            .collect();
-        self.clusters.retain(|key, cluster| {
-            let keep = used.contains(key);
-            if !keep {
+    /// Those of them that no host reaches any more.
+    fn retire(&mut self, unused: Vec<ClusterKey>) {
+        for key in unused.iter().filter(|key| !self.told.uses(key)) {
+            if let Some(cluster) = self.clusters.remove(key) {
                 cluster.learned.retire();
             }
-            keep
-        });
+        }
     }
 
     fn publish(&mut self, version: String) {
@@ -185,17 +173,71 @@ impl Publisher {
         } else {
             version
         };
-        self.shared.publish(Snapshot::new(
-            self.hosts.clone(),
-            self.workload.clone(),
-            &self.shared.namespace,
+        self.shared.publish(Snapshot {
+            names: self.naming.means().clone(),
+            hosts: self.naming.hosts().clone(),
+            workload: self.workload.clone(),
             version,
-        ));
+        });
     }
 }
 
-fn reaches(host: &model::Host, moved: &HashSet<String>) -> bool {
-    !moved.is_empty() && host.clusters.iter().any(|cluster| moved.contains(&cluster.key.host))
+/// The hosts as they were told, by FQDN, and what they reach.
+#[derive(Default)]
+struct Told {
+    hosts: HashMap<String, Arc<model::Host>>,
+    /// FQDN of a service -> hosts that reach it.
+    reached: HashMap<String, HashSet<String>>,
+    /// How many hosts reach a cluster.
+    uses: HashMap<ClusterKey, usize>,
+}
+
+impl Told {
+    fn get(&self, fqdn: &str) -> Option<&Arc<model::Host>> {
+        self.hosts.get(fqdn)
+    }
+
+    /// One that is not there.
+    fn insert(&mut self, fqdn: String, host: Arc<model::Host>) {
+        for cluster in &host.clusters {
+            *self.uses.entry(cluster.key.clone()).or_default() += 1;
+            let reached = self.reached.entry(cluster.key.host.clone()).or_default();
+            if !reached.contains(&fqdn) {
+                reached.insert(fqdn.clone());
+            }
+        }
+        self.hosts.insert(fqdn, host);
+    }
+
+    /// Clusters that nothing may use any more.
+    fn forget(&mut self, fqdn: &str) -> Vec<ClusterKey> {
+        let Some(host) = self.hosts.remove(fqdn) else {
+            return Vec::new();
+        };
+        for cluster in &host.clusters {
+            if let Some(uses) = self.uses.get_mut(&cluster.key) {
+                *uses -= 1;
+                if *uses == 0 {
+                    self.uses.remove(&cluster.key);
+                }
+            }
+            if let Some(reached) = self.reached.get_mut(&cluster.key.host) {
+                reached.remove(fqdn);
+                if reached.is_empty() {
+                    self.reached.remove(&cluster.key.host);
+                }
+            }
+        }
+        host.clusters.iter().map(|cluster| cluster.key.clone()).collect()
+    }
+
+    fn uses(&self, key: &ClusterKey) -> bool {
+        self.uses.contains_key(key)
+    }
+
+    fn that_reach(&self, fqdn: &str) -> impl Iterator<Item = &String> {
+        self.reached.get(fqdn).into_iter().flatten()
+    }
 }
 
 #[cfg(test)]

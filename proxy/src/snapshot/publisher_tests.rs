@@ -1,4 +1,7 @@
-//! Tests of what is kept of names that clients think up.
+//! Tests of what a change costs, and of what is kept of names that clients think up.
+
+use tsunagi_proto::shards::Shards;
+use tsunagi_proto::wire::mesh;
 
 use super::*;
 use crate::telemetry::Direction;
@@ -37,15 +40,16 @@ fn a_flood_of_names_under_a_wildcard_leaves_only_so_many_and_no_series() {
         });
         let surplus = publisher.surplus_aliases();
         publisher.forget(&surplus);
-        most = most.max(publisher.hosts.len());
-        assert_eq!(publisher.hosts.len(), publisher.told.len());
+        most = most.max(publisher.naming.hosts().iter().count());
+        assert_eq!(publisher.naming.hosts().iter().count(), publisher.told.hosts.len());
     }
     assert!(most <= MOST_ALIASES && most > MOST_ALIASES / 2, "{most}");
     let one = telemetry.request_series(Direction::Outbound, "", "*.example.com", "");
     let shared = publisher
-        .hosts
-        .values()
-        .flatten()
+        .naming
+        .hosts()
+        .iter()
+        .filter_map(|(_, host)| host.as_ref())
         .all(|host| Arc::ptr_eq(&host.unrouted, &one));
     assert!(shared, "all names under a wildcard count where the wildcard does");
 }
@@ -67,4 +71,93 @@ fn services_are_never_surplus() {
         ..Update::default()
     });
     assert_eq!(publisher.surplus_aliases(), [] as [String; 0]);
+}
+
+const SERVICES: usize = 1000;
+
+fn service(number: usize) -> (String, Option<Arc<model::Host>>) {
+    let fqdn = format!("s{number}.shop.svc.cluster.local");
+    let key = ClusterKey {
+        host: fqdn.clone(),
+        port: 80,
+        subset: String::new(),
+    };
+    let told = model::Host {
+        fqdn: fqdn.clone(),
+        namespace: "shop".to_owned(),
+        ports: Vec::new(),
+        routes: None,
+        clusters: vec![model::Cluster::new(key, model::Protocol::Http1)],
+        addresses: Vec::new(),
+        alias_of: None,
+    };
+    (fqdn, Some(Arc::new(told)))
+}
+
+fn endpoints(fqdn: &str, count: u32) -> (String, Option<Arc<EndpointSet>>) {
+    let endpoint = |number: u32| mesh::Endpoint {
+        id: number.to_string(),
+        address: std::net::Ipv4Addr::from(0x0a00_0000 + number).to_string(),
+        ports: vec![mesh::EndpointPort {
+            service_port: 80,
+            port: 8080,
+        }],
+        ..mesh::Endpoint::default()
+    };
+    let upserts: Vec<_> = (1..=count).map(endpoint).collect();
+    let wire = mesh::Endpoints {
+        fqdn: fqdn.to_owned(),
+        checksum: model::endpoints_checksum(&upserts),
+        upserts,
+        ..mesh::Endpoints::default()
+    };
+    (fqdn.to_owned(), Some(Arc::new(EndpointSet::whole(wire).unwrap())))
+}
+
+#[test]
+fn a_changed_endpoint_makes_anew_what_reaches_it_and_nothing_else() {
+    let (mut publisher, _) = publisher();
+    let hosts: Vec<_> = (0..SERVICES).map(service).collect();
+    let sets = hosts.iter().map(|(fqdn, _)| endpoints(fqdn, 10)).collect();
+    let shared = Arc::clone(&publisher.shared);
+    publisher.apply(Update {
+        hosts: hosts.clone(),
+        endpoints: sets,
+        ..Update::default()
+    });
+    let before = shared.current();
+    let changed = &hosts[SERVICES / 2].0;
+    publisher.apply(Update {
+        endpoints: vec![endpoints(changed, 11)],
+        ..Update::default()
+    });
+    let after = shared.current();
+    assert_eq!(after.hosts.shared_with(&before.hosts), Shards::<()>::PARTS - 1);
+    // Its own name and two short ones.
+    assert!(after.names.shared_with(&before.names) >= Shards::<()>::PARTS - 3);
+    let host = |snapshot: &Snapshot, fqdn: &str| Arc::clone(snapshot.hosts.get(fqdn).unwrap().as_ref().unwrap());
+    for (fqdn, _) in &hosts {
+        let same = Arc::ptr_eq(&host(&before, fqdn), &host(&after, fqdn));
+        assert_eq!(same, fqdn != changed, "{fqdn}");
+    }
+    let registry = &publisher.compiler.registry;
+    assert_eq!(registry.awake(), 0, "nobody has called any of the {SERVICES} clusters");
+}
+
+#[test]
+fn a_cluster_goes_with_the_last_host_that_reaches_it() {
+    let (mut publisher, _) = publisher();
+    let (fqdn, told) = service(0);
+    let mut other = Arc::unwrap_or_clone(told.clone().unwrap());
+    other.fqdn = "other".to_owned();
+    publisher.apply(Update {
+        hosts: vec![(fqdn.clone(), told), ("other".to_owned(), Some(Arc::new(other)))],
+        ..Update::default()
+    });
+    publisher.forget(&[fqdn]);
+    assert_eq!(publisher.clusters.len(), 1, "the other one still reaches it");
+    publisher.forget(&["other".to_owned()]);
+    assert!(publisher.clusters.is_empty());
+    let Told { hosts, reached, uses } = &publisher.told;
+    assert!(hosts.is_empty() && reached.is_empty() && uses.is_empty());
 }

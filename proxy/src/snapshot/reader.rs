@@ -1,32 +1,24 @@
 //! Finding a host in the current snapshot. A worker keeps the pointer that it read last and looks at one counter to know
 //! whether it is still the current one: no lock on the way of a request.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tsunagi_proto::model::{OutboundTrafficPolicy, Workload};
 use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN};
+use tsunagi_proto::shards::Shards;
 
 use super::compile::Host;
+use super::naming::Named;
 
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// By every name that a client of this namespace may use. `None`: known not to exist.
-    names: HashMap<String, Option<Named>>,
-    pub hosts: HashMap<String, Option<Arc<Host>>>,
+    pub(super) names: Shards<Option<Named>>,
+    pub hosts: Shards<Option<Arc<Host>>>,
     pub workload: Option<Arc<Workload>>,
     pub version: String,
-}
-
-/// What a name means.
-#[derive(Debug)]
-struct Named {
-    host: Arc<Host>,
-    /// Where the name is one of its own, which stands for the host: it is kept as long as it is used.
-    alias: Option<Arc<Host>>,
 }
 
 /// The current snapshot, shared by all threads.
@@ -55,54 +47,6 @@ pub enum Lookup {
 }
 
 impl Snapshot {
-    pub(super) fn new(
-        hosts: HashMap<String, Option<Arc<Host>>>,
-        workload: Option<Arc<Workload>>,
-        namespace: &str,
-        version: String,
-    ) -> Self {
-        let domain = workload
-            .as_ref()
-            .map_or(DEFAULT_CLUSTER_DOMAIN, |workload| &workload.cluster_domain)
-            .to_owned();
-        let mut all = HashMap::with_capacity(hosts.len() * 4);
-        let names = hosts.iter().filter(|(_, host)| !host.as_deref().is_some_and(is_alias));
-        for (fqdn, host) in names {
-            all.insert(fqdn.clone(), host.as_ref().map(Named::own));
-        }
-        for host in hosts.values().flatten().filter(|host| !is_alias(host)) {
-            let addresses = host.told.addresses.iter().map(ToString::to_string);
-            for alias in aliases(&host.told.fqdn, namespace, &domain)
-                .into_iter()
-                .chain(addresses)
-            {
-                all.insert(alias, Some(Named::own(host)));
-            }
-        }
-        for (name, alias) in hosts.iter().filter_map(|(name, host)| Some((name, host.as_ref()?))) {
-            let target = alias.told.alias_of.as_ref().and_then(|fqdn| hosts.get(fqdn));
-            let Some(Some(host)) = target.filter(|host| !host.as_deref().is_some_and(is_alias)) else {
-                continue;
-            };
-            // Behind the addresses that hosts claim: of several, this names the one that has it. A name that only a
-            // wildcard covers means that after all services that it may mean.
-            let is_address = name.parse::<IpAddr>().is_ok();
-            if is_address || !all.get(name).is_some_and(Option::is_some) {
-                let named = Named {
-                    host: Arc::clone(host),
-                    alias: Some(Arc::clone(alias)),
-                };
-                all.insert(name.clone(), Some(named));
-            }
-        }
-        Self {
-            names: all,
-            hosts,
-            workload,
-            version,
-        }
-    }
-
     /// Where a redirected connection may go whose destination nobody registered.
     pub fn outbound_traffic_policy(&self) -> OutboundTrafficPolicy {
         self.workload
@@ -136,7 +80,7 @@ impl Snapshot {
             .filter_map(|name| match self.hosts.get(&name) {
                 None => Some(name),
                 // An address, or a name that a wildcard covers: the host that it stands for is asked for in turn.
-                Some(Some(host)) => host.told.alias_of.clone().filter(|fqdn| !self.hosts.contains_key(fqdn)),
+                Some(Some(host)) => host.told.alias_of.clone().filter(|fqdn| !self.hosts.contains(fqdn)),
                 Some(None) => None,
             })
             .collect();
@@ -146,33 +90,6 @@ impl Snapshot {
             Lookup::Unknown(unknown)
         }
     }
-}
-
-impl Named {
-    fn own(host: &Arc<Host>) -> Self {
-        Self {
-            host: Arc::clone(host),
-            alias: None,
-        }
-    }
-}
-
-/// It stands for the service that has its address, or for the wildcard that covers its name, and is none itself.
-pub(super) fn is_alias(host: &Host) -> bool {
-    host.told.alias_of.is_some()
-}
-
-/// The short names by which a Kubernetes service is called from `namespace`.
-fn aliases(fqdn: &str, namespace: &str, domain: &str) -> Vec<String> {
-    let service = fqdn.strip_suffix(domain).and_then(|rest| rest.strip_suffix(".svc."));
-    let Some((name, of)) = service.and_then(|service| service.split_once('.')) else {
-        return Vec::new();
-    };
-    let mut aliases = vec![format!("{name}.{of}"), format!("{name}.{of}.svc")];
-    if of == namespace {
-        aliases.push(name.to_owned());
-    }
-    aliases
 }
 
 impl Shared {
@@ -225,7 +142,3 @@ impl Reader {
         &self.shared
     }
 }
-
-#[cfg(test)]
-#[path = "reader_tests.rs"]
-mod tests;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::codec::{ClientHello, Passed, Transport, Unfinished, may_be_client_hello, pass};
+use crate::codec::{ClientHello, Ending, Passed, Transport, Unfinished, may_be_client_hello, pass};
 use crate::telemetry::{AccessLog, Direction, Flags};
 use recorded::Recorded;
 
@@ -108,6 +108,7 @@ impl TcpConnection {
             logged: false,
         });
         let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
+        upstream.observe_end(passed.sent > 0, ending == Ending::UpstreamReset);
         unlogged.log(ending.flags(), "", &passed);
         unlogged.logged = true;
     }

@@ -183,6 +183,13 @@ impl Upstream {
         }
     }
 
+    /// What is known of its endpoint when it has ended.
+    pub(super) fn observe_end(&self, said: bool, reset: bool) {
+        if let Self::Endpoint(endpoint) = self {
+            endpoint.observe_end(said, reset);
+        }
+    }
+
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         Some(match self {
             Self::Endpoint(endpoint) => endpoint.endpoint().address,

@@ -43,6 +43,18 @@ pub struct ClusterSeries {
     pub ejections_consecutive_gateway_errors: Counter,
     /// `cause="consecutive_local_origin"`
     pub ejections_consecutive_local_origin: Counter,
+    /// `cause="failed_probe"`
+    pub ejections_failed_probe: Counter,
+    /// It should have been ejected, and the pool could not spare it.
+    pub ejections_overflow: Counter,
+    /// `reason="probe"`
+    pub unejections_probe: Counter,
+    /// `reason="time"`: in Envoy's mode.
+    pub unejections_time: Counter,
+    /// `reason="needed"`: the pool has become too small to spare it.
+    pub unejections_needed: Counter,
+    /// `reason="no_detection"`: detection was turned off.
+    pub unejections_no_detection: Counter,
 
     direction: Direction,
     service: Box<str>,
@@ -81,7 +93,7 @@ pub(crate) const GAUGES: [(&str, &str); 5] = [
     ),
 ];
 
-pub(crate) const COUNTERS: [(&str, &str); 3] = [
+pub(crate) const COUNTERS: [(&str, &str); 5] = [
     (
         "tsunagi_upstream_overflow_total",
         "Requests, connections and retries refused because a limit was reached.",
@@ -94,11 +106,19 @@ pub(crate) const COUNTERS: [(&str, &str); 3] = [
         "tsunagi_outlier_ejections_total",
         "Ejections of an endpoint by outlier detection, by cause.",
     ),
+    (
+        "tsunagi_outlier_ejections_overflow_total",
+        "Endpoints that failed and were not ejected, because the pool could not spare them.",
+    ),
+    (
+        "tsunagi_outlier_unejections_total",
+        "Returns of an ejected endpoint to its share of the traffic, by reason.",
+    ),
 ];
 
 impl ClusterSeries {
     pub(crate) fn new(direction: Direction, service: &str, subset: &str) -> ClusterSeries {
-        let mut readings = Vec::with_capacity(14);
+        let mut readings = Vec::with_capacity(20);
         let mut cell = |family, label| {
             let cell = Arc::new(AtomicU64::new(0));
             readings.push(Reading {
@@ -116,6 +136,7 @@ impl ClusterSeries {
             ejected_endpoints,
             endpoints_healthy,
         ] = GAUGES.each_ref().map(&mut gauge);
+        let ejections_overflow = Counter::from_arc(cell(COUNTERS[3].0, None));
         let mut counter =
             |family: usize, label, value| Counter::from_arc(cell(COUNTERS[family].0, Some((label, value))));
         ClusterSeries {
@@ -133,6 +154,12 @@ impl ClusterSeries {
             ejections_consecutive_5xx: counter(2, "cause", "consecutive_5xx"),
             ejections_consecutive_gateway_errors: counter(2, "cause", "consecutive_gateway_errors"),
             ejections_consecutive_local_origin: counter(2, "cause", "consecutive_local_origin"),
+            ejections_failed_probe: counter(2, "cause", "failed_probe"),
+            ejections_overflow,
+            unejections_probe: counter(4, "reason", "probe"),
+            unejections_time: counter(4, "reason", "time"),
+            unejections_needed: counter(4, "reason", "needed"),
+            unejections_no_detection: counter(4, "reason", "no_detection"),
             direction,
             service: service.into(),
             subset: subset.into(),

@@ -112,6 +112,15 @@ impl GrpcCode {
         }
     }
 
+    /// The HTTP status that it stands for, as Envoy's `grpcToHttpStatus` has it. `None`: a call without a status.
+    pub fn as_http(self) -> Option<u16> {
+        const HTTP: [u16; 17] = [
+            200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
+        ];
+        let code = usize::from(self.0).checked_sub(1)?;
+        Some(HTTP.get(code).copied().unwrap_or(500))
+    }
+
     pub fn label(self) -> &'static str {
         GRPC[usize::from(self.0)]
     }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use tsunagi_proto::model;
 use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth, LoadBalancer};
 
+use super::awake::{AwakeList, Wakefulness};
 use super::groups::{Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
@@ -32,6 +33,8 @@ pub struct Cluster {
     pub(super) connections: ConnectionQueue,
     workers: usize,
     told: Mutex<Told>,
+    wakefulness: Wakefulness,
+    this: Weak<Cluster>,
 }
 
 /// The last that was published, for sweeps and ejections, which are rare.
@@ -103,7 +106,7 @@ impl Members {
 impl Cluster {
     #[cfg(test)]
     pub fn new(policy: Arc<model::Cluster>, series: Arc<ClusterSeries>, workers: usize) -> Arc<Self> {
-        Self::called(policy.key.to_string(), policy, series, workers)
+        Self::called(policy.key.to_string(), policy, series, workers, Arc::default())
     }
 
     pub(super) fn called(
@@ -111,9 +114,10 @@ impl Cluster {
         policy: Arc<model::Cluster>,
         series: Arc<ClusterSeries>,
         workers: usize,
+        awake: Arc<AwakeList>,
     ) -> Arc<Self> {
         let pool = &policy.connection_pool;
-        let cluster = Self {
+        Arc::new_cyclic(|this| Self {
             name,
             key: policy.key.clone(),
             series,
@@ -128,8 +132,19 @@ impl Cluster {
                 last_sweep: Instant::now(),
                 endpoints: HashMap::new(),
             }),
-        };
-        Arc::new(cluster)
+            wakefulness: Wakefulness::new(awake),
+            this: Weak::clone(this),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn wakefulness(&self) -> &Wakefulness {
+        &self.wakefulness
+    }
+
+    /// There is something for the next sweep to look at.
+    pub(super) fn wake(&self) {
+        self.wakefulness.wake(&self.this);
     }
 
     /// Brings what was learned in line with what is told from now on: limits change in place, endpoints that stay keep
@@ -204,9 +219,8 @@ impl Cluster {
         // A connection that others give up leads elsewhere as a rule, and a key belongs to its endpoint.
         members.pinned = matches!(policy.load_balancer, LoadBalancer::ConsistentHash(_));
         members.groups = arrange(&policy, &mut members.list, Some(&before), self.workers);
-        if policy.outlier_detection.is_none() {
-            members.list.iter().for_each(|member| member.endpoint.health.clear());
-        }
+        let before = state.policy.outlier_detection.as_ref();
+        outlier::settle(before, policy.outlier_detection.as_ref(), &members, self);
         let members = Arc::new(members);
         state.policy = policy;
         state.members = Arc::clone(&members);
@@ -247,8 +261,10 @@ impl Cluster {
         (Arc::clone(&state.policy), Arc::clone(&state.members))
     }
 
-    /// Called about once a second on the control thread: idle connections expire, ejected endpoints return.
+    /// Called ten times a second on the control thread while the cluster is awake: idle connections expire, ejected
+    /// endpoints return.
     pub fn sweep(&self, now: Instant) {
+        self.wakefulness.sleep();
         let (policy, members, due) = {
             let mut state = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             let interval = state
@@ -264,11 +280,15 @@ impl Cluster {
         };
         let idle_timeout = policy.connection_pool.idle_timeout;
         let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
+        let mut restless = self.open_connections() > 0;
         for member in all {
-            member.endpoint.sweep(idle_timeout, now);
+            restless |= member.endpoint.sweep(idle_timeout, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
-            outlier::sweep(detection, &members, &self.name, now);
+            outlier::sweep(detection, &members, self, now);
+        }
+        if restless {
+            self.wake();
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Endpoint {
     active: AtomicU32,
     /// Open connections, and those being opened.
     pub(super) connections: AtomicU32,
+    /// Of these, those being opened.
+    opening: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
     /// A connection carries one request: the application may be about to end.
@@ -53,6 +55,7 @@ impl Endpoint {
             warming: Warming::default(),
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
+            opening: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
@@ -66,6 +69,17 @@ impl Endpoint {
 
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Is anybody opening a connection to it?
+    pub fn is_opening(&self) -> bool {
+        self.opening.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts a connection that is being opened, until the guard is dropped.
+    pub(super) fn open_one(self: &Arc<Self>) -> OpeningGuard {
+        self.opening.fetch_add(1, Ordering::Relaxed);
+        OpeningGuard(Arc::clone(self))
     }
 
     /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
@@ -89,7 +103,7 @@ impl Endpoint {
 
     /// What an operator reads in `/clusters`.
     pub fn health_name(&self) -> &'static str {
-        self.health.name()
+        self.health.standing().as_str()
     }
 
     pub(super) fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
@@ -132,11 +146,16 @@ impl Endpoint {
         }
     }
 
-    /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed.
-    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) {
+    /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed. False: there will
+    /// be nothing to look at, unless it is called again.
+    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) -> bool {
         let refusing = self.refusing.load(Ordering::Relaxed);
         if refusing != 0 {
             self.refusing.store(refusing - 1, Ordering::Relaxed);
+        }
+        let restless = refusing > 1 || !self.health.is_settled();
+        if self.connections() == 0 {
+            return restless;
         }
         for worker in 0..self.workers() {
             let mut shard = self.shard(worker);
@@ -153,6 +172,7 @@ impl Endpoint {
             drop(shard);
             expired.into_iter().for_each(Idle::close);
         }
+        restless
     }
 
     /// Counts a request towards this endpoint until the guard is dropped.
@@ -167,6 +187,15 @@ impl Endpoint {
             endpoint: Arc::clone(self),
             probe,
         }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OpeningGuard(Arc<Endpoint>);
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

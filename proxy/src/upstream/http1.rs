@@ -105,12 +105,14 @@ pub(super) async fn open(
     permit: ConnectionPermit,
 ) -> Result<Lease, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
+    let opening = endpoint.open_one();
     let stream = connect(
         endpoint.address,
         endpoint.source,
         policy.connection_pool.connect_timeout,
     )
     .await?;
+    drop(opening);
     let connection = Connection::new(cluster, endpoint, worker);
     let keep = connection.count_request(policy.connection_pool.max_requests_per_connection);
     let http1 = Http1 {

@@ -244,6 +244,7 @@ async fn open(
     permit: ConnectionPermit,
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
+    let _opening = endpoint.open_one();
     let timeout = policy.connection_pool.connect_timeout;
     let stream = Lingering::new(connect(endpoint.address, endpoint.source, timeout).await?);
     let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, timeout).await?;

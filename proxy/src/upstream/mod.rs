@@ -1,6 +1,7 @@
 //! What we learned about those whom we call: clusters with their limits, endpoints with their health, open
 //! connections. All of it survives every push; what was told lives in `snapshot`.
 
+mod awake;
 mod balance;
 mod cluster;
 mod connection;
@@ -26,7 +27,7 @@ pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
 pub use locality::Place;
-pub use outlier::Outcome;
+pub use outlier::{Cause, EndpointHealth, LateOutcome, Outcome, Standing};
 pub use plain::{PlainConnection, PlainError, open_plain};
 pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;

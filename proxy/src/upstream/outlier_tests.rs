@@ -1,110 +1,82 @@
 //! Outlier detection, event by event, with the clock passed in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tsunagi_proto::model::{self, LoadBalancer};
+use tsunagi_proto::model::OutlierDetection;
 
-use super::super::testing::{cluster, policy};
-use super::super::{Caller, Member, Members, choose};
+use super::decision::{Event, Return};
+use super::health::ejection_time;
+use super::testing::{Pool, detection};
 use super::*;
 
-fn detection() -> OutlierDetection {
+const HEALTHY: Standing = Standing::Healthy;
+const EJECTED: Standing = Standing::Ejected;
+const AWAITING: Standing = Standing::AwaitingProbe;
+const PROBING: Standing = Standing::Probing;
+
+fn all_may_go() -> OutlierDetection {
     OutlierDetection {
-        consecutive_5xx: Some(5),
-        consecutive_gateway_errors: None,
-        split_local_origin_errors: false,
-        consecutive_local_origin_failures: None,
-        interval: Duration::from_secs(10),
-        base_ejection_time: Duration::from_secs(30),
-        max_ejection_time: Duration::from_secs(300),
-        max_ejection_percent: 10,
-        min_health_percent: 0,
-        error_statuses: Vec::new(),
-    }
-}
-
-struct Pool {
-    policy: Arc<model::Cluster>,
-    cluster: Arc<Cluster>,
-    members: Arc<Members>,
-}
-
-impl Pool {
-    fn new(detection: OutlierDetection, endpoints: usize) -> Self {
-        let policy = policy(LoadBalancer::RoundRobin, Some(detection));
-        let (cluster, members) = cluster(&policy, &vec![1; endpoints]);
-        Self {
-            policy,
-            cluster,
-            members,
-        }
-    }
-
-    fn member(&self, index: usize) -> &Member {
-        &self.members.list[index]
-    }
-
-    fn report(&self, index: usize, outcome: Outcome) {
-        let mut active = self.member(index).endpoint.begin();
-        active.observe(&self.cluster, self.policy.outlier_detection.as_ref(), outcome);
-    }
-
-    fn fail(&self, index: usize, times: usize) {
-        (0..times).for_each(|_| self.report(index, Outcome::Status(500)));
-    }
-
-    fn state(&self, index: usize) -> &'static str {
-        self.member(index).endpoint.health_name()
-    }
-
-    fn sweep_after(&self, seconds: u64) {
-        let now = Instant::now() + Duration::from_secs(seconds);
-        sweep(
-            self.policy.outlier_detection.as_ref().unwrap(),
-            &self.members,
-            "test",
-            now,
-        );
-    }
-
-    fn choose(&self) -> Option<ActiveRequest> {
-        choose(&self.policy, &self.members, &Caller::default(), &mut || 0)
+        max_ejection_percent: 100,
+        ..detection()
     }
 }
 
 #[test]
 fn the_fifth_consecutive_error_ejects_and_a_success_in_between_starts_anew() {
-    let pool = Pool::new(detection(), 3);
-    pool.fail(0, 4);
-    pool.report(0, Outcome::Status(200));
-    pool.fail(0, 4);
-    assert_eq!(pool.state(0), "healthy");
-    pool.fail(0, 1);
-    assert_eq!(pool.state(0), "ejected");
+    let mut pool = Pool::new(detection(), 3);
+    pool.fail(1, 4);
+    pool.report(1, Outcome::Status(200));
+    pool.fail(1, 4);
+    assert_eq!(pool.standing(1), HEALTHY);
+    pool.fail(1, 1);
+    assert_eq!(pool.standing(1), EJECTED);
     for _ in 0..100 {
-        assert_ne!(pool.choose().unwrap().endpoint.address.port(), 1);
+        assert_ne!(pool.choose().endpoint.address.port(), 1);
     }
 }
 
 #[test]
 fn connect_failures_resets_and_timeouts_count_as_errors_unless_split() {
     for outcome in [Outcome::ConnectFailure, Outcome::Reset, Outcome::Timeout] {
-        let pool = Pool::new(detection(), 2);
-        (0..5).for_each(|_| pool.report(0, outcome));
-        assert_eq!(pool.state(0), "ejected");
+        let mut pool = Pool::new(detection(), 2);
+        (0..5).for_each(|_| pool.report(1, outcome));
+        assert_eq!(pool.standing(1), EJECTED);
 
         let split = OutlierDetection {
             split_local_origin_errors: true,
             consecutive_local_origin_failures: Some(2),
             ..detection()
         };
-        let pool = Pool::new(split, 2);
-        pool.fail(0, 4);
-        pool.report(0, outcome);
-        assert_eq!(pool.state(0), "healthy");
-        pool.report(0, outcome);
-        assert_eq!(pool.state(0), "ejected");
+        let mut pool = Pool::new(split, 2);
+        pool.fail(1, 4);
+        pool.report(1, outcome);
+        assert_eq!(pool.standing(1), HEALTHY);
+        pool.report(1, outcome);
+        assert_eq!(pool.standing(1), EJECTED);
+        let health = pool.endpoint(1).outlier_health(Some(pool.detection()));
+        assert_eq!(health.cause, Some(Cause::ConsecutiveLocalOrigin));
     }
+}
+
+#[test]
+fn an_answer_begins_the_split_count_anew_whatever_its_status() {
+    let split = OutlierDetection {
+        split_local_origin_errors: true,
+        consecutive_local_origin_failures: Some(2),
+        consecutive_5xx: None,
+        ..detection()
+    };
+    let mut pool = Pool::new(split, 2);
+    for outcome in [
+        Outcome::Reset,
+        Outcome::Status(500),
+        Outcome::Reset,
+        Outcome::Status(500),
+    ] {
+        pool.report(1, outcome);
+    }
+    assert_eq!(pool.standing(1), HEALTHY);
 }
 
 #[test]
@@ -114,86 +86,215 @@ fn a_non_gateway_error_resets_the_gateway_counter_but_not_the_other() {
         consecutive_gateway_errors: Some(2),
         ..detection()
     };
-    let pool = Pool::new(both, 2);
+    let mut pool = Pool::new(both, 2);
     for status in [503, 500, 503] {
-        pool.report(0, Outcome::Status(status));
+        pool.report(1, Outcome::Status(status));
     }
-    assert_eq!(pool.state(0), "healthy");
-    pool.report(0, Outcome::Status(500));
-    assert_eq!(pool.state(0), "ejected");
+    assert_eq!(pool.standing(1), HEALTHY);
+    pool.report(1, Outcome::Status(500));
+    assert_eq!(pool.standing(1), EJECTED);
+}
+
+#[test]
+fn listed_statuses_take_the_place_of_5xx_for_answers_and_for_nothing_else() {
+    let listed = OutlierDetection {
+        error_statuses: vec![429, 503],
+        consecutive_5xx: Some(3),
+        ..detection()
+    };
+    let mut pool = Pool::new(listed.clone(), 2);
+    pool.fail(1, 10);
+    assert_eq!(pool.standing(1), HEALTHY, "500 is not on the list");
+    for outcome in [Outcome::Status(429), Outcome::Status(503), Outcome::ConnectFailure] {
+        pool.report(1, outcome);
+    }
+    assert_eq!(pool.standing(1), EJECTED);
+
+    // Of the listed ones only 502 to 504 are gateway errors.
+    let gateway = OutlierDetection {
+        consecutive_5xx: None,
+        consecutive_gateway_errors: Some(2),
+        ..listed
+    };
+    let mut pool = Pool::new(gateway, 2);
+    for status in [503, 429, 503, 502] {
+        pool.report(1, Outcome::Status(status));
+    }
+    assert_eq!(pool.standing(1), HEALTHY, "429 began anew, and 502 is not on the list");
+    pool.report(1, Outcome::Status(503));
+    pool.report(1, Outcome::Status(503));
+    assert_eq!(pool.standing(1), EJECTED);
+}
+
+#[test]
+fn responses_that_break_off_add_up_although_each_began_well() {
+    let ok = Outcome::Status(200);
+    let break_off = |pool: &mut Pool, times: usize| {
+        for _ in 0..times {
+            pool.report(1, ok);
+            pool.end(1, ok, LateOutcome::BrokenOff);
+        }
+    };
+    let mut pool = Pool::new(detection(), 2);
+    break_off(&mut pool, 4);
+    pool.report(1, ok);
+    pool.end(1, ok, LateOutcome::Whole);
+    break_off(&mut pool, 4);
+    assert_eq!(pool.standing(1), HEALTHY);
+    break_off(&mut pool, 1);
+    assert_eq!(pool.standing(1), EJECTED);
+
+    // What was told of the head is not told twice.
+    let mut pool = Pool::new(detection(), 2);
+    for _ in 0..4 {
+        pool.report(1, Outcome::Status(503));
+        pool.end(1, Outcome::Status(503), LateOutcome::BrokenOff);
+    }
+    assert_eq!(pool.standing(1), HEALTHY);
+
+    let mut pool = Pool::new(detection(), 2);
+    (0..5).for_each(|_| pool.end(1, ok, LateOutcome::Status(503)));
+    assert_eq!(pool.standing(1), EJECTED, "a status in trailers");
+
+    let envoy = OutlierDetection {
+        as_envoy: true,
+        max_ejection_percent: 50,
+        ..detection()
+    };
+    let mut pool = Pool::new(envoy, 2);
+    break_off(&mut pool, 20);
+    assert_eq!(pool.standing(1), HEALTHY, "Envoy begins anew with every head");
 }
 
 #[test]
 fn one_of_a_small_pool_may_be_ejected_a_second_only_within_the_percentage_and_never_the_last() {
-    let pool = Pool::new(detection(), 3);
-    pool.fail(0, 5);
+    let mut pool = Pool::new(detection(), 3);
     pool.fail(1, 5);
-    assert_eq!((pool.state(0), pool.state(1)), ("ejected", "healthy"));
+    pool.fail(2, 5);
+    assert_eq!((pool.standing(1), pool.standing(2)), (EJECTED, HEALTHY));
 
-    let pool = Pool::new(
-        OutlierDetection {
-            max_ejection_percent: 100,
-            ..detection()
-        },
-        3,
-    );
-    (0..3).for_each(|index| pool.fail(index, 5));
+    let mut pool = Pool::new(all_may_go(), 3);
+    (1..=3).for_each(|port| pool.fail(port, 5));
+    assert_eq!((pool.standing(1), pool.standing(2)), (AWAITING, EJECTED));
+    assert_eq!(pool.standing(3), HEALTHY);
+
+    let mut pool = Pool::new(detection(), 1);
+    pool.fail(1, 50);
+    assert_eq!(pool.standing(1), HEALTHY);
+    let kept: Vec<_> = pool.happened.iter().map(|happened| happened.event).collect();
+    let cause = Cause::Consecutive5xx;
+    assert_eq!(kept.len(), 10, "one in five");
     assert_eq!(
-        (pool.state(0), pool.state(1), pool.state(2)),
-        ("ejected", "ejected", "healthy")
+        kept[..2],
+        [Event::Kept { cause, first: true }, Event::Kept { cause, first: false }]
     );
-
-    let pool = Pool::new(detection(), 1);
-    pool.fail(0, 50);
-    assert_eq!(pool.state(0), "healthy");
 }
 
 #[test]
 fn an_endpoint_returns_with_one_probe_and_only_its_success_brings_it_back() {
-    let pool = Pool::new(detection(), 2);
-    pool.fail(0, 5);
-    pool.sweep_after(29);
-    assert_eq!(pool.state(0), "ejected");
-    pool.sweep_after(31);
-    assert_eq!(pool.state(0), "awaiting probe");
+    let mut pool = Pool::new(detection(), 2);
+    pool.fail(1, 5);
+    pool.sweep_at(29);
+    assert_eq!(pool.standing(1), EJECTED);
+    pool.sweep_at(31);
+    assert_eq!(pool.standing(1), AWAITING);
 
-    let chosen: Vec<_> = (0..20).map(|_| pool.choose().unwrap()).collect();
-    let mut probes: Vec<_> = chosen
-        .into_iter()
-        .filter(|active| active.endpoint.address.port() == 1)
-        .collect();
-    assert_eq!((probes.len(), pool.state(0)), (1, "probing"));
-    probes[0].observe(
-        &pool.cluster,
-        pool.policy.outlier_detection.as_ref(),
-        Outcome::Status(200),
-    );
-    assert_eq!(pool.state(0), "healthy");
+    let chosen: Vec<_> = (0..20).map(|_| pool.choose()).collect();
+    let (probes, others): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|request| request.probe);
+    assert_eq!((probes.len(), pool.standing(1)), (1, PROBING));
+    assert!(others.iter().all(|request| request.endpoint.address.port() == 2));
+    for probe in probes {
+        pool.answer(probe, Outcome::Status(200));
+    }
+    assert_eq!(pool.standing(1), HEALTHY);
+    let reason = Return::Probe;
+    let after = Duration::from_secs(31);
+    assert_eq!(pool.happened.last().unwrap().event, Event::Returned { reason, after });
 }
 
 #[test]
 fn a_failed_probe_ejects_for_longer_and_an_abandoned_one_is_made_again() {
-    let pool = Pool::new(detection(), 2);
-    pool.fail(0, 5);
-    pool.sweep_after(31);
-    let probe = || {
-        (0..2)
-            .map(|_| pool.choose().unwrap())
-            .find(|active| active.endpoint.address.port() == 1)
-            .unwrap()
+    let mut pool = Pool::new(detection(), 2);
+    pool.fail(1, 5);
+    pool.sweep_at(31);
+    drop(pool.probe());
+    assert_eq!(pool.standing(1), AWAITING);
+    let probe = pool.probe();
+    pool.answer(probe, Outcome::Status(503));
+    let event = Event::Ejected {
+        cause: Cause::FailedProbe,
+        time: Duration::from_secs(60),
+        ejections: 2,
     };
-    drop(probe());
-    assert_eq!(pool.state(0), "awaiting probe");
-    probe().observe(
-        &pool.cluster,
-        pool.policy.outlier_detection.as_ref(),
-        Outcome::Status(503),
-    );
-    assert_eq!(pool.state(0), "ejected");
-    pool.sweep_after(31);
-    assert_eq!(pool.state(0), "ejected");
-    pool.sweep_after(61);
-    assert_eq!(pool.state(0), "awaiting probe");
+    assert_eq!(pool.happened.last().unwrap().event, event);
+    pool.sweep_at(90);
+    assert_eq!(pool.standing(1), EJECTED);
+    pool.sweep_at(91);
+    assert_eq!(pool.standing(1), AWAITING);
+}
+
+#[test]
+fn a_probe_fails_only_by_what_a_threshold_counts() {
+    let gateway = OutlierDetection {
+        consecutive_5xx: None,
+        consecutive_gateway_errors: Some(2),
+        ..detection()
+    };
+    let mut pool = Pool::new(gateway, 2);
+    (0..2).for_each(|_| pool.report(1, Outcome::Status(502)));
+    pool.sweep_at(31);
+    let probe = pool.probe();
+    pool.answer(probe, Outcome::Status(500));
+    assert_eq!(pool.standing(1), HEALTHY);
+}
+
+#[test]
+fn a_probe_that_nobody_answers_is_replaced_and_its_late_success_still_counts() {
+    let mut pool = Pool::new(detection(), 2);
+    pool.fail(1, 5);
+    pool.sweep_at(30);
+    let hanging = pool.probe();
+    pool.sweep_at(40);
+    pool.sweep_at(60);
+    assert_eq!(pool.standing(1), PROBING);
+    pool.sweep_at(70);
+    assert_eq!(pool.standing(1), AWAITING);
+    let second = pool.probe();
+    pool.answer(hanging, Outcome::Status(200));
+    assert_eq!(pool.standing(1), HEALTHY);
+    drop(second);
+    assert_eq!(pool.standing(1), HEALTHY, "a probe that came too late changes nothing");
+}
+
+#[test]
+fn a_request_that_would_be_seen_to_fail_leaves_the_probe_to_others_for_one_interval() {
+    let mut pool = Pool::new(detection(), 2);
+    pool.fail(1, 5);
+    pool.sweep_at(30);
+    assert!(pool.probe().is_hasty_probe());
+    pool.sweep_at(40);
+    assert!(!pool.probe().is_hasty_probe());
+}
+
+#[test]
+fn when_the_only_one_with_a_share_fails_the_one_that_rests_is_probed_early_and_may_only_gain_by_it() {
+    let mut pool = Pool::new(detection(), 2);
+    pool.fail(1, 5);
+    pool.fail(2, 5);
+    assert_eq!((pool.standing(1), pool.standing(2)), (AWAITING, HEALTHY));
+    let probe = pool.probe();
+    assert!(!probe.is_hasty_probe());
+    pool.answer(probe, Outcome::Status(500));
+    assert_eq!(pool.standing(1), EJECTED);
+    let health = pool.endpoint(1).outlier_health(Some(pool.detection()));
+    assert_eq!(health.ejections, 1, "an early probe that fails is no ejection");
+
+    pool.fail(2, 5);
+    let probe = pool.probe();
+    pool.answer(probe, Outcome::Status(200));
+    assert_eq!(pool.standing(1), HEALTHY);
+    pool.fail(2, 5);
+    assert_eq!(pool.standing(2), EJECTED, "now the other can be spared");
 }
 
 #[test]
@@ -205,37 +306,173 @@ fn the_ejection_time_grows_to_its_maximum_and_shrinks_while_healthy() {
     assert_eq!(ejection_time(&long, 1), Duration::from_secs(30));
     assert_eq!(ejection_time(&long, 3), Duration::from_secs(60));
 
-    let pool = Pool::new(long, 2);
-    let history = || pool.member(0).endpoint.health.history().multiplier;
-    pool.fail(0, 5);
-    assert_eq!(history(), 1);
-    pool.member(0).endpoint.health.clear();
-    pool.sweep_after(20);
-    assert_eq!(history(), 0);
+    let mut pool = Pool::new(long, 2);
+    let multiplier = |pool: &Pool| pool.endpoint(1).health.history().multiplier;
+    pool.fail(1, 5);
+    pool.sweep_at(30);
+    let probe = pool.probe();
+    pool.answer(probe, Outcome::Status(500));
+    assert_eq!(multiplier(&pool), 2);
+    pool.sweep_at(90);
+    let probe = pool.probe();
+    pool.answer(probe, Outcome::Status(200));
+    pool.sweep_at(99);
+    assert_eq!(multiplier(&pool), 2, "an interval has to pass first");
+    pool.sweep_at(100);
+    pool.sweep_at(110);
+    pool.sweep_at(120);
+    assert_eq!(multiplier(&pool), 0);
 }
 
 #[test]
 fn a_push_neither_clears_an_ejection_nor_the_counters_on_the_way_to_one() {
-    let pool = Pool::new(detection(), 2);
-    pool.fail(0, 5);
-    pool.fail(1, 4);
-    let told: Vec<_> = [1, 2, 3].map(|port| super::super::testing::endpoint(port, 1)).into();
-    let members = pool.cluster.reconcile(Arc::clone(&pool.policy), &told);
-    assert_eq!(members.list[0].endpoint.health_name(), "ejected");
-    assert!(Arc::ptr_eq(&members.list[1].endpoint, &pool.member(1).endpoint));
-    assert_eq!(
-        members.list[1].endpoint.health.consecutive_5xx.load(Ordering::Relaxed),
-        4
-    );
+    let mut pool = Pool::new(detection(), 2);
+    pool.fail(1, 5);
+    pool.fail(2, 4);
+    let before = Arc::clone(pool.endpoint(2));
+    pool.tell(&[1, 2, 3]);
+    assert_eq!(pool.standing(1), EJECTED);
+    assert!(Arc::ptr_eq(pool.endpoint(2), &before));
+    assert_eq!(before.health.counters.consecutive_5xx(), 4);
 }
 
 #[test]
-fn below_the_minimum_of_healthy_endpoints_health_is_ignored() {
+fn a_pool_that_shrinks_to_the_ejected_one_takes_it_back() {
+    let mut pool = Pool::new(all_may_go(), 4);
+    pool.fail(1, 5);
+    pool.pass(Duration::from_secs(1));
+    pool.fail(2, 5);
+    pool.tell(&[1, 2, 3]);
+    assert_eq!((pool.standing(1), pool.standing(2)), (EJECTED, EJECTED));
+    pool.tell(&[1, 2]);
+    assert_eq!(
+        (pool.standing(1), pool.standing(2)),
+        (HEALTHY, EJECTED),
+        "the longest first"
+    );
+    pool.tell(&[2]);
+    assert_eq!(pool.standing(2), HEALTHY);
+}
+
+#[test]
+fn an_endpoint_that_left_and_comes_back_begins_anew_and_what_its_old_requests_say_is_not_heard() {
+    let mut pool = Pool::new(detection(), 3);
+    pool.fail(1, 5);
+    let old = pool.endpoint(1).begin();
+    let late = pool.endpoint(2).begin();
+    pool.fail(2, 4);
+    pool.tell(&[3]);
+    pool.tell(&[1, 2, 3]);
+    assert_eq!((pool.standing(1), pool.standing(2)), (HEALTHY, HEALTHY));
+    pool.happened.clear();
+    for request in [old, late] {
+        pool.answer(request, Outcome::Status(500));
+    }
+    assert_eq!(pool.happened, []);
+    pool.fail(2, 4);
+    assert_eq!(pool.standing(2), HEALTHY);
+}
+
+#[test]
+fn a_policy_that_changes_acts_at_once() {
+    let mut pool = Pool::new(all_may_go(), 4);
+    pool.fail(1, 5);
+    pool.pass(Duration::from_secs(1));
+    pool.fail(2, 5);
+    let with = |pool: &Pool, detection: Option<OutlierDetection>| {
+        let mut policy = (*pool.policy).clone();
+        policy.outlier_detection = detection;
+        Arc::new(policy)
+    };
+    pool.policy = with(&pool, Some(detection()));
+    pool.tell(&[1, 2, 3, 4]);
+    assert_eq!(
+        (pool.standing(1), pool.standing(2)),
+        (HEALTHY, EJECTED),
+        "10 % of 4 is one"
+    );
+
+    pool.fail(1, 3);
+    let shorter = OutlierDetection {
+        consecutive_5xx: Some(2),
+        base_ejection_time: Duration::from_secs(5),
+        ..all_may_go()
+    };
+    pool.policy = with(&pool, Some(shorter));
+    pool.tell(&[1, 2, 3, 4]);
+    pool.fail(1, 1);
+    assert_eq!(pool.standing(1), EJECTED, "the threshold was lowered below the count");
+    pool.sweep_at(6);
+    assert_eq!(pool.standing(2), AWAITING, "the time was shortened");
+
+    pool.policy = with(&pool, None);
+    pool.tell(&[1, 2, 3, 4]);
+    assert!((1..=4).all(|port| pool.standing(port) == HEALTHY));
+}
+
+#[test]
+fn below_the_minimum_of_healthy_endpoints_health_is_ignored_and_a_success_brings_one_back() {
     let panic = OutlierDetection {
         min_health_percent: 60,
         ..detection()
     };
-    let pool = Pool::new(panic, 2);
-    pool.fail(0, 5);
-    assert_eq!(pool.choose().unwrap().endpoint.address.port(), 1);
+    let mut pool = Pool::new(panic, 2);
+    pool.fail(1, 5);
+    let request = pool.choose();
+    assert_eq!(request.endpoint.address.port(), 1);
+    pool.answer(request, Outcome::Status(200));
+    assert_eq!(pool.standing(1), EJECTED, "its time is not over");
+    pool.sweep_at(30);
+    // In a panic nobody claims a probe.
+    pool.report(1, Outcome::Status(500));
+    assert_eq!(pool.standing(1), AWAITING);
+    pool.report(1, Outcome::Status(200));
+    assert_eq!(pool.standing(1), HEALTHY);
+}
+
+#[test]
+fn what_is_read_of_an_endpoint_says_why_and_until_when() {
+    let mut pool = Pool::new(detection(), 2);
+    let read = |pool: &Pool| pool.endpoint(1).outlier_health(Some(pool.detection()));
+    let healthy = read(&pool);
+    assert_eq!((healthy.standing, healthy.cause, healthy.until), (HEALTHY, None, None));
+    pool.fail(1, 5);
+    let ejected = read(&pool);
+    assert_eq!((ejected.standing, ejected.ejections), (EJECTED, 1));
+    assert_eq!(ejected.cause, Some(Cause::Consecutive5xx));
+    let time = ejected.until.unwrap() - ejected.since.unwrap();
+    assert_eq!(time, Duration::from_secs(30));
+    pool.sweep_at(30);
+    assert_eq!((read(&pool).standing, read(&pool).until), (AWAITING, None));
+    pool.report(1, Outcome::Status(200));
+    let returned = read(&pool);
+    assert_eq!((returned.cause, returned.since, returned.ejections), (None, None, 1));
+}
+
+#[test]
+fn in_envoys_mode_the_percentage_alone_decides_and_time_alone_brings_back() {
+    let envoy = OutlierDetection {
+        as_envoy: true,
+        ..detection()
+    };
+    let mut pool = Pool::new(envoy.clone(), 9);
+    pool.fail(1, 50);
+    assert_eq!(pool.standing(1), HEALTHY, "one of nine is more than 10 %");
+
+    let all = OutlierDetection {
+        max_ejection_percent: 100,
+        ..envoy
+    };
+    let mut pool = Pool::new(all, 2);
+    pool.fail(1, 5);
+    pool.fail(2, 5);
+    assert_eq!(
+        (pool.standing(1), pool.standing(2)),
+        (EJECTED, EJECTED),
+        "even the last"
+    );
+    pool.tell(&[2]);
+    assert_eq!(pool.standing(2), EJECTED);
+    pool.sweep_at(30);
+    assert_eq!(pool.standing(2), HEALTHY, "with no probe");
 }

@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
-use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, Members, Outcome, choose};
+use super::{
+    ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Outcome, choose,
+};
 use crate::net::{ConnectError, connect};
 
 /// The first endpoint and two more.
@@ -37,6 +39,7 @@ pub struct PlainConnection {
     pub attempts: u32,
     idle_timeout: Duration,
     active: ActiveRequest,
+    cluster: Arc<Cluster>,
     _open: OpenConnection,
 }
 
@@ -44,6 +47,21 @@ impl PlainConnection {
     /// How long it is kept while nothing passes.
     pub fn idle_timeout(&self) -> Duration {
         self.idle_timeout
+    }
+
+    /// Tells outlier detection how it ended: an endpoint that takes connections and resets each before it has said anything
+    /// has nobody behind it. `said`: it has said something.
+    pub fn observe_end(&self, said: bool, reset: bool) {
+        let outcome = match (said, reset) {
+            (true, _) => LateOutcome::Whole,
+            (false, true) => LateOutcome::BrokenOff,
+            (false, false) => return,
+        };
+        let (policy, _) = self.cluster.told();
+        if let Some(detection) = policy.outlier_detection.as_ref().filter(|it| !it.as_envoy) {
+            let began = Outcome::Connected;
+            self.active.observe_late(&self.cluster, detection, began, outcome);
+        }
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -92,6 +110,7 @@ pub async fn open_plain(
                     idle_timeout: policy.connection_pool.tcp_idle_timeout,
                     _open: OpenConnection::new(&active.endpoint, permit),
                     active,
+                    cluster: Arc::clone(cluster),
                 });
             }
             Err(source) => {

@@ -124,6 +124,7 @@ impl ConnectionQueue {
             .open
             .fetch_update(SeqCst, SeqCst, |open| (open < maximum).then_some(open + 1))
             .ok()?;
+        cluster.wake();
         Some(ConnectionPermit {
             cluster: Arc::clone(cluster),
         })

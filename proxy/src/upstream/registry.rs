@@ -1,5 +1,6 @@
 //! The registry: every cluster that we learned something about. It survives every push.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -7,11 +8,17 @@ use dashmap::DashMap;
 use tsunagi_proto::model::{self, ClusterKey};
 
 use super::Cluster;
+use super::awake::AwakeList;
 use crate::telemetry::{Direction, Telemetry};
+
+/// Some seconds: forgetting looks at every cluster.
+const SWEEPS_UNTIL_FORGOTTEN: u32 = 64;
 
 #[derive(Debug)]
 pub struct Registry {
     clusters: DashMap<ClusterKey, Weak<Cluster>>,
+    awake: Arc<AwakeList>,
+    sweeps: AtomicU32,
     telemetry: Telemetry,
     workers: usize,
 }
@@ -20,6 +27,8 @@ impl Registry {
     pub fn new(telemetry: Telemetry, workers: usize) -> Arc<Self> {
         Arc::new(Self {
             clusters: DashMap::with_shard_amount(2),
+            awake: Arc::default(),
+            sweeps: AtomicU32::new(0),
             telemetry,
             workers,
         })
@@ -67,7 +76,7 @@ impl Registry {
             return cluster;
         }
         let series = self.telemetry.cluster_series(direction, service, subset);
-        let cluster = Cluster::called(name, Arc::clone(policy), series, self.workers);
+        let cluster = Cluster::called(name, Arc::clone(policy), series, self.workers, Arc::clone(&self.awake));
         *entry = Arc::downgrade(&cluster);
         cluster
     }
@@ -78,12 +87,26 @@ impl Registry {
         clusters
     }
 
-    /// Idle connections expire, ejected endpoints return, what nobody holds is forgotten.
+    /// Idle connections expire, ejected endpoints return; now and then what nobody holds is forgotten.
     pub fn sweep(&self, now: Instant) {
-        for cluster in self.clusters() {
-            cluster.sweep(now);
+        for cluster in self.awake.take() {
+            if let Some(cluster) = cluster.upgrade() {
+                cluster.sweep(now);
+            }
         }
-        self.clusters.retain(|_, cluster| cluster.strong_count() > 0);
+        if self
+            .sweeps
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(SWEEPS_UNTIL_FORGOTTEN)
+        {
+            self.clusters.retain(|_, cluster| cluster.strong_count() > 0);
+        }
+    }
+
+    /// How many clusters the next sweep visits.
+    #[cfg(test)]
+    pub fn awake(&self) -> usize {
+        self.awake.len()
     }
 
     /// Sets the gauges; called before a scrape, so that a request pays nothing for them. Clusters of several ports share

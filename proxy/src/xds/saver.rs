@@ -1,4 +1,4 @@
-//! When the last good config goes to disk: a while after a change, and at the end. Off the control thread. Called by
+//! When the last good config goes to disk: a while after a change, the longer the larger it is, and at the end. Off the control thread. Called by
 //! `client`.
 
 use std::fs::File;
@@ -13,6 +13,8 @@ use super::remembered;
 use super::session::{Identity, Session};
 
 const DELAY: Duration = Duration::from_secs(1);
+/// The file is written whole, so the larger it is the longer changes are gathered: no more than so much is written a second.
+const BYTES_A_SECOND: usize = 1 << 20;
 
 pub(super) struct Saver {
     /// `None`: nothing is kept.
@@ -66,8 +68,10 @@ impl Saver {
 
     /// Something may have changed.
     pub(super) fn note(&mut self, session: &Session, now: Instant) {
-        if self.path.is_some() && session.has_unsaved() {
-            self.due.get_or_insert(now + DELAY);
+        if self.path.is_some() && self.due.is_none() && session.has_unsaved() {
+            let seconds = session.held_bytes() / BYTES_A_SECOND;
+            let delay = DELAY.max(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)));
+            self.due = Some(now + delay);
         }
     }
 

@@ -280,6 +280,11 @@ impl Session {
         })
     }
 
+    /// Of everything that is remembered.
+    pub fn held_bytes(&self) -> usize {
+        self.resources().map(|(name, held)| name.len() + held.bytes.len()).sum()
+    }
+
     pub fn has_unsaved(&self) -> bool {
         self.unsaved
     }

@@ -73,9 +73,9 @@ fn what_a_sidecar_may_not_say_is_refused_by_its_name() {
             "out of range",
         ),
         (
-            "  inboundConnectionPool: {tcp: {tcpKeepalive: {}}}\n",
-            "spec.inboundConnectionPool.tcp.tcpKeepalive",
-            "known but not supported yet",
+            "  inboundConnectionPool: {tcp: {tcpKeepalive: {time: 10h}}}\n",
+            "spec.inboundConnectionPool.tcp.tcpKeepalive.time",
+            "longer than 32767 s",
         ),
     ] {
         assert_refused(&sidecar(spec), 6, field, reason);

@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tsunagi_proto::model;
 
+use super::super::reader::{Lookup, Snapshot};
 use super::*;
 use crate::telemetry::{Direction, Telemetry};
 
@@ -11,11 +14,14 @@ use crate::telemetry::{Direction, Telemetry};
 fn a_service_is_called_by_its_short_name_only_in_its_own_namespace() {
     let fqdn = "user.shop.svc.cluster.local";
     assert_eq!(
-        aliases(fqdn, "shop", "cluster.local"),
+        short_names(fqdn, "shop", "cluster.local"),
         ["user.shop", "user.shop.svc", "user"]
     );
-    assert_eq!(aliases(fqdn, "web", "cluster.local"), ["user.shop", "user.shop.svc"]);
-    assert!(aliases("api.example.com", "shop", "cluster.local").is_empty());
+    assert_eq!(
+        short_names(fqdn, "web", "cluster.local"),
+        ["user.shop", "user.shop.svc"]
+    );
+    assert!(short_names("api.example.com", "shop", "cluster.local").is_empty());
 }
 
 const USER: &str = "user.shop.svc.cluster.local";
@@ -45,9 +51,18 @@ fn made(fqdn: &str, address: &str, alias_of: Option<&str>, epoch: Instant) -> (S
     (fqdn.to_owned(), Some(Arc::new(host)))
 }
 
+fn snapshot(hosts: &[(String, Option<Arc<Host>>)]) -> Snapshot {
+    let mut naming = Naming::new("shop", "cluster.local");
+    hosts.iter().for_each(|(fqdn, known)| naming.set(fqdn, known.clone()));
+    Snapshot {
+        names: naming.means().clone(),
+        hosts: naming.hosts().clone(),
+        ..Snapshot::default()
+    }
+}
+
 fn found(hosts: &[(String, Option<Arc<Host>>)], name: &str) -> Result<String, Option<Vec<String>>> {
-    let hosts = hosts.iter().cloned().collect();
-    match Snapshot::new(hosts, None, "shop", String::new()).find(name, "shop") {
+    match snapshot(hosts).find(name, "shop") {
         Lookup::Found(host) => Ok(host.told.fqdn.clone()),
         Lookup::Absent => Err(None),
         Lookup::Unknown(names) => Err(Some(names)),
@@ -125,7 +140,7 @@ fn a_name_is_kept_as_long_as_it_is_called_itself() {
     let forget = |host: &Option<Arc<Host>>| host.as_ref().unwrap().forget_use();
     forget(&alias);
     forget(&other);
-    let snapshot = Snapshot::new(hosts.into_iter().collect(), None, "shop", String::new());
+    let snapshot = snapshot(&hosts);
     assert_eq!(snapshot.known(&name).unwrap().told.fqdn, "*.example.com");
     let idle = |host: &Option<Arc<Host>>| host.as_ref().unwrap().idle_seconds();
     assert!(
@@ -134,4 +149,47 @@ fn a_name_is_kept_as_long_as_it_is_called_itself() {
         idle(&alias),
         idle(&other)
     );
+}
+
+/// Of every name: the host and what stands for it.
+fn meanings(naming: &Naming) -> BTreeSet<String> {
+    let of = |named: &Named| {
+        let alias = named.alias.as_ref().map(|alias| &alias.told.fqdn);
+        format!("{} as {alias:?}", named.host.told.fqdn)
+    };
+    let means = naming.means().iter();
+    means
+        .map(|(name, named)| format!("{name}: {:?}", named.as_ref().map(of)))
+        .collect()
+}
+
+#[test]
+fn however_hosts_come_and_go_every_name_means_what_the_hosts_that_are_there_make_of_it() {
+    let mut random = StdRng::seed_from_u64(7);
+    let services = [USER, OTHER, "user.shop", "user.web.svc.cluster.local", "*.shop"];
+    let standing = ["10.0.0.1", "10.0.0.2", "user.shop", "user.web", "a.shop"];
+    let mut naming = Naming::new("shop", "cluster.local");
+    for step in 0..3000 {
+        let service = services[random.random_range(0..services.len())];
+        let name = standing[random.random_range(0..standing.len())];
+        let (fqdn, known) = match random.random_range(0..6) {
+            0 | 1 => host(service, name, None),
+            2 | 3 => host(name, "", Some(service)),
+            4 => (service.to_owned(), None),
+            _ => {
+                naming.remove(if step % 2 == 0 { service } else { name });
+                continue;
+            }
+        };
+        naming.set(&fqdn, known);
+        assert_eq!(
+            meanings(&naming),
+            meanings(&naming.in_domain("cluster.local")),
+            "step {step}"
+        );
+    }
+    for name in services.iter().chain(&standing) {
+        naming.remove(name);
+    }
+    assert!(meanings(&naming).is_empty() && naming.claims.is_empty() && naming.standing.is_empty());
 }

@@ -1,5 +1,5 @@
 //! A map by name of which a copy costs next to nothing and shares all that is not changed in it afterwards. It is what
-//! lets the next world be made from the previous one in the time that the change itself takes.
+//! lets both planes make their next state from the previous one in the time that the change itself takes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const SHARDS: usize = 256;
 
 #[derive(Clone, Debug)]
-pub(super) struct Shards<V> {
+pub struct Shards<V> {
     shards: Vec<Arc<HashMap<Arc<str>, V>>>,
 }
 
@@ -27,17 +27,17 @@ fn shard_of(name: &str) -> usize {
 }
 
 impl<V: Clone> Shards<V> {
-    pub(super) fn get(&self, name: &str) -> Option<&V> {
+    pub fn get(&self, name: &str) -> Option<&V> {
         self.shards.get(shard_of(name))?.get(name)
     }
 
-    pub(super) fn insert(&mut self, name: &str, value: V) {
+    pub fn insert(&mut self, name: &str, value: V) {
         if let Some(shard) = self.shards.get_mut(shard_of(name)) {
             Arc::make_mut(shard).insert(name.into(), value);
         }
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
+    pub fn remove(&mut self, name: &str) {
         if let Some(shard) = self
             .shards
             .get_mut(shard_of(name))
@@ -47,8 +47,12 @@ impl<V: Clone> Shards<V> {
         }
     }
 
+    pub fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     /// Changes the value in place; without one, `V::default()` is put there first.
-    pub(super) fn entry(&mut self, name: &str) -> Option<&mut V>
+    pub fn entry(&mut self, name: &str) -> Option<&mut V>
     where
         V: Default,
     {
@@ -59,8 +63,16 @@ impl<V: Clone> Shards<V> {
         shard.get_mut(name)
     }
 
+    /// How many of its parts it shares with a copy, of [`Self::PARTS`].
+    pub fn shared_with(&self, copy: &Self) -> usize {
+        let parts = self.shards.iter().zip(&copy.shards);
+        parts.filter(|(one, other)| Arc::ptr_eq(one, other)).count()
+    }
+
+    pub const PARTS: usize = SHARDS;
+
     /// In no particular order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 }
@@ -89,12 +101,6 @@ mod tests {
         (0..1000).for_each(|n| first.insert(&n.to_string(), n));
         let copy = first.clone();
         first.insert("7", 0);
-        let shared = first
-            .shards
-            .iter()
-            .zip(&copy.shards)
-            .filter(|(one, other)| Arc::ptr_eq(one, other))
-            .count();
-        assert_eq!(shared, SHARDS - 1);
+        assert_eq!(first.shared_with(&copy), Shards::<u32>::PARTS - 1);
     }
 }
