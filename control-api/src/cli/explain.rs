@@ -114,6 +114,7 @@ fn shown(question: &Question, answer: &Answer) -> String {
             "LABELS",
             "ENDPOINTS",
             "LOAD BALANCER",
+            "DESTINATION RULES",
         ];
         parts.push(section(
             "Destinations",
@@ -286,6 +287,7 @@ fn destination(to: &Destination) -> Vec<String> {
         labels.join(","),
         endpoints,
         policy.map(|policy| policy.load_balancer.clone()).unwrap_or_default(),
+        to.destination_rules.join(", "),
     ]
 }
 
@@ -342,14 +344,9 @@ fn policies(of_rule: Option<&Policies>, destinations: &[Destination]) -> Vec<Vec
     }
     for to in destinations {
         let Some(policy) = &to.traffic_policy else { continue };
-        for (name, values) in [
-            ("connectionPool", &policy.connection_pool),
-            ("outlierDetection", &policy.outlier_detection),
-        ] {
-            if !values.is_empty() {
-                let values: Vec<String> = values.iter().map(|(key, value)| format!("{key} {value}")).collect();
-                add(&format!("{name} of {}", to.cluster), &values.join(", "));
-            }
+        for (name, fields) in policy.blocks() {
+            let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{key} {value}")).collect();
+            add(&format!("{name} of {}", to.cluster), &fields.join(", "));
         }
     }
     rows

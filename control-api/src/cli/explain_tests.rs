@@ -1,7 +1,7 @@
 //! How an answer reads.
 
 use super::*;
-use crate::explain::answer::Sometimes;
+use crate::explain::answer::{Sometimes, TrafficPolicy};
 
 fn answer() -> Answer {
     let rule = |name: &str, index: usize| Rule {
@@ -29,6 +29,7 @@ fn answer() -> Answer {
             cluster: String::new(),
             labels: BTreeMap::new(),
             endpoints: Vec::new(),
+            destination_rules: vec!["shop/user".to_owned(), "shop/more".to_owned()],
             traffic_policy: None,
             reply: Some(Reply {
                 status: 503,
@@ -57,9 +58,43 @@ Rules before it that do not match:
   testers   http[0]   headers.version: wanted exact \"v2\", the request has none
 
 Destinations:
-  SHARE   WEIGHT   HOST                          PORT   SUBSET   LABELS   ENDPOINTS                     LOAD BALANCER
-  75 %    3        user.shop.svc.cluster.local   80     v1       <none>   503 UH: no healthy upstream   <none>";
+  SHARE   WEIGHT   HOST                          PORT   SUBSET   LABELS   ENDPOINTS                     LOAD BALANCER   DESTINATION RULES
+  75 %    3        user.shop.svc.cluster.local   80     v1       <none>   503 UH: no healthy upstream   <none>          shop/user, shop/more";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn every_block_of_a_destinations_policy_has_a_line() {
+    let fields = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let policy = TrafficPolicy {
+        load_balancer: "CONSISTENT_HASH".to_owned(),
+        consistent_hash: fields("httpHeaderName", "x-user"),
+        locality_lb_setting: fields("failover[0]", "from eu to us"),
+        warmup: fields("duration", "30s"),
+        connection_pool: fields("tcp.maxConnections", "7"),
+        outlier_detection: fields("interval", "10s"),
+        retry_budget: fields("percent", "20"),
+        tls: fields("mode", "SIMPLE"),
+        proxy_protocol: fields("version", "V1"),
+    };
+    let mut answer = answer();
+    answer.destinations[0].cluster = "outbound|80|v1|user".to_owned();
+    answer.destinations[0].traffic_policy = Some(policy);
+    let rows = policies(None, &answer.destinations);
+    let rows: Vec<String> = rows.iter().map(|row| row.join(": ")).collect();
+    assert_eq!(
+        rows,
+        [
+            "consistentHash of outbound|80|v1|user: httpHeaderName x-user",
+            "localityLbSetting of outbound|80|v1|user: failover[0] from eu to us",
+            "warmup of outbound|80|v1|user: duration 30s",
+            "connectionPool of outbound|80|v1|user: tcp.maxConnections 7",
+            "outlierDetection of outbound|80|v1|user: interval 10s",
+            "retryBudget of outbound|80|v1|user: percent 20",
+            "tls of outbound|80|v1|user: mode SIMPLE",
+            "proxyProtocol of outbound|80|v1|user: version V1",
+        ]
+    );
 }
 
 #[test]

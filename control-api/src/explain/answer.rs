@@ -97,6 +97,9 @@ pub struct Destination {
     /// That an endpoint of the subset has.
     pub labels: BTreeMap<String, String>,
     pub endpoints: Vec<Endpoint>,
+    /// `namespace/name` of those in force for this client, merged into one; empty: there is none.
+    #[serde(default)]
+    pub destination_rules: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_policy: Option<TrafficPolicy>,
     /// What requests get that are sent here, where they cannot be.
@@ -114,13 +117,38 @@ pub struct Endpoint {
     pub locality: String,
 }
 
-/// Of a destination's cluster. What is not set is left out.
+/// Of a destination's cluster: its blocks as a DestinationRule calls them, each by the names of its fields. What is not set
+/// is left out.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct TrafficPolicy {
+    /// `CONSISTENT_HASH` beside the names of `simple`.
     pub load_balancer: String,
+    pub consistent_hash: BTreeMap<String, String>,
+    pub locality_lb_setting: BTreeMap<String, String>,
+    pub warmup: BTreeMap<String, String>,
     pub connection_pool: BTreeMap<String, String>,
     pub outlier_detection: BTreeMap<String, String>,
+    pub retry_budget: BTreeMap<String, String>,
+    pub tls: BTreeMap<String, String>,
+    pub proxy_protocol: BTreeMap<String, String>,
+}
+
+impl TrafficPolicy {
+    /// By name, those that say something.
+    pub fn blocks(&self) -> impl Iterator<Item = (&'static str, &BTreeMap<String, String>)> {
+        let all = [
+            ("consistentHash", &self.consistent_hash),
+            ("localityLbSetting", &self.locality_lb_setting),
+            ("warmup", &self.warmup),
+            ("connectionPool", &self.connection_pool),
+            ("outlierDetection", &self.outlier_detection),
+            ("retryBudget", &self.retry_budget),
+            ("tls", &self.tls),
+            ("proxyProtocol", &self.proxy_protocol),
+        ];
+        all.into_iter().filter(|(_, fields)| !fields.is_empty())
+    }
 }
 
 /// Of the rule. What is not set is left out.

@@ -1,10 +1,10 @@
 //! Where requests go: the cluster of a destination as a proxy finds it, its endpoints, and what requests get where there
 //! is no cluster or nobody in it.
 
-use tsunagi_proto::model::{Cluster, ClusterKey, Health, Host, WeightedDestination};
+use tsunagi_proto::model::{Cluster, ClusterKey, Discovery, Health, Host, Source, WeightedDestination};
 
 use super::answer::{Destination, Endpoint, Reply};
-use super::policies;
+use super::{policies, traffic_policy};
 use crate::snapshot::World;
 
 /// The host that is asked for, as the client is told of it, and its port.
@@ -12,6 +12,8 @@ pub(super) struct Place<'a> {
     pub world: &'a World,
     pub told: &'a Host,
     pub port: u16,
+    /// The client.
+    pub source: &'a Source,
 }
 
 impl Place<'_> {
@@ -53,8 +55,9 @@ impl Place<'_> {
     fn destination(&self, key: &ClusterKey, weight: u32, total_weight: u64) -> Destination {
         let cluster = self.told.clusters.iter().find(|cluster| cluster.key == *key);
         let endpoints = cluster.map(|cluster| self.endpoints(cluster)).unwrap_or_default();
+        let destination_rules = self.destination_rules(&key.host);
         let reply = match cluster {
-            None => Some(Reply::new(503, "NC", self.missing(key))),
+            None => Some(Reply::new(503, "NC", self.missing(key, &destination_rules))),
             Some(cluster) if !serves(cluster, &endpoints) => Some(Reply::new(503, "UH", "no healthy upstream")),
             Some(_) => None,
         };
@@ -69,9 +72,19 @@ impl Place<'_> {
             cluster: cluster.map(|cluster| cluster.key.to_string()).unwrap_or_default(),
             labels: cluster.into_iter().flat_map(|cluster| cluster.labels.clone()).collect(),
             endpoints,
-            traffic_policy: cluster.map(policies::of_cluster),
+            destination_rules,
+            traffic_policy: cluster.map(traffic_policy::of_cluster),
             reply,
         }
+    }
+
+    fn destination_rules(&self, host: &str) -> Vec<String> {
+        let Source { namespace, labels } = self.source;
+        let rules = self.world.destination_rules(host, namespace, labels);
+        rules
+            .iter()
+            .map(|key| format!("{}/{}", key.namespace, key.name))
+            .collect()
     }
 
     fn endpoints(&self, cluster: &Cluster) -> Vec<Endpoint> {
@@ -93,14 +106,19 @@ impl Place<'_> {
     }
 
     /// Why there is no such cluster.
-    fn missing(&self, ClusterKey { host, port, subset }: &ClusterKey) -> String {
+    fn missing(&self, ClusterKey { host, port, subset }: &ClusterKey, rules: &[String]) -> String {
         let known: Vec<&ClusterKey> = self.told.clusters.iter().map(|cluster| &cluster.key).collect();
         let of_host = known.iter().any(|key| key.host == *host);
         if !of_host && self.world.endpoints(host).is_none() {
             return format!("no service is called {host}");
         }
         if !subset.is_empty() && !known.iter().any(|key| key.host == *host && key.subset == *subset) {
-            return format!("no DestinationRule in force for this client defines subset {subset} of {host}");
+            let rules = if rules.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", rules.join(", "))
+            };
+            return format!("no DestinationRule in force for this client{rules} defines subset {subset} of {host}");
         }
         format!("{host} has no port {port}")
     }
@@ -108,6 +126,9 @@ impl Place<'_> {
 
 /// Draining endpoints serve where there is no healthy one, unhealthy ones in a panic.
 fn serves(cluster: &Cluster, endpoints: &[Endpoint]) -> bool {
+    if cluster.discovery == Discovery::OriginalDestination {
+        return true;
+    }
     let outlier = cluster.outlier_detection.as_ref();
     let panics = outlier.is_some_and(|outlier| outlier.min_health_percent > 0);
     endpoints

@@ -8,6 +8,7 @@ mod policies;
 mod question;
 #[cfg(test)]
 mod tests;
+mod traffic_policy;
 
 use std::net::IpAddr;
 
@@ -43,6 +44,7 @@ pub fn explain(world: &World, question: &Question) -> Result<Answer, BadQuestion
                 world,
                 told: &host,
                 port: port.number,
+                source: &asked.source,
             };
             match asked.asked {
                 Asked::Request => request(&mut answer, &place, &asked),
@@ -60,10 +62,11 @@ fn find_host(world: &World, asked: &Checked) -> Option<Host> {
     let told = |name: &str| world.host(name, namespace).and_then(|told| told.host());
     let candidates = names::candidates(&asked.host, namespace, DEFAULT_CLUSTER_DOMAIN);
     let found = candidates.iter().find_map(|name| told(name))?;
-    match &found.alias_of {
-        Some(fqdn) => told(fqdn),
-        None => Some(found),
-    }
+    let host = match &found.alias_of {
+        Some(fqdn) => told(fqdn)?,
+        None => found,
+    };
+    Some(host.with_clusters_for(&asked.source))
 }
 
 fn unknown_host(world: &World, asked: &Checked) -> Answer {

@@ -1,15 +1,13 @@
-//! Policies in words: of a rule, and of a destination's cluster.
+//! The policies of a rule in words.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderName;
 use tsunagi_proto::model::{
-    self, AbortKind, Cluster, ConnectionPool, CorsPolicy, DelayKind, Fault, HeaderOperations, HttpRule, LoadBalancer,
-    OutlierDetection, RetryOn, RetryPolicy, RouteAction, UNLIMITED,
+    self, AbortKind, CorsPolicy, DelayKind, Fault, HeaderOperations, HttpRule, RetryOn, RetryPolicy, RouteAction,
 };
 
-use super::answer::{Mirror, Policies, TrafficPolicy};
+use super::answer::{Mirror, Policies};
 
 /// Percent.
 pub(super) fn percent(per_million: u32) -> f64 {
@@ -166,57 +164,6 @@ fn operations(operations: &HeaderOperations) -> Vec<String> {
     let set = operations.set.iter().map(|(name, _)| named("set")(name));
     let added = operations.add.iter().map(|(name, _)| named("add")(name));
     removed.chain(set).chain(added).collect()
-}
-
-pub(super) fn of_cluster(cluster: &Cluster) -> TrafficPolicy {
-    let load_balancer = match cluster.load_balancer {
-        LoadBalancer::LeastRequest => "LEAST_REQUEST",
-        LoadBalancer::RoundRobin => "ROUND_ROBIN",
-        LoadBalancer::Random => "RANDOM",
-        LoadBalancer::ConsistentHash(_) => "CONSISTENT_HASH",
-    };
-    TrafficPolicy {
-        load_balancer: load_balancer.to_owned(),
-        connection_pool: pool(&cluster.connection_pool),
-        outlier_detection: cluster.outlier_detection.as_ref().map(outliers).unwrap_or_default(),
-    }
-}
-
-/// As DestinationRule calls them.
-fn pool(pool: &ConnectionPool) -> BTreeMap<String, String> {
-    let default = ConnectionPool::default();
-    let count = |name: &str, value: u32| (value != UNLIMITED).then(|| (name.to_owned(), value.to_string()));
-    let time =
-        |name: &str, value: Duration, default: Duration| (value != default).then(|| (name.to_owned(), duration(value)));
-    let all = [
-        count("tcp.maxConnections", pool.max_connections),
-        time("tcp.connectTimeout", pool.connect_timeout, default.connect_timeout),
-        time("tcp.idleTimeout", pool.tcp_idle_timeout, default.tcp_idle_timeout),
-        count("http.http1MaxPendingRequests", pool.max_pending_requests),
-        count("http.http2MaxRequests", pool.max_requests),
-        count("http.maxRetries", pool.max_retries.unwrap_or(UNLIMITED)),
-        count("http.maxRequestsPerConnection", pool.max_requests_per_connection),
-        time("http.idleTimeout", pool.idle_timeout, default.idle_timeout),
-    ];
-    all.into_iter().flatten().collect()
-}
-
-fn outliers(outlier: &OutlierDetection) -> BTreeMap<String, String> {
-    let threshold = |name: &str, value: Option<u32>| value.map(|value| (name.to_owned(), value.to_string()));
-    let local = outlier
-        .consecutive_local_origin_failures
-        .filter(|_| outlier.split_local_origin_errors);
-    let always = |name: &str, value: String| Some((name.to_owned(), value));
-    let all = [
-        threshold("consecutive5xxErrors", outlier.consecutive_5xx),
-        threshold("consecutiveGatewayErrors", outlier.consecutive_gateway_errors),
-        threshold("consecutiveLocalOriginFailures", local),
-        always("interval", duration(outlier.interval)),
-        always("baseEjectionTime", duration(outlier.base_ejection_time)),
-        always("maxEjectionPercent", outlier.max_ejection_percent.to_string()),
-        always("minHealthPercent", outlier.min_health_percent.to_string()),
-    ];
-    all.into_iter().flatten().collect()
 }
 
 pub(super) fn state(health: model::Health) -> &'static str {

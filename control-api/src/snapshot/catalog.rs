@@ -8,6 +8,7 @@ use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::departures::Place;
 use super::documents::{Act, Documents, by_age, put, take};
+use super::policy_index::{self, PolicyIndex};
 use super::rule_index::RuleIndex;
 use super::wildcards::{self, Wildcards};
 use super::{Node, addresses};
@@ -22,8 +23,7 @@ pub(super) struct Catalog {
     rules: RuleIndex,
     /// Of VirtualServices and ServiceEntries.
     wildcards: Wildcards,
-    /// FQDN -> DestinationRules for that host.
-    destination_rules: Documents,
+    policies: PolicyIndex,
     /// Namespace and one label -> WorkloadEntries that have it.
     workloads: Documents,
     /// Namespace and the first label of a selector -> Services and ServiceEntries that select by it.
@@ -46,6 +46,8 @@ pub(super) struct Touched {
     pub endpoints: BTreeSet<String>,
     /// Wildcards whose rules are others now for the services that they cover.
     wildcards: BTreeSet<String>,
+    /// Wildcards of DestinationRules that came or went.
+    policies: BTreeSet<String>,
     /// VirtualServices of which there may be something else to say.
     pub rules: BTreeSet<Key>,
     /// WorkloadEntries that may be selected now, or not any more.
@@ -54,6 +56,8 @@ pub(super) struct Touched {
     pub addresses: BTreeSet<String>,
     /// Namespaces whose proxies may be told otherwise of themselves.
     pub namespaces: BTreeSet<String>,
+    /// The same for all namespaces.
+    pub all_namespaces: bool,
     /// Namespaces whose Sidecars changed.
     pub sidecars: BTreeSet<String>,
 }
@@ -155,7 +159,7 @@ impl Catalog {
             services: Documents::default(),
             rules: RuleIndex::default(),
             wildcards: Wildcards::default(),
-            destination_rules: Documents::default(),
+            policies: PolicyIndex::default(),
             workloads: Documents::default(),
             selectors: Documents::default(),
             virtual_addresses: Documents::default(),
@@ -171,12 +175,14 @@ impl Catalog {
 
     pub(super) fn add(&mut self, document: &Arc<Document>) {
         self.each_place(document, put);
+        self.policies.add(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.add(name));
     }
 
     pub(super) fn remove(&mut self, document: &Arc<Document>) {
         self.each_place(document, take);
+        self.policies.remove(document);
         let names = self.names(document);
         names.iter().for_each(|name| self.wildcards.remove(name));
     }
@@ -199,7 +205,7 @@ impl Catalog {
                 }
             }
             Spec::VirtualService(_) => self.rules.each_place(document, act),
-            Spec::DestinationRule(rule) => act(&mut self.destination_rules, &rule.host, document),
+            Spec::DestinationRule(_) => {}
             Spec::Sidecar(_) => act(&mut self.sidecars, namespace, document),
             Spec::WorkloadEntry(entry) => {
                 for label in &entry.labels {
@@ -231,14 +237,7 @@ impl Catalog {
                         .extend(selected.iter().map(|workload| workload.key.clone()));
                 }
             }
-            Spec::DestinationRule(rule) => {
-                let services = self.services.get(&rule.host).into_iter();
-                let of_services = services.flat_map(|list| list.iter());
-                touched
-                    .namespaces
-                    .extend(of_services.map(|service| service.key.namespace.clone()));
-                self.touch_host(&rule.host, touched);
-            }
+            Spec::DestinationRule(rule) => self.touch_policy(&document.key.namespace, &rule.host, touched),
             Spec::Sidecar(_) => {
                 touched.sidecars.insert(document.key.namespace.clone());
                 touched.namespaces.insert(document.key.namespace.clone());
@@ -278,6 +277,21 @@ impl Catalog {
             .extend(self.rules.related(document).map(|other| other.key.clone()));
     }
 
+    /// A DestinationRule of the namespace. What the services take in follows the rules of their own namespace and of the
+    /// root namespace.
+    fn touch_policy(&self, namespace: &str, host: &str, touched: &mut Touched) {
+        let services = self.services.get(host).into_iter().flat_map(|list| list.iter());
+        let of_services = services.map(|service| service.key.namespace.as_str());
+        let follow = |service: &&str| *service == namespace || namespace == self.root_namespace();
+        touched.namespaces.extend(of_services.filter(follow).map(str::to_owned));
+        if policy_index::is_wildcard(host) {
+            touched.policies.insert(host.to_owned());
+            touched.namespaces.insert(namespace.to_owned());
+            touched.all_namespaces |= namespace == self.root_namespace();
+        }
+        self.touch_host(host, touched);
+    }
+
     /// The host, and every host whose rules lead there.
     fn touch_host(&self, fqdn: &str, touched: &mut Touched) {
         touched.add_host(fqdn);
@@ -288,6 +302,13 @@ impl Catalog {
 
     /// Adds the services that touched wildcards cover: one pass over all names, however many wildcards there are.
     pub(super) fn spread(&self, touched: &mut Touched) {
+        let policies = std::mem::take(&mut touched.policies);
+        if !policies.is_empty() {
+            let names = self.services.iter().map(|(name, _)| &**name);
+            for name in policy_index::covered(names, &policies) {
+                self.touch_host(name, touched);
+            }
+        }
         let wildcards = std::mem::take(&mut touched.wildcards);
         if !wildcards.is_empty() {
             let names = self.services.iter().map(|(name, _)| &**name);
@@ -345,9 +366,9 @@ impl Catalog {
         self.wildcards.over(name)
     }
 
-    /// Of all namespaces, the oldest first.
-    pub(super) fn destination_rules(&self, fqdn: &str) -> Vec<Arc<Document>> {
-        by_age(&self.destination_rules, fqdn)
+    /// DestinationRules by host.
+    pub(super) fn policies(&self) -> &PolicyIndex {
+        &self.policies
     }
 
     /// WorkloadEntries of the namespace that have all these labels, by key.

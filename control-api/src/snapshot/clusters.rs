@@ -6,10 +6,10 @@ use tsunagi_proto::wire::mesh;
 
 use super::catalog::Catalog;
 use super::delegates::Placed;
-use super::policy::Policy;
+use super::policy::{Policies, Policy};
 use super::service::{Port, Service};
 use super::{routes, traffic_policy};
-use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficPolicy, WeightedDestination};
+use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficDistribution, TrafficPolicy, WeightedDestination};
 
 /// Names in one message.
 const MOST_SHOWN: usize = 10;
@@ -30,9 +30,10 @@ pub(super) struct Clusters<'a> {
     client: Option<&'a str>,
     /// Ports of the host that is being routed.
     ports: Vec<u16>,
-    found: BTreeMap<ClusterKey, mesh::Cluster>,
+    /// Those of one key for some clients each, the last one for the rest.
+    found: BTreeMap<ClusterKey, Vec<mesh::Cluster>>,
     /// Hosts met so far.
-    hosts: BTreeMap<String, Option<(Service, Policy)>>,
+    hosts: BTreeMap<String, Option<(Service, Policies)>>,
     pub warnings: Vec<String>,
 }
 
@@ -80,13 +81,13 @@ impl<'a> Clusters<'a> {
         }
     }
 
-    fn meet(&mut self, fqdn: &str) -> Option<&(Service, Policy)> {
+    fn meet(&mut self, fqdn: &str) -> Option<&(Service, Policies)> {
         let (catalog, client, warnings) = (self.catalog, self.client, &mut self.warnings);
         let met = self.hosts.entry(fqdn.to_owned()).or_insert_with(|| {
             let service = Service::find(catalog, fqdn)?;
-            let policy = Policy::find(catalog, fqdn, &service.namespace, client);
-            warnings.extend(policy.warnings.iter().cloned());
-            Some((service, policy))
+            let policies = Policies::find(catalog, fqdn, &service.namespace, client);
+            warnings.extend(policies.warnings.iter().cloned());
+            Some((service, policies))
         });
         met.as_ref()
     }
@@ -106,16 +107,12 @@ impl<'a> Clusters<'a> {
                 port: mirror.port,
                 subset: &mirror.subset,
             };
-            if mirror.per_million > 0
-                && let Err(warning) = self.add_destination(&to)
-            {
-                self.warn(
-                    "http",
-                    placed,
-                    &format!("mirrors[{number}]"),
-                    &warning,
-                    "requests are not mirrored",
-                );
+            if mirror.per_million == 0 {
+                continue;
+            }
+            for missing in self.add_destination(&to) {
+                let field = format!("mirrors[{number}]");
+                self.warn("http", placed, &field, &missing, "requests are not mirrored");
             }
         }
     }
@@ -132,27 +129,26 @@ impl<'a> Clusters<'a> {
                 port: to.port,
                 subset: &to.subset,
             };
-            if let Err(warning) = self.add_destination(&to) {
-                self.warn(list, placed, &format!("route[{number}]"), &warning, or);
+            for missing in self.add_destination(&to) {
+                self.warn(list, placed, &format!("route[{number}]"), &missing, or);
             }
         }
     }
 
-    fn warn<R: Clone>(&mut self, list: &str, placed: &Placed<'_, R>, field: &str, warning: &str, or: &str) {
-        let clients = self
-            .client
-            .map(|ns| format!(" for clients of namespace {ns}"))
-            .unwrap_or_default();
-        let Placed { key, index, .. } = placed;
+    fn warn<R: Clone>(&mut self, list: &str, placed: &Placed<'_, R>, field: &str, missing: &Missing, or: &str) {
+        let namespace = self.client.map(|ns| format!(" for clients of namespace {ns}"));
+        let (namespace, whom) = (namespace.unwrap_or_default(), &missing.whom);
+        let (Placed { key, index, .. }, what) = (placed, &missing.what);
         self.warnings.push(format!(
-            "{key}: spec.{list}[{index}].{field}.destination: {warning}: {or}{clients}"
+            "{key}: spec.{list}[{index}].{field}.destination: {what}: {or}{namespace}{whom}"
         ));
     }
 
-    fn add_destination(&mut self, to: &Wanted<'_>) -> Result<(), String> {
+    /// What there is not.
+    fn add_destination(&mut self, to: &Wanted<'_>) -> Vec<Missing> {
         let ports = self.ports.clone();
-        let Some((service, policy)) = self.meet(to.host) else {
-            return Err(format!("no service has the host {}", to.host));
+        let Some((service, policies)) = self.meet(to.host) else {
+            return vec![Missing::for_all(format!("no service has the host {}", to.host))];
         };
         let wanted: Vec<u16> = match to.port.or_else(|| service.sole_port()) {
             Some(port) => vec![port],
@@ -165,45 +161,113 @@ impl<'a> Clusters<'a> {
             .collect();
         if has.is_empty() {
             let known = shown(service.ports.keys().map(u16::to_string));
-            return Err(match to.port {
+            return vec![Missing::for_all(match to.port {
                 Some(port) => format!("{} has no port {port} (it has {known})", to.host),
                 None => format!("{} has several ports (it has {known}) and none is given", to.host),
-            });
+            })];
         }
-        if policy.of_subset(to.subset).is_none() {
-            let known = shown(policy.subset_names().into_iter().map(str::to_owned));
-            let place = if policy.documents.is_empty() {
-                "no DestinationRule".to_owned()
-            } else {
-                shown(policy.documents.iter().map(|rule| rule.key.to_string()))
-            };
-            return Err(format!(
-                "{} has no subset {} (it has {known}, by {place})",
-                to.host, to.subset
-            ));
-        }
+        let missing = missing_subsets(policies, to);
         for port in has {
             self.add(to.host, port, to.subset);
         }
-        Ok(())
+        missing
     }
 
+    /// Where nobody has the subset, nothing is added.
     fn add(&mut self, fqdn: &str, number: u16, subset: &str) {
         let key = (fqdn.to_owned(), number, subset.to_owned());
         if self.found.contains_key(&key) {
             return;
         }
-        let made = self.meet(fqdn).and_then(|(service, policy)| {
+        let made = self.meet(fqdn).and_then(|(service, policies)| {
             let port = service.ports.get(&number)?;
-            let (labels, policy) = policy.of_subset(subset)?;
-            Some(cluster(&key, port, &labels, &policy))
+            Some(for_each_client(&key, (port, service.distribution), policies))
         });
-        self.found.extend(made.map(|cluster| (key, cluster)));
+        self.found
+            .extend(made.filter(|made| !made.is_empty()).map(|made| (key, made)));
     }
 
     /// Sorted by host, port and subset; and what there is to say of them.
     pub(super) fn finish(self) -> (Vec<mesh::Cluster>, Vec<String>) {
-        (self.found.into_values().collect(), self.warnings)
+        (self.found.into_values().flatten().collect(), self.warnings)
+    }
+}
+
+/// What a route names and nobody has, or not all clients.
+struct Missing {
+    what: String,
+    /// Which clients of the namespace; empty: all.
+    whom: String,
+}
+
+impl Missing {
+    fn for_all(what: String) -> Self {
+        let whom = String::new();
+        Self { what, whom }
+    }
+}
+
+/// For each of the policies that are in force for some clients.
+fn missing_subsets(policies: &Policies, to: &Wanted<'_>) -> Vec<Missing> {
+    let lacks = |policy: &Policy| {
+        let known = shown(policy.subset_names().into_iter().map(str::to_owned));
+        let place = if policy.documents.is_empty() {
+            "no DestinationRule".to_owned()
+        } else {
+            shown(policy.documents.iter().map(|rule| rule.key.to_string()))
+        };
+        format!("{} has no subset {} (it has {known}, by {place})", to.host, to.subset)
+    };
+    let mut missing = Vec::new();
+    for (labels, policy) in policies.selected.iter().filter(|(_, it)| !it.has_subset(to.subset)) {
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let whom = format!(" with labels {}", labels.join(","));
+        let what = lacks(policy);
+        missing.push(Missing { what, whom });
+    }
+    if !policies.rest.has_subset(to.subset) {
+        let some_have = missing.len() < policies.selected.len();
+        let whom = if some_have {
+            " that no workloadSelector selects"
+        } else {
+            ""
+        };
+        let (what, whom) = (lacks(&policies.rest), whom.to_owned());
+        missing.push(Missing { what, whom });
+    }
+    missing
+}
+
+/// The clusters of one key. Empty: it is there for nobody.
+fn for_each_client(
+    key: &ClusterKey,
+    (port, distribution): (&Port, Option<TrafficDistribution>),
+    policies: &Policies,
+) -> Vec<mesh::Cluster> {
+    let made = |policy: &Policy| {
+        let (labels, policy) = policy.of_subset(&key.2, key.1)?;
+        let told = cluster(key, port, &labels, &policy);
+        Some(traffic_policy::distributed(told, &policy, distribution))
+    };
+    let rest = made(&policies.rest);
+    let mut selected: Vec<(&BTreeMap<String, String>, Option<mesh::Cluster>)> = Vec::new();
+    selected.extend(policies.selected.iter().map(|(labels, policy)| (labels, made(policy))));
+    // Whoever is the last to be asked about and gets what the rest gets is one of the rest.
+    while selected.pop_if(|(_, last)| *last == rest).is_some() {}
+    let selected = selected.into_iter().map(|(of_clients, made)| mesh::Cluster {
+        client_labels: labels(of_clients),
+        ..made.unwrap_or_else(|| missing(key))
+    });
+    selected.chain(rest).collect()
+}
+
+fn missing((host, port, subset): &ClusterKey) -> mesh::Cluster {
+    mesh::Cluster {
+        host: host.clone(),
+        port: u32::from(*port),
+        subset: subset.clone(),
+        missing: true,
+        ..mesh::Cluster::default()
     }
 }
 

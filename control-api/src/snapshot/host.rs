@@ -11,7 +11,7 @@ use super::catalog::Catalog;
 use super::clusters::{self, Clusters};
 use super::scope::{HiddenRules, Rules, Scope};
 use super::service::{Port, Service};
-use super::{Encoded, judge, policy, route_warnings, routes, wildcards};
+use super::{Encoded, judge, policy, policy_index, route_warnings, routes, wildcards};
 use crate::config::{Document, Key, Problem, Protocol};
 
 /// What is told of one host, and what is to say about it.
@@ -75,7 +75,11 @@ pub(super) fn build(catalog: &Catalog, fqdn: &str, previous: Option<&HostEntry>)
 
 /// DestinationRules for a host that is not there.
 fn orphan(catalog: &Catalog, fqdn: &str) -> Option<HostEntry> {
-    let rules = catalog.destination_rules(fqdn);
+    if policy_index::is_wildcard(fqdn) {
+        // Of a wildcard it is its purpose to be for services that are not there yet.
+        return None;
+    }
+    let rules = catalog.policies().named(fqdn);
     let warnings: Vec<String> = rules
         .iter()
         .map(|rule| format!("{}: spec.host: no service has the host {fqdn}", rule.key))

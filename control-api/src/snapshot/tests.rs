@@ -18,6 +18,7 @@ mod delegation;
 mod departures;
 mod encoding;
 mod endpoints;
+mod lookup;
 mod policies;
 mod routing;
 mod scope;

@@ -20,8 +20,8 @@ pub(super) struct Surroundings<'w> {
     pub catalog: &'w Catalog,
     /// Where the machines of a cluster are, by name.
     pub machines: &'w Shards<Arc<str>>,
-    /// By FQDN.
-    pub endpoints: &'w Shards<Arc<EndpointsEntry>>,
+    /// By FQDN. `None`: nobody needs to know.
+    pub endpoints: Option<&'w Shards<Arc<EndpointsEntry>>>,
 }
 
 impl Surroundings<'_> {
@@ -52,11 +52,8 @@ impl Surroundings<'_> {
 
     /// The endpoints of a service by locality. Where all are at one, there is nothing to say.
     pub(super) fn peers(&self, fqdn: &str) -> Vec<mesh::LocalityCount> {
-        let counts = self
-            .endpoints
-            .get(fqdn)
-            .map(|entry| entry.by_locality())
-            .unwrap_or_default();
+        let entry = self.endpoints.and_then(|endpoints| endpoints.get(fqdn));
+        let counts = entry.map(|entry| entry.by_locality()).unwrap_or_default();
         let count = |(locality, endpoints): (&str, u32)| mesh::LocalityCount {
             locality: locality.to_owned(),
             endpoints,

@@ -9,7 +9,7 @@ use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN};
 use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::catalog::Catalog;
-use super::policy::Policy;
+use super::policy::Policies;
 use super::whereabouts::Surroundings;
 use super::{Encoded, clusters, endpoints, service, sidecars, slices, traffic_policy};
 use crate::config::{
@@ -62,17 +62,20 @@ pub(super) fn build(surroundings: &Surroundings<'_>, node: &Node) -> Encoded {
             continue;
         };
         services.push(fqdn.clone());
-        let pool = match pool_of_all {
-            Some(pool) => Some(pool.clone()),
-            None => pool_of(catalog, &fqdn, &service),
-        };
+        let policies = Policies::find(catalog, &fqdn, &service.key.namespace, Some(&node.namespace));
         for (port, number) in own {
             ports.entry(number).or_insert_with(|| mesh::InboundPort {
                 port: number.into(),
                 service: fqdn.clone(),
                 service_port: port.number.into(),
                 protocol: clusters::protocol(port.protocol).into(),
-                connection_pool: pool.as_ref().and_then(traffic_policy::inbound_connection_pool),
+                connection_pool: match pool_of_all {
+                    Some(pool) => traffic_policy::inbound_connection_pool(pool),
+                    None => {
+                        let pool = pool_of(&policies, port.number);
+                        pool.as_ref().and_then(traffic_policy::inbound_connection_pool)
+                    }
+                },
             });
         }
     }
@@ -101,10 +104,11 @@ pub(super) fn build(surroundings: &Surroundings<'_>, node: &Node) -> Encoded {
     )
 }
 
-/// As the rules of the service's own namespace, or of the root namespace, say it.
-fn pool_of(catalog: &Catalog, fqdn: &str, service: &Document) -> Option<ConnectionPool> {
-    let policy = Policy::find(catalog, fqdn, &service.key.namespace, None);
-    policy.of_subset("").and_then(|(_, policy)| policy.connection_pool)
+/// As the rules say it that a client of its own namespace follows, but for those for some workloads: those are for what
+/// their clients send.
+fn pool_of(policies: &Policies, port: u16) -> Option<ConnectionPool> {
+    let (_, policy) = policies.rest.of_subset("", port)?;
+    policy.connection_pool
 }
 
 /// The oldest service first.

@@ -12,6 +12,8 @@ use super::catalog::{self, Catalog, Touched};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
+use super::policy::Policies;
+use super::service::Service;
 use super::whereabouts::Surroundings;
 use super::{Encoded, Node, addresses, diff, endpoints, host, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
@@ -37,6 +39,8 @@ pub struct World {
     departures: Departures,
     /// Where the machines of a cluster are, by name.
     machines: Shards<Arc<str>>,
+    /// DestinationRules that balance by zone: without any nobody needs to know where callers are.
+    zone_aware_rules: usize,
     /// Namespace -> the revision that last changed something of which its proxies are told in their Workload.
     workloads: Shards<u64>,
     /// The same for all namespaces.
@@ -65,6 +69,7 @@ impl World {
             sidecars: Shards::default(),
             departures: Departures::default(),
             machines: Shards::default(),
+            zone_aware_rules: 0,
             workloads: Shards::default(),
             all_workloads: 0,
             changed: Arc::default(),
@@ -85,7 +90,7 @@ impl World {
         for document in &difference.added {
             world.catalog.add(document);
         }
-        world.note_machines(&difference.removed, &difference.added);
+        world.note_places(&difference.removed, &difference.added);
         let mut touched = Touched::default();
         // In the first world every service that selects a workload is new itself.
         let workloads_count = previous.is_some_and(|previous| !previous.documents.is_empty());
@@ -109,18 +114,31 @@ impl World {
         world
     }
 
-    /// Proxies there may be elsewhere now.
-    fn note_machines(&mut self, removed: &[Arc<Document>], added: &[Arc<Document>]) {
-        for document in removed.iter().filter(|document| document.key.kind == Kind::Node) {
-            self.machines.remove(&document.key.name);
-            self.all_workloads = self.revision;
+    /// Machines move, and with them the proxies there; zones begin or cease to matter.
+    fn note_places(&mut self, removed: &[Arc<Document>], added: &[Arc<Document>]) {
+        let (machines, zones) = (self.machines.clone(), self.zone_aware_rules > 0);
+        let mut is_other = false;
+        for document in removed {
+            match &document.spec {
+                Spec::Node(_) => self.machines.remove(&document.key.name),
+                Spec::DestinationRule(rule) if rule.is_zone_aware() => self.zone_aware_rules -= 1,
+                _ => {}
+            }
         }
         for document in added {
-            if let Spec::Node(machine) = &document.spec {
-                self.machines
-                    .insert(&document.key.name, machine.locality.as_str().into());
-                self.all_workloads = self.revision;
+            match &document.spec {
+                Spec::Node(machine) => {
+                    let before = machines.get(&document.key.name).map(|locality| &**locality);
+                    is_other |= before != Some(machine.locality.as_str());
+                    self.machines
+                        .insert(&document.key.name, machine.locality.as_str().into());
+                }
+                Spec::DestinationRule(rule) if rule.is_zone_aware() => self.zone_aware_rules += 1,
+                _ => {}
             }
+        }
+        if is_other || zones != (self.zone_aware_rules > 0) {
+            self.all_workloads = self.revision;
         }
     }
 
@@ -237,6 +255,9 @@ impl World {
         for namespace in &touched.namespaces {
             self.workloads.insert(namespace, self.revision);
         }
+        if touched.all_namespaces {
+            self.all_workloads = self.revision;
+        }
     }
 
     /// Of the store.
@@ -318,12 +339,23 @@ impl World {
         self.catalog.concerns(document).into_iter().collect()
     }
 
+    /// The DestinationRules in force for calls of a host, by a client of the namespace with these labels: the first gives
+    /// the rest its clients. Empty: there is none, or no such host.
+    pub fn destination_rules(&self, fqdn: &str, client: &str, labels: &BTreeMap<String, String>) -> Vec<Key> {
+        let Some(service) = Service::find(&self.catalog, fqdn) else {
+            return Vec::new();
+        };
+        let policies = Policies::find(&self.catalog, fqdn, &service.namespace, Some(client));
+        let documents = &policies.of_client(labels).documents;
+        documents.iter().map(|document| document.key.clone()).collect()
+    }
+
     /// What concerns one proxy alone.
     pub fn workload(&self, node: &Node) -> Arc<Encoded> {
         let surroundings = Surroundings {
             catalog: &self.catalog,
             machines: &self.machines,
-            endpoints: &self.endpoints,
+            endpoints: (self.zone_aware_rules > 0).then_some(&self.endpoints),
         };
         Arc::new(workload::build(&surroundings, node))
     }

@@ -55,14 +55,19 @@ impl Host {
         if !rules && !clusters {
             return self;
         }
-        let mut host = Arc::unwrap_or_clone(self);
+        let mut host = Arc::unwrap_or_clone(self).with_clusters_for(source);
         host.routes = host.routes.map(|routes| routes.for_source(source));
+        Arc::new(host)
+    }
+
+    /// The clusters that one client has; all rules stay.
+    pub fn with_clusters_for(mut self, source: &Source) -> Self {
         let mut seen = HashSet::new();
         // The first of a key that is for the client, though it may say that there is none.
-        host.clusters
+        self.clusters
             .retain(|cluster| cluster.is_for(source) && seen.insert(cluster.key.clone()));
-        host.clusters.retain(|cluster| !cluster.missing);
-        Arc::new(host)
+        self.clusters.retain(|cluster| !cluster.missing);
+        self
     }
 }
 

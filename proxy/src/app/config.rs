@@ -55,7 +55,8 @@ pub(super) fn sink(parts: &Parts) -> impl Sink + use<> {
     };
     let publisher = Publisher::new(registry, parts.telemetry.clone(), shared)
         .with_inbound(Arc::clone(&parts.inbound))
-        .for_source(source);
+        .for_source(source)
+        .at_locality(parts.options.locality.clone());
     Announced {
         publisher,
         readiness: parts.readiness.clone(),

@@ -10,7 +10,7 @@ use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Protocol};
 
 use super::connections::{ConnectionDestination, ConnectionRoutes};
 use crate::telemetry::{Direction, MirrorSeries, PrefixSeries, RequestSeries, TcpSeries, Telemetry};
-use crate::upstream::{self, Members, Registry};
+use crate::upstream::{self, Members, Place, Registry};
 
 /// The route label of a request that meets no VirtualService.
 const PLAIN_ROUTE: &str = "default";
@@ -157,6 +157,8 @@ pub(super) struct Compiler {
     pub registry: Arc<Registry>,
     pub telemetry: Telemetry,
     pub epoch: Instant,
+    /// Where this proxy is.
+    pub place: Place,
 }
 
 impl Compiler {
@@ -169,7 +171,7 @@ impl Compiler {
             .filter(|endpoint| endpoint.has_labels(&told.labels))
             .cloned()
             .collect();
-        let members = learned.reconcile(Arc::clone(&told), &members);
+        let members = learned.reconcile_from(&self.place, Arc::clone(&told), &members);
         learned.serve_waiting();
         Arc::new(Cluster { told, members, learned })
     }

@@ -13,7 +13,7 @@ use super::naming::{Naming, is_alias};
 use super::reader::{Shared, Snapshot};
 use super::{Inbound, Update};
 use crate::telemetry::Telemetry;
-use crate::upstream::Registry;
+use crate::upstream::{Place, Registry};
 
 /// Names that stand for a host, as those that a wildcard covers: they come from clients, so only so many are kept. It is
 /// less than a proxy may subscribe to: services have room beside them.
@@ -30,6 +30,8 @@ pub struct Publisher {
     inbound: Option<Arc<Inbound>>,
     /// Whom the rules are compiled for.
     source: Source,
+    /// Where this proxy certainly is; empty: where the workload is told to be.
+    locality: String,
 }
 
 impl Publisher {
@@ -39,6 +41,7 @@ impl Publisher {
                 registry,
                 telemetry,
                 epoch: Instant::now(),
+                place: Place::default(),
             },
             naming: Naming::new(&shared.namespace, DEFAULT_CLUSTER_DOMAIN),
             shared,
@@ -48,12 +51,21 @@ impl Publisher {
             workload: None,
             inbound: None,
             source: Source::default(),
+            locality: String::new(),
         }
     }
 
     /// Rules are compiled for this workload: what is only for others is left out.
     pub fn for_source(mut self, source: Source) -> Self {
+        self.compiler.place.labels.clone_from(&source.labels);
         self.source = source;
+        self
+    }
+
+    /// Endpoints are balanced for a proxy at this locality, whatever is told of it. Empty: nothing is known here.
+    pub fn at_locality(mut self, locality: String) -> Self {
+        self.compiler.place.locality.clone_from(&locality);
+        self.locality = locality;
         self
     }
 
@@ -65,7 +77,10 @@ impl Publisher {
 
     /// Applies one response whole: when this returns, every new request meets it.
     pub fn apply(&mut self, update: Update) {
-        let moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();
+        let mut moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();
+        if let Some(workload) = &update.workload {
+            moved.extend(self.move_to(workload));
+        }
         for (fqdn, set) in update.endpoints {
             match set {
                 Some(set) => self.endpoints.insert(fqdn, set),
@@ -94,6 +109,25 @@ impl Publisher {
             self.workload = Some(workload);
         }
         self.publish(update.version);
+    }
+
+    /// Services to whose endpoints this proxy is nearer or farther now.
+    fn move_to(&mut self, workload: &model::Workload) -> Vec<String> {
+        let told = [&self.locality, &workload.locality]
+            .into_iter()
+            .find(|of| !of.is_empty());
+        let place = Place {
+            locality: told.cloned().unwrap_or_default(),
+            labels: self.source.labels.clone(),
+            node_name: workload.node_name.clone(),
+            peers: workload.peers.clone(),
+        };
+        if place == self.compiler.place {
+            return Vec::new();
+        }
+        self.compiler.place = place;
+        let concerned = self.clusters.values().filter(|cluster| cluster.told.locality.is_some());
+        concerned.map(|cluster| cluster.told.key.host.clone()).collect()
     }
 
     /// Names that nobody has called for `seconds`; the caller gives up their subscription.

@@ -67,7 +67,7 @@ mod tests {
     use tsunagi_proto::model::LoadBalancer;
 
     use super::super::testing::{cluster, policy};
-    use super::super::{Outcome, choose};
+    use super::super::{Caller, Outcome, choose};
     use super::*;
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
             list.len()
         };
         assert_eq!(list.len(), 0);
-        let mut request = choose(&cluster, &policy, &members, &[], &mut || 0).unwrap();
+        let mut request = choose(&policy, &members, &Caller::default(), &mut || 0).unwrap();
         request.observe(&cluster, None, Outcome::ConnectFailure);
         request.observe(&cluster, None, Outcome::ConnectFailure);
         assert_eq!(list.len(), 1, "once, however often it fails");

@@ -23,6 +23,7 @@ use self::alias::{AliasTable, below};
 use self::round_robin::RoundRobin;
 pub(super) use self::warmup::Warming;
 use super::cluster::{Member, Members};
+use super::groups::Group;
 use super::{ActiveRequest, Endpoint};
 
 /// Random draws before the whole list is looked at.
@@ -90,42 +91,62 @@ pub fn choose(
     caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
-    let tried = caller.tried;
     if members.list.is_empty()
-        && let Some(last_resort) = choose_draining(&members.draining, tried, random)
+        && let Some(last_resort) = choose_draining(&members.draining, caller.tried, random)
     {
         return Some(last_resort);
     }
-    if is_panic(policy, members) {
-        let total = members.list.len() + members.unhealthy.len();
-        let member = members
-            .list
-            .iter()
-            .chain(&members.unhealthy)
-            .nth(below(random(), total))?;
-        return Some(member.endpoint.begin());
-    }
     // A claim fails when another request became the probe in between; that endpoint is then not available.
     for _ in 0..=members.list.len() {
-        let group = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
-        let choice = Choice {
-            members: group.of(&members.list),
-            worker: caller.worker,
-            warmup: policy.warmup.as_ref(),
-        };
-        let available = |member: &Member| member.endpoint.health.is_available();
-        let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
-        let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
-        let algorithm = &*group.algorithm;
-        let member = choice
-            .pick(algorithm, &inviting, random)
-            .or_else(|| choice.pick(algorithm, &fresh, random))
-            .or_else(|| choice.pick(algorithm, &available, random))?;
+        let index = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
+        let group = members.groups.get(index)?;
+        if members.groups.is_panic(index) {
+            let (healthy, unhealthy) = (group.of(&members.list), group.unhealthy_of(&members.unhealthy));
+            let total = healthy.len() + unhealthy.len();
+            let member = healthy.iter().chain(unhealthy).nth(below(random(), total.max(1)))?;
+            return Some(member.endpoint.begin());
+        }
+        let member = choose_in(policy, members, (index, group), caller, random)?;
         if let Some(probe) = member.endpoint.health.claim() {
             return Some(member.endpoint.begin_claimed(probe));
         }
     }
     None
+}
+
+/// One of the group, if there is one that was not tried, else of the other groups, the best first; else one that was.
+fn choose_in<'m>(
+    policy: &model::Cluster,
+    members: &'m Members,
+    (index, group): (usize, &Group),
+    caller: &Caller<'_>,
+    random: &mut impl FnMut() -> u64,
+) -> Option<&'m Member> {
+    let tried = caller.tried;
+    let available = |member: &Member| member.endpoint.health.is_available();
+    let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
+    let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
+    let choice = |group: &Group| Choice {
+        members: group.of(&members.list),
+        worker: caller.worker,
+        warmup: policy.warmup.as_ref(),
+    };
+    let first = choice(group)
+        .pick(&group.algorithm, &inviting, random)
+        .or_else(|| choice(group).pick(&group.algorithm, &fresh, random));
+    if first.is_some() || !members.groups.are_several() {
+        return first.or_else(|| choice(group).pick(&group.algorithm, &available, random));
+    }
+    let mut others = members.groups.others(index);
+    let elsewhere = others.find_map(|other| choice(other).pick(&other.algorithm, &inviting, random));
+    let mut others = members.groups.others(index);
+    elsewhere
+        .or_else(|| others.find_map(|other| choice(other).pick(&other.algorithm, &fresh, random)))
+        .or_else(|| choice(group).pick(&group.algorithm, &available, random))
+        .or_else(|| {
+            let mut others = members.groups.others(index);
+            others.find_map(|other| choice(other).pick(&other.algorithm, &available, random))
+        })
 }
 
 /// Any of them, but those that refused or were tried already only where there is no other.
@@ -145,23 +166,6 @@ fn choose_draining(
         .or_else(|| any_of(&fresh))
         .or_else(|| any_of(&|_| true))?;
     Some(member.endpoint.begin())
-}
-
-/// Too few are healthy: health is ignored (`minHealthPercent`).
-fn is_panic(policy: &model::Cluster, members: &Members) -> bool {
-    let threshold = policy
-        .outlier_detection
-        .as_ref()
-        .map_or(0, |detection| detection.min_health_percent) as usize;
-    if threshold == 0 {
-        return false;
-    }
-    let healthy = members
-        .list
-        .iter()
-        .filter(|member| member.endpoint.health.is_healthy())
-        .count();
-    healthy * 100 < threshold * (members.list.len() + members.unhealthy.len())
 }
 
 /// One request and the group that it meets.

@@ -30,6 +30,8 @@ pub struct Endpoint {
     opening: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
+    /// It was told healthy once.
+    was_healthy: AtomicBool,
     /// A connection carries one request: the application may be about to end.
     letting_go: AtomicBool,
     /// Sweeps until it is chosen again like any other: nobody was there to take a request.
@@ -57,6 +59,7 @@ impl Endpoint {
             connections: AtomicU32::new(0),
             opening: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            was_healthy: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
@@ -134,8 +137,14 @@ impl Endpoint {
         self.close_idle();
     }
 
+    /// It is told healthy.
     pub(super) fn restore(&self) {
         self.retired.store(false, Ordering::Release);
+        self.was_healthy.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_healthy(&self) -> bool {
+        self.was_healthy.load(Ordering::Relaxed)
     }
 
     pub(super) fn close_idle(&self) {

@@ -76,8 +76,8 @@ pub(super) struct Zones {
 }
 
 impl Tiers {
-    /// Where something is does not matter.
-    fn flat(endpoints: usize) -> Self {
+    /// Where things are does not matter: one group.
+    pub fn flat(endpoints: usize) -> Self {
         Self {
             levels: vec![Level {
                 groups: 0..1,
@@ -87,20 +87,14 @@ impl Tiers {
         }
     }
 
-    pub fn group_count(&self) -> usize {
-        self.levels.last().map_or(0, |level| level.groups.end)
-    }
-
     /// The level of a group.
-    pub fn level_of(&self, group: usize) -> usize {
+    #[cfg(test)]
+    fn level_of(&self, group: usize) -> usize {
         self.levels.partition_point(|level| level.groups.end <= group)
     }
 }
 
-pub(super) fn tiers(policy: Option<&LocalityBalancing>, place: &Place, endpoints: &[&Endpoint]) -> Tiers {
-    let Some(policy) = policy else {
-        return Tiers::flat(endpoints.len());
-    };
+pub(super) fn tiers(policy: &LocalityBalancing, place: &Place, endpoints: &[&Endpoint]) -> Tiers {
     if policy.distribute.is_empty() {
         return ranked(policy, place, endpoints);
     }

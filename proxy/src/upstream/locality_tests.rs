@@ -40,7 +40,7 @@ fn priority(labels: &[(&str, Option<&str>)]) -> LocalityBalancing {
 }
 
 fn of(policy: &LocalityBalancing, place: &Place, endpoints: &[Endpoint]) -> Tiers {
-    tiers(Some(policy), place, &endpoints.iter().collect::<Vec<_>>())
+    tiers(policy, place, &endpoints.iter().collect::<Vec<_>>())
 }
 
 /// The level of each endpoint.
@@ -52,14 +52,6 @@ fn levels(policy: &LocalityBalancing, place: &Place, endpoints: &[Endpoint]) -> 
 
 fn places(localities: &[&str]) -> Vec<Endpoint> {
     localities.iter().map(|locality| endpoint(locality, &[])).collect()
-}
-
-#[test]
-fn without_a_policy_all_are_alike() {
-    let all = places(&["eu/a", "us/b", ""]);
-    let tiers = tiers(None, &at("eu/a"), &all.iter().collect::<Vec<_>>());
-    assert_eq!((tiers.group_count(), tiers.levels.len()), (1, 1));
-    assert_eq!(tiers.groups, [Some(0); 3]);
 }
 
 #[test]

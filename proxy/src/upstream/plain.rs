@@ -9,9 +9,7 @@ use tokio::net::TcpStream;
 use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
-use super::{
-    ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Outcome, choose,
-};
+use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Outcome, choose};
 use crate::net::{ConnectError, connect};
 
 /// The first endpoint and two more.

@@ -18,6 +18,8 @@ const OVERPROVISIONED_PERCENT: u64 = 140;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub healthy: u64,
+    /// With those that were healthy once.
+    pub serving: u64,
     pub total: u64,
 }
 
@@ -80,13 +82,14 @@ pub(super) fn loads(levels: &[Level], counts: &[Count], panic_percent: u32) -> V
 fn sum(counts: &[Count]) -> Count {
     counts.iter().fold(Count::default(), |sum, count| Count {
         healthy: sum.healthy + count.healthy,
+        serving: sum.serving + count.serving,
         total: sum.total + count.total,
     })
 }
 
 /// In percent.
 fn health(count: &Count) -> u64 {
-    let health = (OVERPROVISIONED_PERCENT * count.healthy).checked_div(count.total);
+    let health = (OVERPROVISIONED_PERCENT * count.healthy).checked_div(count.serving);
     health.unwrap_or_default().min(100)
 }
 
@@ -162,7 +165,7 @@ fn of_zones(zones: &Zones, counts: &[Count]) -> Vec<f64> {
 }
 
 /// The shares in force: written when health changes, read by every request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shares {
     /// Where each group ends on the line from 0 to the largest number.
     ends: Box<[AtomicU64]>,

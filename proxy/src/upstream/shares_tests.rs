@@ -6,7 +6,12 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 
 fn count(healthy: u64, total: u64) -> Count {
-    Count { healthy, total }
+    let serving = total;
+    Count {
+        healthy,
+        serving,
+        total,
+    }
 }
 
 fn whole_levels(count: usize) -> Vec<Level> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::config::{ExportTo, Spec};
 
 /// Everything that a world tells, by resource name and client.
 fn told(world: &World) -> BTreeMap<String, (String, Vec<String>)> {
@@ -176,7 +177,28 @@ fn random_document(random: &mut StdRng) -> Arc<Document> {
     let text = format!(
         "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}, creationTimestamp: '2026-01-0{day}T00:00:00Z'}}\nspec: {spec}\n"
     );
-    documents(&text).remove(0)
+    for_some(documents(&text).remove(0), random)
+}
+
+/// A DestinationRule for other hosts, clients or workloads than it says, some of the time.
+fn for_some(mut document: Arc<Document>, random: &mut StdRng) -> Arc<Document> {
+    let changed = Arc::make_mut(&mut document);
+    if let Spec::DestinationRule(rule) = &mut changed.spec {
+        let wildcards = ["*", "*.mesh", "*.local", "*.shop.svc.cluster.local", "*.example.com"];
+        if random.random_ratio(1, 2) {
+            rule.host = pick(random, &wildcards).to_owned();
+        }
+        if random.random_ratio(1, 3) {
+            let spaces = ["default", "shop", "tsunagi-system", "other"];
+            let names = [pick(random, &spaces).to_owned(), pick(random, &spaces).to_owned()];
+            rule.exports = ExportTo::Namespaces(names.into());
+        }
+        if random.random_ratio(1, 4) {
+            rule.workload_selector
+                .insert("app".into(), pick(random, &["a", "b"]).into());
+        }
+    }
+    document
 }
 
 #[test]

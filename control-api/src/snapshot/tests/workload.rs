@@ -319,12 +319,8 @@ fn a_workload_is_looked_at_again_only_when_something_of_its_namespace_changed() 
         1,
         "{selector: {app: u}, ports: [{name: http, port: 80, targetPort: 8080}]}",
     );
-    let rule = document(
-        "DestinationRule",
-        "shop/user",
-        1,
-        "{host: user.default.svc.cluster.local}",
-    );
+    let policy = |name: &str| document("DestinationRule", name, 1, "{host: user.default.svc.cluster.local}");
+    let (stranger, own) = (policy("shop/user"), policy("user"));
     let one = World::build(documents(&service).into_iter(), 1, None);
     assert_eq!(
         (one.workload_revision("default"), one.workload_revision("shop")),
@@ -336,8 +332,11 @@ fn a_workload_is_looked_at_again_only_when_something_of_its_namespace_changed() 
         (two.workload_revision("default"), two.workload_revision("shop")),
         (1, 2)
     );
-    // A rule of any namespace, for a service of this one.
-    let text = format!("{service}{elsewhere}{rule}");
+    // A rule of another namespace is for what that one calls, not for what this one takes in.
+    let text = format!("{service}{elsewhere}{stranger}");
+    let two = World::build(documents(&text).into_iter(), 2, Some(&two));
+    assert_eq!(two.workload_revision("default"), 1);
+    let text = format!("{text}{own}");
     let three = World::build(documents(&text).into_iter(), 3, Some(&two));
     assert_eq!(
         (three.workload_revision("default"), three.workload_revision("shop")),
