@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use tsunagi_tests::{Behaviour, ControlPlane, LIMIT, Sidecar, SidecarOptions, Upstream, binomial_bounds, eventually};
+use tsunagi_tests::{
+    Behaviour, Connection, ControlPlane, LIMIT, Sidecar, SidecarOptions, Upstream, Version, binomial_bounds, eventually,
+};
 
 /// Upstreams of a service `echo`, each with its locality and a label.
 struct Mesh {
@@ -85,8 +87,9 @@ impl Mesh {
     /// How many of so many requests each upstream got, all of which succeed.
     async fn counts(&self, requests: usize) -> Vec<u64> {
         let before: Vec<u64> = self.upstreams.iter().map(Upstream::requests).collect();
+        let mut connection = Connection::open(self.sidecar.outbound, Version::Http1).await;
         for _ in 0..requests {
-            assert_eq!(self.sidecar.get("echo", "/").await.status, 200);
+            assert_eq!(connection.get("echo", "/").await.status, 200);
         }
         let now = self.upstreams.iter().map(Upstream::requests);
         now.zip(before).map(|(now, before)| now - before).collect()
@@ -177,7 +180,7 @@ async fn half_of_a_zone_keeps_as_much_as_it_can_carry() {
     let places = [("eu/a", ""), ("eu/a", ""), ("us/a", "")];
     let mesh = Mesh::start(&places, &rule("", true), &["--locality", "eu/a"]).await;
     mesh.eject(0).await;
-    const REQUESTS: usize = 2_000;
+    const REQUESTS: usize = 800;
     // 1 of 2 is 50 %, which with what Envoy takes for spare is 70 %.
     let (least, most) = binomial_bounds(REQUESTS as u64, 0.7, 1e-6);
     let counts = mesh.counts(REQUESTS).await;
@@ -202,7 +205,7 @@ async fn without_outlier_detection_or_where_it_is_off_places_do_not_matter() {
 async fn distribute_shares_requests_and_who_is_not_named_gets_none_whatever_happens() {
     let setting = ", localityLbSetting: {distribute: [{from: 'eu/*', to: {'eu/a/*': 80, us: 20}}]}";
     let mesh = Mesh::start(&FOUR, &rule(setting, false), IN_EU).await;
-    const REQUESTS: usize = 2_000;
+    const REQUESTS: usize = 800;
     let (least, most) = binomial_bounds(REQUESTS as u64, 0.2, 1e-6);
     let counts = mesh.counts(REQUESTS).await;
     assert_eq!((counts[2], counts[3]), (0, 0), "{counts:?}");
@@ -279,7 +282,7 @@ async fn by_zones_a_zone_with_many_callers_and_few_endpoints_keeps_what_its_endp
     ];
     let applied = mesh.control.apply(&callers.join("---\n")).await;
     assert_eq!(applied.code, 0, "{}", applied.stderr);
-    const REQUESTS: usize = 1_000;
+    const REQUESTS: usize = 400;
     let (least, most) = binomial_bounds(REQUESTS as u64, 0.5, 1e-6);
     eventually("half of the requests stay", LIMIT, async || {
         let counts = mesh.counts(REQUESTS).await;
@@ -289,8 +292,8 @@ async fn by_zones_a_zone_with_many_callers_and_few_endpoints_keeps_what_its_endp
     // Too few endpoints: all of the region are alike.
     mesh.delete("echo-3").await;
     eventually("zones do not matter", LIMIT, async || {
-        let counts = mesh.counts(300).await;
-        let (least, most) = binomial_bounds(300, 1.0 / 3.0, 1e-6);
+        let counts = mesh.counts(200).await;
+        let (least, most) = binomial_bounds(200, 1.0 / 3.0, 1e-6);
         (counts[3] == 0 && counts[4] == 0 && (least..=most).contains(&counts[0])).then_some(())
     })
     .await;

@@ -218,3 +218,7 @@ impl Group {
         unhealthy.get(self.unhealthy.clone()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "groups_tests.rs"]
+mod tests;

@@ -129,6 +129,7 @@ fn judge(cluster: &Cluster, detection: &OutlierDetection, request: &ActiveReques
             Instant::now(),
             &mut tell_of(cluster),
         );
+        members.renew_shares();
     });
 }
 

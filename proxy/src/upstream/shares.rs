@@ -38,9 +38,15 @@ pub(super) fn loads(levels: &[Level], counts: &[Count], panic_percent: u32) -> V
     let whole: Vec<Count> = levels.iter().map(|level| sum(of_level(level))).collect();
     let health: Vec<u64> = whole.iter().map(health).collect();
     let available = health.iter().sum::<u64>().min(100);
+    // Whether there is a panic is a question of all that are told.
+    let is_enough = whole
+        .iter()
+        .map(|count| of_all(count.healthy, count.total))
+        .sum::<u64>()
+        >= 100;
     let panics: Vec<bool> = whole
         .iter()
-        .map(|count| available < 100 && count.healthy * 100 < u64::from(panic_percent) * count.total)
+        .map(|count| !is_enough && count.healthy * 100 < u64::from(panic_percent) * count.total)
         .collect();
     let is_total_panic = panic_percent > 0
         && whole
@@ -89,7 +95,11 @@ fn sum(counts: &[Count]) -> Count {
 
 /// In percent.
 fn health(count: &Count) -> u64 {
-    let health = (OVERPROVISIONED_PERCENT * count.healthy).checked_div(count.serving);
+    of_all(count.healthy, count.serving)
+}
+
+fn of_all(healthy: u64, all: u64) -> u64 {
+    let health = (OVERPROVISIONED_PERCENT * healthy).checked_div(all);
     health.unwrap_or_default().min(100)
 }
 

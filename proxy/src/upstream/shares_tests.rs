@@ -60,7 +60,7 @@ fn health_is_ignored_as_envoys_tables_say() {
         ([50, 60], [70, 30], [false, false]),
         ([25, 100], [35, 65], [false, false]),
         ([25, 25], [50, 50], [true, true]),
-        ([5, 65], [7, 93], [true, false]),
+        ([5, 65], [8, 92], [true, false]),
         ([0, 0], [50, 50], [true, true]),
     ] {
         assert_eq!(
