@@ -17,6 +17,8 @@ mod images;
 mod monitoring;
 #[path = "deploy/objects.rs"]
 mod objects;
+#[path = "deploy/policy_ranges.rs"]
+mod policy_ranges;
 #[path = "deploy/ranges.rs"]
 mod ranges;
 #[path = "deploy/tools.rs"]

@@ -40,6 +40,7 @@ pub const NAMES: &[&str] = &[
     "two-in-line",
     "routes",
     "clusters",
+    "one-slow",
     "memory",
 ];
 
@@ -181,6 +182,18 @@ pub fn all() -> Vec<Case> {
                 "HTTP/1.1, 64 connections, 1 KiB: one of many services",
                 many,
                 small(Plan::USER_SERVICE),
+            )
+        },
+        Case {
+            checks: vec![at_most(Figure::P99, "envoy", 1.00), at_most(Figure::P50, "envoy", 1.00)],
+            ..loaded(
+                "one-slow",
+                "HTTP/1.1, 32 connections, 1 KiB: ten endpoints by least request, one of them ten times slower (50 ms)",
+                Load::Wrk { connections: 32 },
+                small(Plan {
+                    rules: Rules::OneSlow,
+                    ..Plan::USER_SERVICE
+                }),
             )
         },
         Case {

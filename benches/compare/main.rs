@@ -17,6 +17,7 @@ mod plan;
 mod report;
 mod rounds;
 mod settings;
+mod slow;
 mod started;
 mod upstreams;
 
@@ -29,6 +30,7 @@ use load::Generators;
 use peers::Peer;
 use rounds::Bench;
 use settings::{Settings, raise_file_limit};
+use slow::{SLOW_ROLE, serve_slow};
 use tokio::signal::unix::{SignalKind, signal};
 use upstreams::{GRPC_ROLE, Upstreams, serve_grpc};
 
@@ -36,9 +38,10 @@ use upstreams::{GRPC_ROLE, Upstreams, serve_grpc};
 type Outcome<T> = Result<T, String>;
 
 fn main() -> ExitCode {
-    let outcome = match std::env::var(GRPC_ROLE) {
-        Ok(addresses) => serve_grpc(&addresses),
-        Err(_) => end_with_signals().and_then(|()| compare()),
+    let outcome = match (std::env::var(GRPC_ROLE), std::env::var(SLOW_ROLE)) {
+        (Ok(addresses), _) => serve_grpc(&addresses),
+        (_, Ok(addresses)) => serve_slow(&addresses),
+        _ => end_with_signals().and_then(|()| compare()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

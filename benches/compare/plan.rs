@@ -23,6 +23,8 @@ pub enum Rules {
     AmongServices(usize),
     /// The second proxy of two in line: everything to one endpoint.
     Forward,
+    /// Everything to the ten endpoints of `slow`, by least request.
+    OneSlow,
 }
 
 /// Of one cluster, as the DestinationRule counts them.

@@ -100,7 +100,7 @@ impl Bench<'_> {
             .folder
             .join(format!("{}-{}{}", case.name, peer.name, variant.name).replace(' ', "-"));
         std::fs::remove_dir_all(&folder).ok();
-        let endpoints = self.upstreams.of(variant.plan.protocol);
+        let endpoints = self.upstreams.of(&variant.plan);
         let running = peer.start(self.settings, &folder, &variant.plan, &endpoints)?;
         let (started, target) = (Instant::now(), target(&running, variant));
         while let Err(error) = self.generators.check(self.settings, load, &target) {

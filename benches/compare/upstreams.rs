@@ -1,6 +1,6 @@
 //! The endpoints that every peer calls: one nginx worker that answers 1 KiB (or files) over HTTP/1.1 and HTTP/2, and a gRPC
-//! echo on one thread, each on three ports: two of v1, one of v2. They are never the limit of what is compared: all peers
-//! have the same.
+//! echo on one thread, each on three ports: two of v1, one of v2; and those of `slow`. They are never the limit of what is
+//! compared: all peers have the same.
 
 use std::convert::Infallible;
 use std::fs;
@@ -20,8 +20,9 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use crate::Outcome;
-use crate::plan::{Endpoints, Protocol, free_address};
+use crate::plan::{Endpoints, Plan, Protocol, Rules, free_address};
 use crate::settings::{Settings, find_program};
+use crate::slow::{self, SLOW_ROLE};
 use crate::started::Started;
 
 pub const SMALL_BODY_BYTES: u64 = 1024;
@@ -33,13 +34,14 @@ pub struct Upstreams {
     http1: Vec<SocketAddr>,
     http2: Vec<SocketAddr>,
     grpc: Vec<SocketAddr>,
+    one_slow: Vec<SocketAddr>,
     _processes: Vec<Started>,
 }
 
 impl Upstreams {
     pub fn start(settings: &Settings, folder: &Path) -> Outcome<Upstreams> {
-        let three = || (0..3).map(|_| free_address()).collect::<Outcome<Vec<_>>>();
-        let (http1, http2, grpc) = (three()?, three()?, three()?);
+        let some = |count| (0..count).map(|_| free_address()).collect::<Outcome<Vec<_>>>();
+        let (http1, http2, grpc, one_slow) = (some(3)?, some(3)?, some(3)?, some(slow::ENDPOINTS)?);
         for (name, bytes) in [("100k", 100_000), ("10m", 10_000_000)] {
             fs::write(folder.join(name), vec![b'x'; bytes]).map_err(|error| error.to_string())?;
         }
@@ -48,25 +50,39 @@ impl Upstreams {
         let mut command = settings.on_load_core(&find_program("nginx", "nginx")?);
         let mut nginx = Started::start("upstream", command.arg("-c").arg(&file), folder)?;
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let addresses: Vec<String> = grpc.iter().map(SocketAddr::to_string).collect();
-        let mut command = settings.on_load_core(&own);
-        let mut echo = Started::start("grpc-upstream", command.env(GRPC_ROLE, addresses.join(",")), folder)?;
+        let started = |name: &str, role: &str, addresses: &[SocketAddr]| {
+            let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+            let mut command = settings.on_load_core(&own);
+            Started::start(name, command.env(role, addresses.join(",")), folder)
+        };
+        let mut echo = started("grpc-upstream", GRPC_ROLE, &grpc)?;
+        let mut slow = started("slow-upstream", SLOW_ROLE, &one_slow)?;
         for address in http1.iter().chain(&http2) {
             nginx.wait_for(*address)?;
         }
         for address in &grpc {
             echo.wait_for(*address)?;
         }
+        for address in &one_slow {
+            slow.wait_for(*address)?;
+        }
         Ok(Upstreams {
             http1,
             http2,
             grpc,
-            _processes: vec![nginx, echo],
+            one_slow,
+            _processes: vec![nginx, echo, slow],
         })
     }
 
-    pub fn of(&self, protocol: Protocol) -> Endpoints {
-        let all = match protocol {
+    pub fn of(&self, plan: &Plan) -> Endpoints {
+        if plan.rules == Rules::OneSlow {
+            return Endpoints {
+                v1: self.one_slow.clone(),
+                v2: Vec::new(),
+            };
+        }
+        let all = match plan.protocol {
             Protocol::Http1 => &self.http1,
             Protocol::Http2 => &self.http2,
             Protocol::Grpc => &self.grpc,

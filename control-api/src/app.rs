@@ -247,7 +247,9 @@ impl Plane {
         let mut known = world.clone();
         let is_store_elsewhere = cluster.is_some();
         let discovery = xds::service(world, Arc::clone(&api.status), api.ingest.clone());
-        let routes = Routes::new(discovery).add_service(api::grpc_service(api.clone()));
+        let routes = Routes::new(discovery)
+            .add_service(api::grpc_service(api.clone()))
+            .add_service(api::health_service(api.clone()));
         if let Some(folder) = folder {
             tokio::spawn(folder.watch(stopped.clone()));
         }

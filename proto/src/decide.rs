@@ -23,6 +23,7 @@ pub use mirror::shadow_authority;
 pub use prepared::{CONTROLS, is_control, prepare};
 pub use redirect::location;
 pub use rewrite::{TooLong, rewritten_authority, rewritten_path};
+pub use scan::query_value;
 
 use std::net::IpAddr;
 

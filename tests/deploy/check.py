@@ -99,22 +99,34 @@ def definition(document):
                 yield f'{version["name"]}: column {column["name"]}'
 
 
-def by_schema(document, schema):
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
+def by_schema(document, validator):
+    for error in validator.iter_errors(document):
         yield f'{"/".join(map(str, error.path))}: {error.message}'
+
+
+class Validators(dict):
+    """Of our kinds, by API version and kind: each is closed once, however many documents there are of it."""
+
+    def __init__(self, ours):
+        super().__init__()
+        self.ours = ours
+
+    def __missing__(self, key):
+        schema = closed(self.ours[key])
+        # Kubernetes adds what it knows of metadata itself.
+        schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
+        self[key] = jsonschema.Draft202012Validator(schema)
+        return self[key]
 
 
 def judge(document, ours, foreign, versions):
     kind, api = document.get("kind"), document.get("apiVersion")
     if not kind or not api:
         yield "no kind or no apiVersion"
-    elif (api, kind) in ours:
-        # Kubernetes adds what it knows of metadata itself.
-        schema = closed(ours[api, kind])
-        schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
-        yield from by_schema(document, schema)
+    elif (api, kind) in ours.ours:
+        yield from by_schema(document, ours[api, kind])
     elif f"{api} {kind}" in foreign:
-        yield from by_schema(document, closed(foreign[f"{api} {kind}"]))
+        yield from by_schema(document, jsonschema.Draft202012Validator(closed(foreign[f"{api} {kind}"])))
     else:
         for version in versions:
             try:
@@ -135,6 +147,7 @@ def main():
         for version in spec["versions"]:
             api = f'{spec["group"]}/{version["name"]}'
             ours[api, spec["names"]["kind"]] = version["schema"]["openAPIV3Schema"]
+    ours = Validators(ours)
     foreign = yaml.load(FOREIGN.read_text(), Loader)
     versions = [kubernetes_validate.latest_version() if version == "latest" else version for version in versions]
     documents = [document for document in yaml.load_all(sys.stdin, Loader) if document is not None]

@@ -1,5 +1,5 @@
-//! The kind VirtualService in `deploy/crds` takes and refuses the values that the control plane's readers take and refuse: its types,
-//! enums and ranges are theirs. Judged on one rule of every sort, with one value changed at a time.
+//! The kinds in `deploy/crds` take and refuse the values that the control plane's readers take and refuse: their types, enums and
+//! ranges are the readers'. Judged on one rule of every sort, with one value changed at a time. Here VirtualService's values.
 
 use std::process::Command;
 
@@ -9,7 +9,9 @@ use tsunagi_tests::binaries;
 use crate::tools::tools;
 
 /// Field, values that are taken and values that are not.
-fn lines() -> Vec<(&'static str, Value, Value)> {
+pub(crate) type Lines = Vec<(&'static str, Value, Value)>;
+
+fn lines() -> Lines {
     let port = || (json!([1, 65535]), json!([0, 65536, "80", 1.5]));
     let whole = || (json!([0, 100]), json!([-1, 101, "5"]));
     let share = || (json!([0, 0.5, 100]), json!([-1, 100.5, "5"]));
@@ -205,20 +207,23 @@ fn rules() -> Value {
 }
 
 /// The rules with this value in this field.
-fn document(name: &str, field: &str, value: &Value) -> Value {
+fn document(field: &str, value: &Value) -> Value {
     let mut spec = rules();
     if !field.starts_with("/http/0/rewrite") {
         spec["http"][0]["rewrite"]["authority"] = json!("b");
     }
+    with(spec, field, value)
+}
+
+/// With this value in this field, which is made where it is not there.
+pub(crate) fn with(mut spec: Value, field: &str, value: &Value) -> Value {
     let (message, last) = field.rsplit_once('/').unwrap();
     let message = spec.pointer_mut(message).unwrap_or_else(|| panic!("no {message}"));
-    message[last] = value.clone();
-    json!({
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "VirtualService",
-        "metadata": {"name": name, "namespace": "shop"},
-        "spec": spec,
-    })
+    match message.as_array_mut() {
+        Some(items) => items[last.parse::<usize>().unwrap()] = value.clone(),
+        None => message[last] = value.clone(),
+    }
+    spec
 }
 
 /// What the readers say of each document that they do not take, by its name.
@@ -244,18 +249,31 @@ fn refusals(documents: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_kind_and_the_readers_take_and_refuse_the_same_values() {
+    judge("VirtualService", lines(), document);
+}
+
+/// `spec` has one value of a field.
+pub(crate) fn judge(kind: &str, lines: Lines, spec: impl Fn(&str, &Value) -> Value) {
     let Some(tools) = tools() else { return };
     let mut cases = Vec::new();
-    for (field, taken, refused) in lines() {
+    for (field, taken, refused) in lines {
         for (values, is_taken) in [(taken, true), (refused, false)] {
             let values = values.as_array().unwrap().clone();
             cases.extend(values.into_iter().map(|value| (field, value, is_taken)));
         }
     }
     let name = |index: usize| format!("case-{index}-end");
-    let documents = cases.iter().enumerate();
-    let documents = documents.map(|(index, (field, value, _))| document(&name(index), field, value).to_string());
-    let documents = documents.collect::<Vec<_>>().join("\n---\n");
+    let document = |(index, (field, value, _)): (usize, &(&str, Value, bool))| {
+        json!({
+            "apiVersion": "networking.istio.io/v1",
+            "kind": kind,
+            "metadata": {"name": name(index), "namespace": "shop"},
+            "spec": spec(field, value),
+        })
+        .to_string()
+    };
+    let documents: Vec<String> = cases.iter().enumerate().map(document).collect();
+    let documents = documents.join("\n---\n");
     let by_kind = tools.judge(&documents).problems;
     let by_readers = refusals(&documents);
     for (index, (field, value, is_taken)) in cases.iter().enumerate() {

@@ -64,6 +64,7 @@ fn bootstrap(place: &Place<'_>, plan: &Plan, endpoints: &Endpoints) -> Outcome<V
     let mut hosts = vec![virtual_host(plan.host(), routes(plan.rules))];
     let mut clusters = match plan.rules {
         Rules::Forward => vec![cluster("v1", &endpoints.v1[..1], plan)],
+        Rules::OneSlow => vec![cluster("v1", &endpoints.v1, plan)],
         _ => vec![cluster("v1", &endpoints.v1, plan), cluster("v2", &endpoints.v2, plan)],
     };
     if let Rules::AmongServices(count) = plan.rules {
@@ -105,7 +106,7 @@ fn virtual_host(name: &str, routes: Value) -> Value {
 
 fn routes(rules: Rules) -> Value {
     match rules {
-        Rules::Forward => json!([{"match": {"prefix": "/"}, "route": {"cluster": "v1"}}]),
+        Rules::Forward | Rules::OneSlow => json!([{"match": {"prefix": "/"}, "route": {"cluster": "v1"}}]),
         Rules::Paths(count) => (1..=count).map(path_route).collect(),
         Rules::UserService | Rules::AmongServices(_) => {
             let header = json!({"name": "version", "string_match": {"exact": "v2"}});

@@ -26,6 +26,7 @@ fn configuration(place: &Place<'_>, plan: &Plan, endpoints: &Endpoints) -> Strin
     let protocol = if plan.http2() { " proto h2" } else { "" };
     let (choose, sections) = match plan.rules {
         Rules::Forward => ("", section("v1", &endpoints.v1[..1], plan)),
+        Rules::OneSlow => ("", section("v1", &endpoints.v1, plan)),
         _ => (
             "  use_backend v2 if { req.hdr(version) -m str v2 }
   use_backend v2 if { rand(100) lt 10 }

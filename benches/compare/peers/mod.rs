@@ -113,7 +113,7 @@ impl Peer {
             Program::Tsunagi(_) | Program::Envoy(_) => true,
             Program::Haproxy(_) => !many,
             Program::Nginx(_) => !many && plan.protocol == Protocol::Http1,
-            Program::Direct => !many && !plan.two_in_line,
+            Program::Direct => !many && !plan.two_in_line && plan.rules != Rules::OneSlow,
         }
     }
 

@@ -32,11 +32,12 @@ pub(super) fn start(place: &Place<'_>, program: &Path, plan: &Plan, endpoints: &
 fn configuration(place: &Place<'_>, plan: &Plan, endpoints: &Endpoints) -> String {
     let upstreams = match plan.rules {
         Rules::Forward => upstream("v1", &endpoints.v1[..1], plan),
+        Rules::OneSlow => upstream("v1", &endpoints.v1, plan),
         _ => [upstream("v1", &endpoints.v1, plan), upstream("v2", &endpoints.v2, plan)].concat(),
     };
     // `$request_id` would draw 16 random bytes for each request.
     let (choose, destination) = match plan.rules {
-        Rules::Forward => ("", "v1"),
+        Rules::Forward | Rules::OneSlow => ("", "v1"),
         _ => (
             "split_clients \"$connection-$connection_requests-$msec\" $split { 90% v1; * v2; }
   map $http_version $destination { v2 v2; default $split; }",

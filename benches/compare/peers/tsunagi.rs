@@ -191,6 +191,21 @@ fn configuration(plan: &Plan, endpoints: &Endpoints) -> Vec<String> {
     transactions
 }
 
+/// No VirtualService: least request is the default.
+fn one_slow(host: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: {host}}}
+spec:
+  host: {host}
+  trafficPolicy:
+    loadBalancer: {{simple: LEAST_REQUEST}}
+    outlierDetection: {{consecutive5xxErrors: 5}}
+"
+    )
+}
+
 /// The demo's documents; under another name and with larger limits for HTTP/2; with other rules where they are many.
 fn rules(plan: &Plan) -> String {
     let limits = plan.limits();
@@ -208,10 +223,12 @@ fn rules(plan: &Plan) -> String {
             "http2MaxRequests: 100",
             &format!("http2MaxRequests: {}", limits.requests),
         );
-    let Rules::Paths(count) = plan.rules else {
-        return demo;
-    };
     let host = plan.host();
+    let count = match plan.rules {
+        Rules::Paths(count) => count,
+        Rules::OneSlow => return one_slow(host),
+        Rules::UserService | Rules::AmongServices(_) | Rules::Forward => return demo,
+    };
     let mut text = format!(
         "apiVersion: networking.istio.io/v1
 kind: VirtualService

@@ -143,6 +143,17 @@ pub(super) fn ports(service: &Document) -> &[ServicePort] {
     }
 }
 
+/// How many endpoints it has, where they are all listed.
+pub(super) fn listed_endpoints(service: &Document) -> Option<usize> {
+    match &service.spec {
+        Spec::ServiceEntry(entry) => match &entry.endpoints {
+            ServiceEndpoints::Listed(endpoints) => Some(endpoints.len()),
+            ServiceEndpoints::Selected(_) => None,
+        },
+        _ => None,
+    }
+}
+
 /// Is `host` the one of a rule, or covered by its wildcard?
 pub(super) fn covers_host(of_rule: &str, host: &str) -> bool {
     of_rule == host

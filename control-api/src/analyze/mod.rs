@@ -6,6 +6,7 @@
 
 mod cover;
 mod destination_rules;
+mod hidden_rules;
 mod hosts;
 mod input;
 mod matches;
@@ -13,6 +14,7 @@ mod mesh;
 mod policies;
 mod rules;
 mod services;
+mod traffic_policies;
 mod virtual_services;
 
 pub use input::{Input, WorkloadLabels, locate};
@@ -122,7 +124,7 @@ pub fn analyze(documents: &[Arc<Document>], workloads: &[WorkloadLabels]) -> Vec
         }
         hosts::check_connections(&mut findings, document, rule);
     }
-    destination_rules::conflicts(&mut findings);
+    hidden_rules::check(&mut findings);
     for (document, rule) in &mesh.destination_rules {
         destination_rules::check(&mut findings, document, rule);
     }

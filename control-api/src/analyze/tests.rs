@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::{Finding, Input, analyze, locate};
 
+mod destination_rules;
+
 /// A service with two versions, as the rules below have it.
 const MESH: &str = r"
 apiVersion: v1
@@ -391,17 +393,17 @@ fn of_plain_prefixes_the_first_is_pointed_out_with_how_many_more_there_are() {
 
 #[test]
 fn a_destination_rule_without_effect_says_why() {
-    has(&policy("p", "host: shpo"), "IST0101", "spec.host");
-    has_not(&policy("p", "host: several"), "IST0101");
+    has(&policy("p", "host: shpo"), "IST0174", "spec.host");
+    has_not(&policy("p", "host: several"), "IST0174");
     let subset = |labels: &str| {
         policy(
             "p",
             &format!("host: several, subsets: [{{name: x, labels: {{{labels}}}}}]"),
         )
     };
-    has(&subset("version: v9"), "IST0127", "spec.subsets[0].labels");
+    has(&subset("version: v9"), "IST0173", "spec.subsets[0].labels");
     has(&subset("version: v1"), "TSU-SUBSET-UNUSED", "spec.subsets[0]");
-    has_not(&subset("version: v1"), "IST0127");
+    has_not(&subset("version: v1"), "IST0173");
     has(
         &policy("shop-again", "host: shop, subsets: [{name: v1, labels: {a: b}}]"),
         "TSU-RULE-HIDDEN",

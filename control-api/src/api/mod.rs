@@ -5,9 +5,11 @@
 mod connections;
 mod delete_options;
 mod documents;
+mod endpoints;
 mod explain;
 pub mod failure;
 mod grpc;
+mod health;
 mod operations;
 mod proxies;
 pub mod replies;
@@ -33,6 +35,7 @@ use failure::Failure;
 
 pub use documents::{FILES_MEDIA_TYPE, Files, NamedText};
 pub use grpc::service as grpc_service;
+pub use health::service as health_service;
 pub use server::{serve_grpc, serve_http};
 
 /// The largest body of a request, in bytes: 16 MiB, some 10,000 documents.
@@ -54,6 +57,7 @@ pub fn router(api: Api) -> Router {
         .route("/healthz", get(operations::healthy))
         .route("/readyz", get(operations::ready))
         .route("/metrics", get(operations::metrics))
+        .route("/v1/endpoints", get(endpoints::list))
         .route("/v1/explain", post(explain::explain))
         .route("/v1/proxies", get(proxies::list))
         .route("/v1/transactions", post(transactions::transact))

@@ -69,6 +69,51 @@ pub struct ProxyReply {
     pub state: String,
 }
 
+/// The answer to `GET /v1/endpoints`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct EndpointsReply {
+    /// Of the store.
+    pub revision: u64,
+    pub endpoints: Vec<EndpointReply>,
+    /// There are so many more than an answer holds.
+    pub omitted: usize,
+}
+
+/// One endpoint, at one port of its host.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointReply {
+    pub host: String,
+    /// Of the host.
+    pub port: u16,
+    /// Of the endpoint, with its port.
+    pub address: String,
+    pub locality: String,
+    pub weight: u32,
+    /// As proxies are told: healthy, draining, unhealthy. Empty: only they know of it.
+    pub state: String,
+    /// The proxies that send it no requests, or not their share.
+    pub seen_by: Vec<SeenReply>,
+}
+
+/// How one proxy sees it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenReply {
+    pub node_id: String,
+    pub namespace: String,
+    /// Each subset has a state of its own.
+    pub subset: String,
+    /// ejected, awaiting probe, probing, warming up
+    pub state: String,
+    /// Why it was ejected.
+    pub cause: String,
+    /// Until it may return. `null`: that does not depend on time.
+    pub seconds_left: Option<f64>,
+    /// In a row so far.
+    pub ejections: u32,
+}
+
 impl TransactionReply {
     pub(super) fn new(applied: &Applied, dry_run: bool) -> Self {
         Self {

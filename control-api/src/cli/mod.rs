@@ -7,6 +7,7 @@ mod apply;
 mod client;
 mod delete;
 mod demo;
+mod endpoints;
 mod explain;
 mod files;
 mod get;
@@ -62,6 +63,8 @@ enum Command {
     Analyze(analyze::Options),
     /// Show the connected proxies and what each has acknowledged
     Proxies(proxies::Options),
+    /// Show where requests can go: each endpoint's state, and which proxies have ejected it, why and for how long
+    Endpoints(endpoints::Options),
     /// Show what a request gets: the rule, its destinations with their endpoints, and why the rules before it do not match
     Explain(explain::Options),
     /// Run unit tests of routes: request -> expected destination, status or rewrite. Offline, for a CI
@@ -155,6 +158,7 @@ fn run(command: Command, server: &str) -> Result<(), CliError> {
             Command::Get(options) => get::run(&options, &client, &mut output).await?,
             Command::Delete(options) => delete::run(&options, &client, &mut output).await?,
             Command::Proxies(options) => proxies::run(&options, &client, &mut output).await?,
+            Command::Endpoints(options) => endpoints::run(&options, &client, &mut output).await?,
             Command::Explain(options) => explain::run(&options, &client, &mut output).await?,
             Command::Serve(_) | Command::Demo(_) | Command::Inject(_) | Command::Analyze(_) | Command::Test(_) => {}
         }
@@ -221,6 +225,8 @@ mod tests {
             "tsunagi delete dr user -n shop",
             "tsunagi delete -f a.yaml",
             "tsunagi proxies -o json",
+            "tsunagi endpoints",
+            "tsunagi endpoints user.shop -o json",
             "tsunagi inject -f pod.yaml -f - -n shop -o json --inject-config settings.yaml --native-sidecars false",
             "tsunagi serve --webhook-addr 0.0.0.0:15017 --webhook-names a.svc,127.0.0.1 --inject-config settings.yaml",
             "tsunagi demo --exit",

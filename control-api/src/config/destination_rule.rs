@@ -57,6 +57,23 @@ const SUBSET: Fields = Fields {
     later: &[],
 };
 
+/// Asks for Envoy's own rules of ejecting endpoints.
+const OUTLIER_DETECTION: &str = "tsunagi.io/outlier-detection";
+
+/// What the annotations of a rule say of its policies.
+pub(super) fn read_annotations(annotations: &Field<'_>, rule: &mut DestinationRule) {
+    let field = annotations.get(OUTLIER_DETECTION);
+    if field.and_then(|field| field.one_of(&["envoy"])).is_none() {
+        return;
+    }
+    let subsets = rule.subsets.iter_mut().map(|subset| &mut subset.policy);
+    for policy in subsets.chain([&mut rule.policy]).flatten() {
+        let ports = policy.port_level.values_mut().map(|port| &mut port.outlier_detection);
+        let blocks = ports.chain([&mut policy.outlier_detection]).flatten();
+        blocks.for_each(|block| block.as_envoy = true);
+    }
+}
+
 pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule> {
     let inner = [
         ("trafficPolicy", &traffic_policy::POLICY),

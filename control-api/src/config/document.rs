@@ -53,7 +53,8 @@ pub struct Origin {
 pub enum Spec {
     Service(Service),
     VirtualService(VirtualService),
-    DestinationRule(DestinationRule),
+    /// Several times as large as the others.
+    DestinationRule(Box<DestinationRule>),
     ServiceEntry(ServiceEntry),
     WorkloadEntry(WorkloadEntry),
     Sidecar(Sidecar),

@@ -24,6 +24,8 @@ pub struct SliceEndpoint {
     pub labels: BTreeMap<String, String>,
     /// Of the Pod; empty: not known.
     pub service_account: String,
+    /// Of the Pod, in seconds of the Unix epoch: when it became ready. 0: it is not, or not known.
+    pub ready_since: u64,
     /// Of its machine; empty: not known.
     pub node_name: String,
     /// Of its machine, unless the Pod's labels say another: `region/zone/subzone`. Empty: not known.

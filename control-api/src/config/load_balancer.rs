@@ -328,9 +328,9 @@ fn read_warmup(block: &Field<'_>) -> Option<Warmup> {
     }
     let least = block.get("minimumPercent").and_then(|field| field.decimal(0.0, 100.0));
     let aggression = block.get("aggression").and_then(|field| {
-        let aggression = field.decimal(0.0, f64::MAX)?;
+        let aggression = field.decimal(f64::MIN, f64::MAX)?;
         if aggression <= 0.0 {
-            field.refuse("must be greater than 0");
+            field.refuse(format!("{aggression} must be greater than 0"));
         }
         Some(aggression)
     });

@@ -56,7 +56,9 @@ const TOPOLOGY: [&str; 3] = [
 ];
 /// Envoy's number of endpoints with fewer of which zones do not matter.
 const MIN_CLUSTER_SIZE: u64 = 6;
-/// All `from` with all of their `to`.
+/// Of `from`, each of which is compared with all before it.
+const MOST_ORIGINS: usize = 256;
+/// All `to` of all `from`.
 const MOST_SHARES: usize = 4096;
 const MOST_REGIONS: usize = 256;
 const MOST_LABELS: usize = 64;
@@ -121,8 +123,11 @@ fn distribute(list: &Field<'_>) -> Vec<LocalityShares> {
         .iter()
         .filter_map(|item| item.get("to")?.value().as_object().map(|to| to.len()))
         .sum();
-    if items.len().max(shares) > MOST_SHARES {
-        list.refuse(format!("more than {MOST_SHARES} shares"));
+    if items.len() > MOST_ORIGINS || shares > MOST_SHARES {
+        list.refuse(format!(
+            "{} localities with {shares} shares, more than {MOST_ORIGINS} with {MOST_SHARES}",
+            items.len()
+        ));
         return Vec::new();
     }
     let mut read: Vec<LocalityShares> = Vec::with_capacity(items.len());

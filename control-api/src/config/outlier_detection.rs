@@ -27,6 +27,9 @@ pub struct OutlierDetection {
     pub min_health_percent: u32,
     /// `outlierDetectionHttpErrorCodes`, 100 to 599, sorted. Empty: 500 to 599.
     pub error_statuses: Vec<u16>,
+    /// The rule's annotation `tsunagi.io/outlier-detection: envoy`: the percentage alone decides how many may be ejected, and
+    /// they return with no probe. Default false.
+    pub as_envoy: bool,
 }
 
 pub(super) const OUTLIER: Fields = Fields {
@@ -63,6 +66,7 @@ impl Default for OutlierDetection {
             max_ejection_percent: MAX_EJECTION_PERCENT,
             min_health_percent: 0,
             error_statuses: Vec::new(),
+            as_envoy: false,
         }
     }
 }

@@ -112,6 +112,11 @@ fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
     if let Some(annotations) = metadata.as_ref().and_then(|metadata| metadata.get("annotations")) {
         distribution::annotate(&mut spec, &annotations);
     }
+    if let (Spec::DestinationRule(rule), Some(metadata)) = (&mut spec, &metadata)
+        && let Some(annotations) = metadata.get("annotations")
+    {
+        destination_rule::read_annotations(&annotations, rule);
+    }
     let key = Key {
         kind,
         namespace: namespace.to_owned(),
@@ -129,7 +134,9 @@ fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String,
     match kind {
         Kind::Service => Some(Spec::Service(service::read(spec))),
         Kind::VirtualService => virtual_service::read(spec, namespace).map(Spec::VirtualService),
-        Kind::DestinationRule => destination_rule::read(spec, namespace).map(Spec::DestinationRule),
+        Kind::DestinationRule => {
+            destination_rule::read(spec, namespace).map(|rule| Spec::DestinationRule(Box::new(rule)))
+        }
         Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
         Kind::Sidecar => sidecar::read(spec).map(Spec::Sidecar),

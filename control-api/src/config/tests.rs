@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod actions;
+mod balancers;
 mod beside_routes;
 mod endpoints;
 mod kinds;
@@ -15,6 +16,7 @@ mod samples;
 mod scopes;
 mod sidecars;
 mod traffic_policies;
+mod upstream_tls;
 
 /// The configuration of the project's owner, verbatim.
 pub(crate) const ISSUE: &str = "\
@@ -159,6 +161,7 @@ fn the_owners_configuration_is_taken_as_it_stands() {
             max_ejection_percent: 10,
             min_health_percent: 0,
             error_statuses: Vec::new(),
+            as_envoy: false,
         }
     );
     assert_eq!(rule.subsets.len(), 2);

@@ -161,7 +161,7 @@ fn what_the_proxy_answers_by_itself_has_its_status_and_flag() {
     );
     let answer = ask(&world, r#"{"url": "http://user/only", "fromNamespace": "shop"}"#);
     let broken = answer.destinations[0].reply.as_ref().expect("no such subset");
-    let reason = format!("no DestinationRule in force for this client defines subset v3 of {fqdn}");
+    let reason = format!("no DestinationRule in force for this client (shop/user) defines subset v3 of {fqdn}");
     assert_eq!(
         (broken.status, broken.flags.as_str(), &broken.reason),
         (503, "NC", &reason)
@@ -356,4 +356,83 @@ spec:
     let expect = |document: &str, place: &str, item| (document.to_owned(), place.to_owned(), item);
     assert_eq!(rule("/page"), expect("pages/page", "http[1]", None));
     assert_eq!(rule("/other"), expect("shop/user", "http[1]", Some(0)));
+}
+
+#[test]
+fn a_destination_has_the_rules_and_the_policy_that_are_in_force_for_the_client_that_asks() {
+    let policies = "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web, namespace: shop}
+spec:
+  host: '*.shop.svc.cluster.local'
+  workloadSelector: {matchLabels: {app: web}}
+  trafficPolicy:
+    loadBalancer: {consistentHash: {httpHeaderName: X-User}}
+    tls: {mode: SIMPLE, sni: user.example.com}
+    proxyProtocol: {version: V2}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: all, namespace: shop}
+spec:
+  host: '*.svc.cluster.local'
+  trafficPolicy:
+    retryBudget: {percent: 30}
+    portLevelSettings: [{port: {number: 81}, loadBalancer: {simple: RANDOM}}]
+";
+    let ports = format!("{HTTP}, {{name: http-more, port: 81, targetPort: 8081}}");
+    let world = world(&format!("{}{policies}", service("user", &ports, &[("10.0.0.1", "v1")])));
+    let ask = |url: &str, labels: &str| {
+        let question = format!(r#"{{"url": "{url}", "fromNamespace": "shop", "fromLabels": {labels}}}"#);
+        let mut answer = ask(&world, &question);
+        answer.destinations.remove(0)
+    };
+    let selected = ask("http://user/", r#"{"app": "web"}"#);
+    assert_eq!(selected.destination_rules, ["shop/web"]);
+    let policy = selected.traffic_policy.unwrap_or_default();
+    assert_eq!(policy.load_balancer, "CONSISTENT_HASH");
+    assert_eq!(policy.consistent_hash["httpHeaderName"], "x-user");
+    assert_eq!(
+        (policy.tls["mode"].as_str(), policy.tls["sni"].as_str()),
+        ("SIMPLE", "user.example.com")
+    );
+    assert_eq!(policy.proxy_protocol["version"], "V2");
+    assert!(policy.retry_budget.is_empty());
+
+    let other = ask("http://user/", "{}");
+    assert_eq!(other.destination_rules, ["shop/all"]);
+    let policy = other.traffic_policy.unwrap_or_default();
+    assert_eq!(
+        (policy.load_balancer.as_str(), policy.retry_budget["percent"].as_str()),
+        ("LEAST_REQUEST", "30")
+    );
+    let policy = ask("http://user:81/", "{}").traffic_policy.unwrap_or_default();
+    assert_eq!(
+        (policy.load_balancer.as_str(), policy.retry_budget.len()),
+        ("RANDOM", 0)
+    );
+}
+
+#[test]
+fn a_subset_that_the_clients_own_rule_does_not_define_is_missing_by_the_name_of_the_rule() {
+    let own = "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: own, namespace: web}
+spec: {host: user.shop.svc.cluster.local, workloadSelector: {matchLabels: {app: web}}}
+";
+    let service = service("user", HTTP, &[("10.0.0.1", "v1"), ("10.0.0.3", "v2")]);
+    let world = world(&format!("{service}{RULES}{own}"));
+    let ask = |labels: &str| {
+        let question = format!(r#"{{"url": "http://user.shop/a", "fromNamespace": "web", "fromLabels": {labels}}}"#);
+        ask(&world, &question)
+    };
+    let reply = ask(r#"{"app": "web"}"#).reply.expect("it goes nowhere");
+    assert_eq!((reply.status, reply.flags.as_str()), (503, "NC"));
+    assert_eq!(
+        reply.reason,
+        "no DestinationRule in force for this client (web/own) defines subset v1 of user.shop.svc.cluster.local"
+    );
+    assert!(ask("{}").reply.is_none());
 }

@@ -183,6 +183,7 @@ fn outliers(outlier: &OutlierDetection) -> Block {
         Some(("baseEjectionTime", duration(outlier.base_ejection_time))),
         Some(("maxEjectionPercent", outlier.max_ejection_percent.to_string())),
         Some(("minHealthPercent", outlier.min_health_percent.to_string())),
+        outlier.as_envoy.then(|| ("rules", "envoy".to_owned())),
     ])
 }
 
@@ -369,8 +370,8 @@ mod tests {
             shown(&told.locality_lb_setting),
             [
                 "distribute[0] from eu/* to eu/* 80 % and us/* 20 %",
-                "failover[0] from eu to us",
                 "failoverPriority a then b=c",
+                "failover[0] from eu to us",
                 "zoneAware.minClusterSize 6"
             ]
         );

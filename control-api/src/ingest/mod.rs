@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     clock::{self, Clock},
-    config::{self, Document, Key, Kind, Origin, Problem},
+    config::{self, Document, DocumentSet, Key, Kind, Origin, Problem},
     snapshot::World,
     store::{self, Store, StoreError, metadata},
     telemetry::{self, Outcome},
@@ -42,7 +42,7 @@ pub use observation::{Observation, Observed};
 /// What is in force: the documents by key and the world made of them. Immutable, replaced whole.
 #[derive(Clone)]
 pub struct Held {
-    pub documents: Arc<BTreeMap<Key, Arc<Document>>>,
+    pub documents: DocumentSet,
     pub world: Arc<World>,
 }
 
@@ -221,44 +221,36 @@ impl Ingest {
         root_namespace: &str,
     ) -> Result<(Self, watch::Receiver<Arc<World>>), StartError> {
         let contents = store.load()?;
-        let (mut documents, mut problems) = (BTreeMap::new(), Vec::new());
+        let (mut documents, mut problems) = (Vec::new(), Vec::new());
         for object in &contents.objects {
             match config::from_stored(object) {
-                Ok(document) => {
-                    documents.insert(document.key.clone(), Arc::new(document));
-                }
+                Ok(document) => documents.push(Arc::new(document)),
                 Err(problem) => problems.push(problem),
             }
         }
         if !problems.is_empty() {
             return Err(StartError::Stored(problems));
         }
-        let world = World::build(
-            documents.values().cloned(),
-            contents.revision,
-            Some(&World::empty(root_namespace)),
-        );
+        let documents = documents.into_iter().collect();
+        let world = World::of(&documents, contents.revision, Some(&World::empty(root_namespace)));
         record(contents.revision, &documents);
         Ok(Self::holding(documents, world, Some(store), clock))
     }
 
     /// For a source outside that is the store: nothing is in force until the first observation.
     pub fn without_store(clock: Clock, root_namespace: &str) -> (Self, watch::Receiver<Arc<World>>) {
-        Self::holding(BTreeMap::new(), World::empty(root_namespace), None, clock)
+        Self::holding(DocumentSet::default(), World::empty(root_namespace), None, clock)
     }
 
     fn holding(
-        documents: BTreeMap<Key, Arc<Document>>,
+        documents: DocumentSet,
         world: World,
         store: Option<Store>,
         clock: Clock,
     ) -> (Self, watch::Receiver<Arc<World>>) {
         let world = Arc::new(world);
         let (sender, receiver) = watch::channel(Arc::clone(&world));
-        let held = Held {
-            documents: Arc::new(documents),
-            world,
-        };
+        let held = Held { documents, world };
         let inner = Inner {
             store: store.map(Mutex::new),
             held: RwLock::new(held),
@@ -383,7 +375,7 @@ impl Inner {
             return Ok(plan.applied(base, warnings.relevant));
         }
         let documents = plan.upon(&held.documents);
-        let world = World::build(documents.values().cloned(), base + 1, Some(&held.world));
+        let world = World::of(&documents, base + 1, Some(&held.world));
         let mut problems = world.problems();
         if !problems.is_empty() {
             // What is in force has none here; where it is only observed, what went may have left some.
@@ -402,7 +394,7 @@ impl Inner {
         }
         let revision = self.store(base, &plan)?;
         tracing::info!(revision, resources = documents.len(), "configuration stored");
-        self.publish(Arc::new(documents), world);
+        self.publish(documents, world);
         Ok(plan.applied(revision, warnings.relevant))
     }
 
@@ -422,7 +414,7 @@ impl Inner {
         Ok(lock(store).commit(base, &changes)?)
     }
 
-    fn publish(&self, documents: Arc<BTreeMap<Key, Arc<Document>>>, world: World) {
+    fn publish(&self, documents: DocumentSet, world: World) {
         let world = Arc::new(world);
         record(world.revision(), &documents);
         self.hold(documents, Arc::clone(&world));
@@ -431,7 +423,7 @@ impl Inner {
         }
     }
 
-    fn hold(&self, documents: Arc<BTreeMap<Key, Arc<Document>>>, world: Arc<World>) {
+    fn hold(&self, documents: DocumentSet, world: Arc<World>) {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Held { documents, world };
     }
 }
@@ -475,11 +467,9 @@ fn outcome(result: &Result<Applied, Refused>, dry_run: bool) -> Outcome {
     }
 }
 
-fn record(revision: u64, documents: &BTreeMap<Key, Arc<Document>>) {
+fn record(revision: u64, documents: &DocumentSet) {
     let mut counts: BTreeMap<&'static str, usize> = Kind::ALL.iter().map(|kind| (kind.as_str(), 0)).collect();
-    for key in documents.keys() {
-        *counts.entry(key.kind.as_str()).or_default() += 1;
-    }
+    counts.extend(documents.counts().iter().map(|(kind, count)| (kind.as_str(), *count)));
     telemetry::record_store(revision, &counts);
 }
 

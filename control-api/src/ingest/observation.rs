@@ -3,17 +3,15 @@
 //! stays in force, and the rest goes on. Called by `kubernetes` through `Ingest::observe`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
 };
 
 use super::{Held, Inner};
 use crate::{
-    config::{Document, Key, Problem},
+    config::{Document, DocumentSet, Key, Problem},
     snapshot::World,
 };
-
-type Documents = BTreeMap<Key, Arc<Document>>;
 
 /// What is another than before.
 #[derive(Debug, Default)]
@@ -36,7 +34,7 @@ impl Inner {
     /// The first observation makes a world in any case: before it nobody can say what there is.
     pub(super) fn observe(&self, observation: Observation) -> Observed {
         let held = self.held();
-        let mut rest = held.documents.as_ref().clone();
+        let mut rest = held.documents.clone();
         for key in &observation.gone {
             rest.remove(key);
         }
@@ -44,7 +42,7 @@ impl Inner {
         let changed = changed(&held.documents, &documents);
         if changed.is_empty() && held.world.revision() > 0 {
             // Only what nobody is told: notes of others, a status.
-            self.hold(Arc::new(documents), held.world);
+            self.hold(documents, held.world);
             let revision = self.held().world.revision();
             return Observed {
                 revision,
@@ -54,7 +52,7 @@ impl Inner {
         }
         let revision = world.revision();
         tracing::info!(revision, resources = documents.len(), "configuration in force");
-        self.publish(Arc::new(documents), world);
+        self.publish(documents, world);
         Observed {
             revision,
             changed,
@@ -64,10 +62,10 @@ impl Inner {
 }
 
 /// `rest` with as many of the new documents as can be in force together.
-fn admit(held: &Held, rest: Documents, new: Vec<Arc<Document>>) -> (Documents, World, Vec<(Key, Problem)>) {
+fn admit(held: &Held, rest: DocumentSet, new: Vec<Arc<Document>>) -> (DocumentSet, World, Vec<(Key, Problem)>) {
     let revision = held.world.revision() + 1;
     let known: BTreeSet<Problem> = held.world.problems().into_iter().collect();
-    let build = |documents: &Documents| World::build(documents.values().cloned(), revision, Some(&held.world));
+    let build = |documents: &DocumentSet| World::of(documents, revision, Some(&held.world));
     let whole = with(&rest, &new);
     let world = build(&whole);
     if fresh(&world, &known).is_none() {
@@ -93,15 +91,15 @@ fn fresh(world: &World, known: &BTreeSet<Problem>) -> Option<Problem> {
     world.problems().into_iter().find(|problem| !known.contains(problem))
 }
 
-fn with(documents: &Documents, new: &[Arc<Document>]) -> Documents {
+fn with(documents: &DocumentSet, new: &[Arc<Document>]) -> DocumentSet {
     let mut documents = documents.clone();
-    documents.extend(new.iter().map(|document| (document.key.clone(), Arc::clone(document))));
+    new.iter().for_each(|document| documents.insert(Arc::clone(document)));
     documents
 }
 
 /// A world to which documents are added by halves, until those that do not fit are alone.
 struct Draft {
-    documents: Documents,
+    documents: DocumentSet,
     world: World,
     known: BTreeSet<Problem>,
     refused: Vec<(Key, Problem)>,
@@ -110,7 +108,7 @@ struct Draft {
 impl Draft {
     fn admit(&mut self, new: &[Arc<Document>]) {
         let documents = with(&self.documents, new);
-        let world = World::build(documents.values().cloned(), self.world.revision(), Some(&self.world));
+        let world = World::of(&documents, self.world.revision(), Some(&self.world));
         match (fresh(&world, &self.known), new) {
             (None, _) => {
                 self.documents = documents;
@@ -126,13 +124,10 @@ impl Draft {
     }
 }
 
-fn changed(before: &Documents, after: &Documents) -> HashSet<Key> {
-    let came = after.iter().filter(|(key, document)| {
-        let same = |old: &Arc<Document>| Arc::ptr_eq(old, document) || old.means_the_same(document);
-        !before.get(*key).is_some_and(same)
-    });
-    let went = before.keys().filter(|key| !after.contains_key(*key));
-    came.map(|(key, _)| key).chain(went).cloned().collect()
+fn changed(before: &DocumentSet, after: &DocumentSet) -> HashSet<Key> {
+    let difference = after.since(before);
+    let documents = difference.added.iter().chain(&difference.removed);
+    documents.map(|document| document.key.clone()).collect()
 }
 
 #[cfg(test)]
@@ -245,10 +240,10 @@ mod tests {
     #[tokio::test]
     async fn a_dry_run_is_not_blamed_for_what_was_wrong_before() {
         let (ingest, _world) = Ingest::without_store(|| SystemTime::UNIX_EPOCH, "root");
-        let documents = with(&BTreeMap::new(), &[service("a", 1), rule("a", false)]);
+        let documents = with(&DocumentSet::default(), &[service("a", 1), rule("a", false)]);
         let world = World::build(documents.values().cloned(), 1, None);
         assert_eq!(world.problems().len(), 1);
-        ingest.0.hold(Arc::new(documents), Arc::new(world));
+        ingest.0.hold(documents, Arc::new(world));
         let tried = ingest.apply(vec![service("b", 1).as_ref().clone()], true).await;
         assert_eq!(tried.unwrap().changes.len(), 1);
     }

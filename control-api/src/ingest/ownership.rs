@@ -2,16 +2,12 @@
 //! survives a restart. Only the folder gives that annotation; every other writer loses it. Called by `transaction`
 //! (who may write what) and `folder` (which claims what it reads).
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashSet, path::Path};
 
 use serde_json::{Map, Value};
 
 use super::Refused;
-use crate::config::{Document, Key, Origin};
+use crate::config::{Document, DocumentSet, Key, Origin};
 
 /// Its value is the file's path inside the folder, so that the folder may move.
 const ANNOTATION: &str = "tsunagi.dev/config-file";
@@ -54,7 +50,7 @@ fn metadata(object: &mut Value) -> Option<&mut Map<String, Value>> {
 /// Refuses a write by anyone but the folder to what is the folder's. Without a folder (`None`) nothing is.
 pub(super) fn permit<'a>(
     keys: impl Iterator<Item = &'a Key>,
-    documents: &BTreeMap<Key, Arc<Document>>,
+    documents: &DocumentSet,
     folder: Option<&Path>,
 ) -> Result<(), Refused> {
     let Some(folder) = folder else { return Ok(()) };
@@ -75,7 +71,7 @@ pub(super) fn permit<'a>(
 }
 
 /// What is the folder's and not in it any more, in order.
-pub(super) fn vanished(folder: &[Document], documents: &BTreeMap<Key, Arc<Document>>) -> Vec<Key> {
+pub(super) fn vanished(folder: &[Document], documents: &DocumentSet) -> Vec<Key> {
     let there: HashSet<&Key> = folder.iter().map(|document| &document.key).collect();
     let owned = documents
         .iter()

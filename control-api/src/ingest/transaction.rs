@@ -2,19 +2,17 @@
 //! with the object as it will be stored. Pure but for new uids; called by `ingest`.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
 
 use crate::{
-    config::{self, Document, Key, Problem},
+    config::{self, Document, DocumentSet, Key, Problem},
     store::metadata::{self, Stamp, Write},
 };
 
 use super::{Applied, Change, Operation, Refused, Removal, ownership};
-
-type Documents = BTreeMap<Key, Arc<Document>>;
 
 /// What the caller wants.
 pub(super) enum Intent {
@@ -68,13 +66,13 @@ impl Plan {
     }
 
     /// `documents` as they would be.
-    pub(super) fn upon(&self, documents: &Documents) -> Documents {
+    pub(super) fn upon(&self, documents: &DocumentSet) -> DocumentSet {
         let mut documents = documents.clone();
         for (key, document) in self.writes() {
             match document {
-                Some(document) => documents.insert(key.clone(), Arc::clone(document)),
-                None => documents.remove(key),
-            };
+                Some(document) => documents.insert(Arc::clone(document)),
+                None => drop(documents.remove(key)),
+            }
         }
         documents
     }
@@ -91,7 +89,7 @@ impl Plan {
 /// Decides what `intent` does to `documents`, which stand at revision `base`, beside a config folder.
 pub(super) fn plan(
     intent: &Intent,
-    documents: &Documents,
+    documents: &DocumentSet,
     base: u64,
     now: &str,
     folder: Option<&Path>,
@@ -115,7 +113,7 @@ pub(super) fn plan(
     }
 }
 
-fn plan_put(new: &[Document], documents: &Documents, revision: u64, now: &str) -> Result<Plan, Refused> {
+fn plan_put(new: &[Document], documents: &DocumentSet, revision: u64, now: &str) -> Result<Plan, Refused> {
     refuse_repeated(new)?;
     let (mut changes, mut problems) = (Vec::with_capacity(new.len()), Vec::new());
     for document in new {
@@ -203,7 +201,7 @@ fn refuse_repeated(new: &[Document]) -> Result<(), Refused> {
 }
 
 /// What is not there is not found, whichever version of it was expected.
-fn plan_remove(removals: &[Removal], documents: &Documents) -> Result<Plan, Refused> {
+fn plan_remove(removals: &[Removal], documents: &DocumentSet) -> Result<Plan, Refused> {
     let mut seen = HashSet::new();
     let mut changes = Vec::with_capacity(removals.len());
     for Removal { key, expected, origin } in removals {

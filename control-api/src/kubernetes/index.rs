@@ -279,6 +279,7 @@ impl Index {
                 state: if leaving { PodState::Leaving } else { address.state },
                 labels: pod.map(|pod| pod.labels.clone()).unwrap_or_default(),
                 service_account: pod.map(|pod| pod.service_account.clone()).unwrap_or_default(),
+                ready_since: pod.map_or(0, |pod| pod.ready_since),
                 node_name: node_name.to_owned(),
                 locality: self.locality(pod, node_name, &address.zone),
             }
@@ -558,6 +559,28 @@ mod tests {
         index.hear(News::Failing(Source::Nodes, "forbidden".to_owned()));
         index.hear(News::Failing(Source::Pods, "forbidden".to_owned()));
         assert_eq!(index.awaited().len(), all - 1);
+    }
+
+    #[test]
+    fn a_pod_is_ready_since_its_condition_says_so() {
+        let object = |status: &str| {
+            let condition = json!({"type": "Ready", "status": status, "lastTransitionTime": "2023-11-14T22:13:20Z"});
+            let object = json!({
+                "metadata": {"name": "c", "namespace": "n"},
+                "status": {"conditions": [{"type": "Initialized", "status": "True"}, condition]},
+            });
+            serde_json::from_value::<PodObject>(object).unwrap().into_parts()
+        };
+        let mut index = joined();
+        for (status, expected) in [("True", 1_700_000_000), ("False", 0)] {
+            index.hear(News::Pods(Change::Set(object(status))));
+            let batch = index.take();
+            let Some(Spec::EndpointSlice(slice)) = batch.documents.values().next().map(|document| &document.spec)
+            else {
+                panic!("no slice");
+            };
+            assert_eq!(slice.endpoints[0].ready_since, expected);
+        }
     }
 
     #[test]

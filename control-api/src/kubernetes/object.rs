@@ -46,6 +46,8 @@ pub(super) struct Pod {
     pub service_account: String,
     /// It has a `deletionTimestamp`.
     pub leaving: bool,
+    /// Of the Unix epoch, in seconds; 0: it is not.
+    pub ready_since: u64,
     /// Empty: it is on no machine yet.
     pub node_name: String,
 }
@@ -86,6 +88,31 @@ pub(super) struct PodObject {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    conditions: Option<Vec<PodCondition>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodCondition {
+    r#type: String,
+    status: String,
+    last_transition_time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+}
+
+impl PodStatus {
+    fn ready_since(&self) -> u64 {
+        let is_ready = |condition: &&PodCondition| condition.r#type == "Ready" && condition.status == "True";
+        let ready = self.conditions.iter().flatten().find(is_ready);
+        let since = ready.and_then(|condition| condition.last_transition_time.as_ref());
+        since.map_or(0, |time| u64::try_from(time.0.as_second()).unwrap_or(0))
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -181,6 +208,7 @@ impl PodObject {
             service_account: self.spec.service_account_name.unwrap_or_default(),
             leaving: self.metadata.deletion_timestamp.is_some(),
             node_name: self.spec.node_name.unwrap_or_default(),
+            ready_since: self.status.ready_since(),
         };
         (name, pod)
     }

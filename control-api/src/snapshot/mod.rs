@@ -12,7 +12,6 @@ mod clusters;
 mod delegated_match;
 mod delegates;
 mod departures;
-mod diff;
 mod documents;
 mod encoded;
 mod endpoints;
@@ -36,6 +35,7 @@ mod world;
 pub use catalog::fqdns;
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use policy::{at_port, is_for, joins};
 pub use workload::Node;
 pub use world::World;
 

@@ -43,8 +43,9 @@ fn is_selecting(document: &Document) -> bool {
     selector(document).is_some_and(|selector| !selector.is_empty())
 }
 
-/// A rule with a selector is for its own namespace, whatever it is exported to.
-fn is_for(document: &Document, client: Option<&str>) -> bool {
+/// May clients of the namespace see the rule, wherever the host is? `None`: such as nothing is exported to by name. A rule
+/// with a selector is for its own namespace, whatever it is exported to.
+pub fn is_for(document: &Document, client: Option<&str>) -> bool {
     if is_selecting(document) {
         return client == Some(document.key.namespace.as_str());
     }
@@ -81,7 +82,7 @@ fn exported_to(document: &Document) -> BTreeSet<&str> {
 
 /// Is the rule merged into what began with the older one? As in Istio: where both are for the same namespaces, or the
 /// younger one for more; and one for all workloads also into one for some.
-fn joins(document: &Document, older: &Document) -> bool {
+pub fn joins(document: &Document, older: &Document) -> bool {
     let namespaces = match (is_public(document), is_public(older)) {
         (true, true) => true,
         (false, false) => {
@@ -264,7 +265,7 @@ impl Policy {
 /// The policy at one port: of the whole host, with a subset's in its place block by block. As in Istio
 /// (`GetPortLevelTrafficPolicy`, `MergeTrafficPolicy`) `portLevelSettings` of a port are in the place of all that is said
 /// beside them, and those of a subset leave of the host's only what ports have no say in.
-fn at_port(top: Option<&TrafficPolicy>, own: Option<&TrafficPolicy>, port: u16) -> TrafficPolicy {
+pub fn at_port(top: Option<&TrafficPolicy>, own: Option<&TrafficPolicy>, port: u16) -> TrafficPolicy {
     let (top, _) = top.map(|top| of_port(top, port)).unwrap_or_default();
     let Some((own, is_of_port)) = own.map(|own| of_port(own, port)) else {
         return top;

@@ -25,7 +25,7 @@ pub(super) struct PolicyIndex {
 
 pub(super) fn destination_rule(document: &Document) -> Option<&DestinationRule> {
     match &document.spec {
-        Spec::DestinationRule(rule) => Some(rule),
+        Spec::DestinationRule(rule) => Some(rule.as_ref()),
         _ => None,
     }
 }

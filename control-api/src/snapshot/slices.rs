@@ -99,6 +99,10 @@ fn message(owner: &str, service: &Document, found: Found<'_>) -> Option<mesh::En
         weight: 1,
         health: health.into(),
         service_account: endpoint.service_account.clone(),
+        ready_since: match state {
+            PodState::Ready => endpoint.ready_since,
+            PodState::Leaving | PodState::NotReady => 0,
+        },
         ..mesh::Endpoint::default()
     })
 }
@@ -123,6 +127,7 @@ mod tests {
             service_account: "user".into(),
             node_name: "n1".into(),
             locality: "eu/a".into(),
+            ready_since: 1_700_000_000,
         }
     }
 
@@ -145,6 +150,7 @@ mod tests {
         let found = endpoints(&service(), &slices, &Departures::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].id, "Pod/default/user-1/10.0.0.1:8080");
+        assert_eq!(found[0].ready_since, 1_700_000_000);
         let port = mesh::EndpointPort {
             service_port: 80,
             port: 8080,

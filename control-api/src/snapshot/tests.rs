@@ -14,6 +14,7 @@ use super::*;
 use crate::config::{Document, Problem, from_stored, parse};
 
 mod accepted;
+mod accepted_policies;
 mod delegation;
 mod departures;
 mod encoding;
@@ -24,6 +25,7 @@ mod routing;
 mod scope;
 mod slices;
 mod steps;
+mod told_policies;
 mod warnings;
 mod workload;
 

@@ -238,6 +238,7 @@ fn outlier_detection(outlier: &OutlierDetection) -> mesh::OutlierDetection {
         max_ejection_time: None,
         max_ejection_percent: outlier.max_ejection_percent,
         min_health_percent: outlier.min_health_percent,
+        as_envoy: outlier.as_envoy,
         error_statuses: outlier.error_statuses.iter().copied().map(u32::from).collect(),
         ..mesh::OutlierDetection::default()
     }

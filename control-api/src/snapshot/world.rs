@@ -1,7 +1,7 @@
 //! The world at one revision of the store: made from the previous one by rebuilding what changed documents touch.
 //! Called by ingest before it stores, and read by every session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tsunagi_proto::names;
@@ -15,16 +15,15 @@ use super::host::{HostEntry, Told};
 use super::policy::Policies;
 use super::service::Service;
 use super::whereabouts::Surroundings;
-use super::{Encoded, Node, addresses, diff, endpoints, host, route_warnings, sidecars, wildcards, workload};
+use super::{Encoded, Node, addresses, endpoints, host, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
-use crate::config::{Document, Key, Kind, Problem, Spec};
+use crate::config::{Document, DocumentSet, Key, Kind, Problem, Spec};
 
 /// Everything that proxies may be told at one revision. A copy is cheap.
 #[derive(Clone, Debug)]
 pub struct World {
     revision: u64,
-    /// Sorted by key.
-    documents: Arc<[Arc<Document>]>,
+    documents: DocumentSet,
     catalog: Catalog,
     hosts: Shards<Arc<HostEntry>>,
     endpoints: Shards<Arc<EndpointsEntry>>,
@@ -41,11 +40,43 @@ pub struct World {
     machines: Shards<Arc<str>>,
     /// DestinationRules that balance by zone: without any nobody needs to know where callers are.
     zone_aware_rules: usize,
+    /// What of them has warnings or problems.
+    remarked: Remarked,
     /// Namespace -> the revision that last changed something of which its proxies are told in their Workload.
     workloads: Shards<u64>,
     /// The same for all namespaces.
     all_workloads: u64,
     changed: Arc<[String]>,
+}
+
+/// Names of what there is something to say about: to find it, nobody looks at the rest.
+#[derive(Clone, Debug, Default)]
+struct Remarked {
+    hosts: RemarkedNames,
+    endpoints: RemarkedNames,
+    addresses: RemarkedNames,
+}
+
+#[derive(Clone, Debug, Default)]
+struct RemarkedNames {
+    warnings: Shards<()>,
+    /// Few: what has a problem is not stored.
+    problems: BTreeSet<String>,
+}
+
+impl RemarkedNames {
+    fn note(&mut self, name: &str, (warnings, problems): (bool, bool)) {
+        if warnings {
+            self.warnings.insert(name, ());
+        } else {
+            self.warnings.remove(name);
+        }
+        if problems {
+            self.problems.insert(name.to_owned());
+        } else {
+            self.problems.remove(name);
+        }
+    }
 }
 
 impl Default for World {
@@ -59,7 +90,7 @@ impl World {
     pub fn empty(root_namespace: &str) -> World {
         World {
             revision: 0,
-            documents: Arc::default(),
+            documents: DocumentSet::default(),
             catalog: Catalog::new(root_namespace),
             hosts: Shards::default(),
             endpoints: Shards::default(),
@@ -70,20 +101,25 @@ impl World {
             departures: Departures::default(),
             machines: Shards::default(),
             zone_aware_rules: 0,
+            remarked: Remarked::default(),
             workloads: Shards::default(),
             all_workloads: 0,
             changed: Arc::default(),
         }
     }
 
-    /// The world of these documents. Fast where they come sorted by key and are mostly those of `previous`, whose
-    /// encodings are taken over where nothing changed.
+    /// The world of these documents.
     pub fn build(documents: impl Iterator<Item = Arc<Document>>, revision: u64, previous: Option<&World>) -> World {
+        World::of(&documents.collect(), revision, previous)
+    }
+
+    /// As `build`, in the time that it takes to make what is another than in `previous`, of whose documents these are a
+    /// changed copy.
+    pub fn of(documents: &DocumentSet, revision: u64, previous: Option<&World>) -> World {
         let mut world = previous.cloned().unwrap_or_default();
         world.revision = revision;
-        let documents = diff::sorted(documents.collect(), &world.documents);
-        let difference = diff::between(&world.documents, &documents);
-        world.documents = documents.into();
+        let difference = documents.since(&world.documents);
+        world.documents = documents.clone();
         for document in &difference.removed {
             world.catalog.remove(document);
         }
@@ -173,8 +209,7 @@ impl World {
     }
 
     fn document(&self, key: &Key) -> Option<&Arc<Document>> {
-        let index = self.documents.binary_search_by(|document| document.key.cmp(key));
-        index.ok().and_then(|index| self.documents.get(index))
+        self.documents.get(key)
     }
 
     fn rebuild(&mut self, touched: &Touched) {
@@ -189,6 +224,10 @@ impl World {
             if told(previous.as_deref()) != told(next.as_deref()) {
                 changed.push(names::host(fqdn));
             }
+            let remarks = next
+                .as_ref()
+                .map(|next| (!next.warnings.is_empty(), !next.problems.is_empty()));
+            self.remarked.hosts.note(fqdn, remarks.unwrap_or_default());
             match next {
                 Some(next) => self.hosts.insert(fqdn, next),
                 None => self.hosts.remove(fqdn),
@@ -202,6 +241,10 @@ impl World {
             if version(&previous) != version(&next) {
                 changed.push(names::endpoints(fqdn));
             }
+            let remarks = next
+                .as_ref()
+                .map(|next| (!next.warnings.is_empty(), !next.problems.is_empty()));
+            self.remarked.endpoints.note(fqdn, remarks.unwrap_or_default());
             match next {
                 Some(next) => self.endpoints.insert(fqdn, next),
                 None => self.endpoints.remove(fqdn),
@@ -230,6 +273,8 @@ impl World {
             if version(self.addresses.get(address)) != version(next.as_ref()) {
                 changed.push(names::host(address));
             }
+            let remarks = next.as_ref().map(|next| (!next.warnings.is_empty(), false));
+            self.remarked.addresses.note(address, remarks.unwrap_or_default());
             match next {
                 Some(next) => self.addresses.insert(address, next),
                 None => self.addresses.remove(address),
@@ -265,16 +310,24 @@ impl World {
         self.revision
     }
 
-    /// What the world was made of, sorted by key.
-    pub fn documents(&self) -> &[Arc<Document>] {
+    /// What the world was made of.
+    pub fn documents(&self) -> &DocumentSet {
         &self.documents
     }
 
     /// What a proxy would refuse; must be empty for the documents to be stored.
     pub fn problems(&self) -> Vec<Problem> {
-        let of_hosts = self.hosts.iter().flat_map(|(_, entry)| &entry.problems);
-        let mut problems: Vec<Problem> = of_hosts
-            .chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.problems))
+        let hosts = self
+            .remarked
+            .hosts
+            .problems
+            .iter()
+            .filter_map(|fqdn| self.hosts.get(fqdn));
+        let endpoints = self.remarked.endpoints.problems.iter();
+        let endpoints = endpoints.filter_map(|fqdn| self.endpoints.get(fqdn));
+        let mut problems: Vec<Problem> = hosts
+            .flat_map(|entry| &entry.problems)
+            .chain(endpoints.flat_map(|entry| &entry.problems))
             .cloned()
             .collect();
         problems.sort();
@@ -284,13 +337,27 @@ impl World {
 
     /// What is valid but will not do what its author meant.
     pub fn warnings(&self) -> Vec<String> {
-        let of_hosts = self.hosts.iter().flat_map(|(_, entry)| &entry.warnings);
+        let Remarked {
+            hosts,
+            endpoints,
+            addresses,
+        } = &self.remarked;
+        let of_hosts = hosts.warnings.iter().filter_map(|(fqdn, ())| self.hosts.get(fqdn));
+        let of_endpoints = endpoints
+            .warnings
+            .iter()
+            .filter_map(|(fqdn, ())| self.endpoints.get(fqdn));
+        let of_addresses = addresses
+            .warnings
+            .iter()
+            .filter_map(|(name, ())| self.addresses.get(name));
         let mut warnings: Vec<String> = of_hosts
-            .chain(self.endpoints.iter().flat_map(|(_, entry)| &entry.warnings))
+            .flat_map(|entry| &entry.warnings)
+            .chain(of_endpoints.flat_map(|entry| &entry.warnings))
+            .chain(of_addresses.flat_map(|entry| &entry.warnings))
             .cloned()
             .chain(self.rules.iter().flat_map(|(_, remarks)| remarks.to_vec()))
             .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
-            .chain(self.addresses.iter().flat_map(|(_, entry)| entry.warnings.clone()))
             .chain(self.sidecars.iter().flat_map(|(_, warnings)| warnings.to_vec()))
             .collect();
         warnings.sort();

@@ -5,6 +5,8 @@
 //! concerned by a revision when a resource that it subscribes to got a new version by it. Revisions that one debounced
 //! push carried together are answered together.
 
+mod health;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+pub use health::{HealthReport, SeenEndpoint};
 
 /// After a start the proxies of the one before come back within this time (their longest pause is 3 s): until then nobody
 /// can say whom a change concerns.
@@ -133,6 +137,8 @@ struct Connected {
 struct Connection {
     progress: Progress,
     concerns: VecDeque<Span>,
+    /// `None`: it has not said anything yet.
+    health: Option<HealthReport>,
 }
 
 /// One session's hold on the status: dropping it is disconnecting.
@@ -199,6 +205,7 @@ impl Status {
         let connection = Connection {
             progress,
             concerns: VecDeque::new(),
+            health: None,
         };
         connected.proxies.insert((identity.clone(), id), connection);
         drop(connected);

@@ -114,7 +114,7 @@ fn query_holds(wanted: &NamedMatch<String>, query: Option<&str>) -> bool {
 }
 
 /// Only the first value of a repeated parameter counts; nothing is percent-decoded.
-pub(super) fn query_value<'q>(name: &str, query: Option<&'q str>) -> Option<&'q str> {
+pub fn query_value<'q>(name: &str, query: Option<&'q str>) -> Option<&'q str> {
     let pairs = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
     let mut parsed = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     parsed.find(|(own, _)| *own == name).map(|(_, value)| value)

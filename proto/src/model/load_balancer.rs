@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::{Invalid, duration};
 use crate::wire::mesh;
 
@@ -92,10 +94,13 @@ impl TryFrom<mesh::ConsistentHash> for ConsistentHash {
             }
         };
         let key = match wire.key {
-            Some(Key::Header(name)) => HashKey::Header(named("header", name)?),
+            Some(Key::Header(name)) => {
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| Invalid::new("header", "not a header name"))?;
+                HashKey::Header(name)
+            }
             Some(Key::Cookie(cookie)) => HashKey::Cookie(HashCookie {
-                name: named("cookie.name", cookie.name)?,
-                path: cookie.path,
+                name: part_of_cookie("cookie.name", named("cookie.name", cookie.name)?)?,
+                path: part_of_cookie("cookie.path", cookie.path)?,
                 ttl: match cookie.ttl {
                     Some(ttl) => Some(duration("cookie.ttl", Some(ttl))?.unwrap_or(Duration::ZERO)),
                     None => None,
@@ -103,8 +108,11 @@ impl TryFrom<mesh::ConsistentHash> for ConsistentHash {
                 attributes: cookie
                     .attributes
                     .into_iter()
-                    .map(|item| (item.name, item.value))
-                    .collect(),
+                    .map(|item| {
+                        let part = |text| part_of_cookie("cookie.attributes", text);
+                        Ok((part(item.name)?, part(item.value)?))
+                    })
+                    .collect::<Result<_, Invalid>>()?,
             }),
             Some(Key::SourceAddress(true)) => HashKey::SourceAddress,
             Some(Key::QueryParameter(name)) => HashKey::QueryParameter(named("query_parameter", name)?),
@@ -126,6 +134,14 @@ impl TryFrom<mesh::ConsistentHash> for ConsistentHash {
         };
         Ok(Self { key, table })
     }
+}
+
+/// In `Set-Cookie` it ends where a semicolon is, and the header where its line does.
+fn part_of_cookie(field: &str, text: String) -> Result<String, Invalid> {
+    if text.bytes().any(|byte| byte == b';' || !(b' '..=b'~').contains(&byte)) {
+        return Err(Invalid::new(field, "cannot be part of a cookie"));
+    }
+    Ok(text)
 }
 
 /// By trial division: of a number of at most seven digits.

@@ -14,7 +14,7 @@ use crate::admin::Readiness;
 use crate::drain::DrainWatch;
 use crate::net;
 use crate::snapshot::{Publisher, Update};
-use crate::upstream::Registry;
+use crate::upstream::{Registry, SeenEndpoint};
 use crate::xds::{Client, ClientConfig, Sink};
 
 /// How finely ejection times and idle timeouts are kept.
@@ -88,6 +88,10 @@ impl Sink for Announced {
 
     fn surplus(&mut self) -> Vec<String> {
         Sink::surplus(&mut self.publisher)
+    }
+
+    fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
+        Sink::seen_endpoints(&self.publisher, most)
     }
 }
 

@@ -36,6 +36,7 @@ pub async fn dispatch<D: Downstream>(
     head: &mut RequestHead,
     body: &mut RequestBody,
     mut deadline: Deadline,
+    hash: Option<u64>,
     client: &mut D,
     exchange: &mut Exchange<'_>,
 ) -> Result<Response, Cause> {
@@ -50,6 +51,7 @@ pub async fn dispatch<D: Downstream>(
             head,
             worker: proxy.worker,
             may_fail: retries.may_repeat(body.is_repeatable()),
+            hash,
         };
         let mut limits = Limits::new(&mut deadline, policy.per_try_timeout);
         let outcome = attempt(&of, body, client, &retries, &mut progress, &mut limits).await;

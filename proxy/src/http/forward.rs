@@ -163,6 +163,8 @@ pub struct Attempt<'a> {
     pub worker: usize,
     /// Nobody sees it when it fails: there is another attempt, or nobody waits.
     pub may_fail: bool,
+    /// Of the request's key.
+    pub hash: Option<u64>,
 }
 
 /// Runs one attempt, within its limits. Dropping the future cancels it: the queue is left, the connection closed or the stream reset.
@@ -287,7 +289,7 @@ fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRe
     let choose = |tried: &[Arc<Endpoint>]| {
         let caller = Caller {
             tried,
-            hash: None,
+            hash: of.hash,
             worker: of.worker,
         };
         choose(&cluster.told, &cluster.members, &caller, &mut rand::random::<u64>)

@@ -5,6 +5,7 @@
 //! purpose: a copy takes no longer than the rule's timeout, without one a minute from its last byte on, and there are at
 //! most 1024 at once, of which one cluster has at most 256.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tsunagi_proto::model::{RetryPolicy, draws};
 use super::attempts::accept;
 use super::deadline::{Deadline, Limits};
 use super::forward::{Attempt, Failure, Progress, attempt};
+use super::hash_key::hash_request;
 use super::mirror_body::MirrorBody;
 use super::outcome::{observe_end, of_head};
 use super::request_body::RequestBody;
@@ -60,11 +62,20 @@ struct Copy {
     timeout: Duration,
     grpc: bool,
     worker: usize,
+    /// Of its key.
+    hash: Option<u64>,
     _place: Place,
 }
 
-/// Sends a copy to every mirror that is drawn. `head` is the request as it leaves.
-pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grpc: bool, worker: usize) {
+/// Sends a copy to every mirror that is drawn. `head` is the request as it leaves, `remote` its client.
+pub fn mirror(
+    route: &Route<'_>,
+    head: &RequestHead,
+    body: &mut RequestBody,
+    grpc: bool,
+    remote: Option<SocketAddr>,
+    worker: usize,
+) {
     for (wanted, target) in route.mirrors() {
         if !draws(wanted.per_million, rand::random()) {
             continue;
@@ -85,6 +96,7 @@ pub fn mirror(route: &Route<'_>, head: &RequestHead, body: &mut RequestBody, grp
             timeout: route.timeout().unwrap_or(TIME),
             grpc,
             worker,
+            hash: hash_request(cluster, head, remote),
             _place: place,
         };
         let series = Arc::clone(&target.series);
@@ -121,6 +133,7 @@ impl Copy {
                 worker: self.worker,
                 // Nobody waits for what it answers.
                 may_fail: true,
+                hash: self.hash,
             };
             let mut limits = Limits::new(&mut deadline, None);
             let tried = attempt(

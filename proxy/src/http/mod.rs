@@ -13,6 +13,7 @@ mod fault;
 mod formatted;
 mod forward;
 mod h2c;
+mod hash_key;
 mod head;
 mod http1;
 mod http2;

@@ -20,6 +20,7 @@ use super::exchange::Exchange;
 use super::explained;
 use super::formatted::{Formatted, edit_response};
 use super::forward::speaks_http2;
+use super::hash_key::{Keyed, key_of};
 use super::head::{self, Authority};
 use super::local_reply::Cause;
 use super::mirror::mirror;
@@ -186,9 +187,13 @@ async fn answer<D: Downstream>(
     let mut body = RequestBody::new(length, keep);
     // What comes after an upgrade cannot be copied.
     if head.upgrade.is_none() {
-        mirror(&route, head, &mut body, exchange.grpc, proxy.worker);
+        mirror(&route, head, &mut body, exchange.grpc, downstream.remote, proxy.worker);
     }
-    let mut response = dispatch(proxy, cluster, &route, head, &mut body, deadline, client, exchange).await?;
+    let Keyed { hash, set_cookie } = key_of(cluster, head, downstream);
+    let sent = dispatch(
+        proxy, cluster, &route, head, &mut body, deadline, hash, client, exchange,
+    );
+    let mut response = sent.await?;
 
     let switches = upgrade::switches(head, &mut response.lease)?;
     let length = response.length(&head.method).map_err(|_| Cause::UpstreamProtocol)?;
@@ -199,6 +204,9 @@ async fn answer<D: Downstream>(
     upstream.headers.remove_known(Known::XTsunagiUnprocessed);
     let said = (exchange.flags, "via_upstream");
     edit_response(&route, &formatted, head, upstream, endpoint, said);
+    if let Some(cookie) = &set_cookie {
+        upstream.headers.append(&header::SET_COOKIE, cookie);
+    }
     exchange.show_to_page(upstream);
     exchange.answered(upstream);
     show_flags(exchange, upstream);

@@ -75,6 +75,10 @@ impl Publisher {
         self
     }
 
+    pub fn registry(&self) -> &Registry {
+        &self.compiler.registry
+    }
+
     /// Applies one response whole: when this returns, every new request meets it.
     pub fn apply(&mut self, update: Update) {
         let mut moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();

@@ -45,8 +45,12 @@ pub struct ClusterSeries {
     pub ejections_consecutive_local_origin: Counter,
     /// `cause="failed_probe"`
     pub ejections_failed_probe: Counter,
-    /// It should have been ejected, and the pool could not spare it.
-    pub ejections_overflow: Counter,
+    /// `cause="consecutive_5xx"`: it should have been ejected, and the pool could not spare it.
+    pub kept_consecutive_5xx: Counter,
+    /// `cause="consecutive_gateway_errors"`
+    pub kept_consecutive_gateway_errors: Counter,
+    /// `cause="consecutive_local_origin"`
+    pub kept_consecutive_local_origin: Counter,
     /// `reason="probe"`
     pub unejections_probe: Counter,
     /// `reason="time"`: in Envoy's mode.
@@ -108,7 +112,7 @@ pub(crate) const COUNTERS: [(&str, &str); 5] = [
     ),
     (
         "tsunagi_outlier_ejections_overflow_total",
-        "Endpoints that failed and were not ejected, because the pool could not spare them.",
+        "Endpoints that failed and were not ejected, because the pool could not spare them, by cause.",
     ),
     (
         "tsunagi_outlier_unejections_total",
@@ -118,7 +122,7 @@ pub(crate) const COUNTERS: [(&str, &str); 5] = [
 
 impl ClusterSeries {
     pub(crate) fn new(direction: Direction, service: &str, subset: &str) -> ClusterSeries {
-        let mut readings = Vec::with_capacity(20);
+        let mut readings = Vec::with_capacity(22);
         let mut cell = |family, label| {
             let cell = Arc::new(AtomicU64::new(0));
             readings.push(Reading {
@@ -136,7 +140,6 @@ impl ClusterSeries {
             ejected_endpoints,
             endpoints_healthy,
         ] = GAUGES.each_ref().map(&mut gauge);
-        let ejections_overflow = Counter::from_arc(cell(COUNTERS[3].0, None));
         let mut counter =
             |family: usize, label, value| Counter::from_arc(cell(COUNTERS[family].0, Some((label, value))));
         ClusterSeries {
@@ -155,7 +158,9 @@ impl ClusterSeries {
             ejections_consecutive_gateway_errors: counter(2, "cause", "consecutive_gateway_errors"),
             ejections_consecutive_local_origin: counter(2, "cause", "consecutive_local_origin"),
             ejections_failed_probe: counter(2, "cause", "failed_probe"),
-            ejections_overflow,
+            kept_consecutive_5xx: counter(3, "cause", "consecutive_5xx"),
+            kept_consecutive_gateway_errors: counter(3, "cause", "consecutive_gateway_errors"),
+            kept_consecutive_local_origin: counter(3, "cause", "consecutive_local_origin"),
             unejections_probe: counter(4, "reason", "probe"),
             unejections_time: counter(4, "reason", "time"),
             unejections_needed: counter(4, "reason", "needed"),
@@ -199,6 +204,8 @@ mod tests {
         series.pending_requests.increment(2.0);
         series.overflow_retries.increment(3);
         series.ejections_consecutive_local_origin.increment(4);
+        series.kept_consecutive_5xx.increment(5);
+        series.unejections_probe.increment(6);
 
         let gauge: Vec<_> = series.read("tsunagi_upstream_pending_requests").collect();
         assert_eq!(gauge, [(None, 2.0_f64.to_bits())]);
@@ -207,6 +214,10 @@ mod tests {
         assert!(overflow.contains(&(Some(("limit", "retries")), 3)));
         let ejections: Vec<_> = series.read("tsunagi_outlier_ejections_total").collect();
         assert!(ejections.contains(&(Some(("cause", "consecutive_local_origin")), 4)));
+        let kept: Vec<_> = series.read("tsunagi_outlier_ejections_overflow_total").collect();
+        assert!(kept.contains(&(Some(("cause", "consecutive_5xx")), 5)));
+        let returned: Vec<_> = series.read("tsunagi_outlier_unejections_total").collect();
+        assert!(returned.contains(&(Some(("reason", "probe")), 6)));
         assert_eq!(series.read("tsunagi_upstream_connections").next(), Some((None, 0)));
     }
 }

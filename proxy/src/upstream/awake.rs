@@ -18,6 +18,11 @@ impl AwakeList {
         std::mem::take(&mut *self.clusters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub fn upgraded(&self) -> Vec<Arc<Cluster>> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.iter().filter_map(Weak::upgrade).collect()
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -5,21 +5,28 @@
 //! two are drawn by weight and compared by requests in flight for their weight (Wieder, "Balanced Allocations with
 //! Heterogenous Bins"): idle ones get exactly the shares that their weights say, and it takes no longer with many of them.
 //! `ROUND_ROBIN` takes turns, see `round_robin`. An endpoint that warms up is passed over as often as it lacks weight.
+//! With `consistentHash` the request's key decides, see `consistent_hash`; its retries go where it went, as with Istio, unless
+//! nobody is there to take a request.
 //!
 //! When all healthy ones have left, those that are about to end still serve, and any of them is better than none (as
 //! kube-proxy does with endpoints that terminate).
 
 mod alias;
+mod consistent_hash;
+mod key;
+mod maglev;
+mod ring;
 mod round_robin;
 mod warmup;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tsunagi_proto::model::{self, ConsistentHash, HashKey, LoadBalancer, Warmup};
-use xxhash_rust::xxh64::xxh64;
 
 use self::alias::{AliasTable, below};
+use self::consistent_hash::Table;
+pub use self::key::{CookieKey, RequestKey, hash_address, hash_text, hash_values};
 use self::round_robin::RoundRobin;
 pub(super) use self::warmup::Warming;
 use super::cluster::{Member, Members};
@@ -53,14 +60,6 @@ impl Caller<'_> {
     }
 }
 
-/// The key of a client's address.
-pub fn hash_address(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => xxh64(&address.octets(), 0),
-        IpAddr::V6(address) => xxh64(&address.octets(), 0),
-    }
-}
-
 /// How the members of a group are chosen among: what can be worked out before a request comes, and whose turn it is.
 #[derive(Debug)]
 pub(super) enum Algorithm {
@@ -68,15 +67,15 @@ pub(super) enum Algorithm {
     LeastRequest(Option<AliasTable>),
     Random(Option<AliasTable>),
     RoundRobin(RoundRobin),
+    ConsistentHash(Table),
 }
 
 impl Algorithm {
     pub fn new(policy: &model::Cluster, members: &[Member], workers: usize) -> Self {
         let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-        match policy.load_balancer {
-            LoadBalancer::LeastRequest | LoadBalancer::ConsistentHash(_) => {
-                Self::LeastRequest(AliasTable::of(&weights))
-            }
+        match &policy.load_balancer {
+            LoadBalancer::LeastRequest => Self::LeastRequest(AliasTable::of(&weights)),
+            LoadBalancer::ConsistentHash(hash) => Self::ConsistentHash(Table::new(hash.table, members)),
             LoadBalancer::Random => Self::Random(AliasTable::of(&weights)),
             LoadBalancer::RoundRobin => Self::RoundRobin(RoundRobin::new(&weights, policy.warmup.is_some(), workers)),
         }
@@ -91,8 +90,10 @@ pub fn choose(
     caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
+    // A key belongs to its endpoint, also after a failure.
+    let tried = if caller.hash.is_some() { &[] } else { caller.tried };
     if members.list.is_empty()
-        && let Some(last_resort) = choose_draining(&members.draining, caller.tried, random)
+        && let Some(last_resort) = choose_draining(&members.draining, tried, caller.hash, random)
     {
         return Some(last_resort);
     }
@@ -101,10 +102,7 @@ pub fn choose(
         let index = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
         let group = members.groups.get(index)?;
         if members.groups.is_panic(index) {
-            let (healthy, unhealthy) = (group.of(&members.list), group.unhealthy_of(&members.unhealthy));
-            let total = healthy.len() + unhealthy.len();
-            let member = healthy.iter().chain(unhealthy).nth(below(random(), total.max(1)))?;
-            return Some(member.endpoint.begin());
+            return Some(in_panic(members, group, caller.hash, random)?.endpoint.begin());
         }
         let member = choose_in(policy, members, (index, group), caller, random)?;
         if let Some(probe) = member.endpoint.health.claim() {
@@ -122,13 +120,13 @@ fn choose_in<'m>(
     caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<&'m Member> {
-    let tried = caller.tried;
+    let tried = if caller.hash.is_some() { &[] } else { caller.tried };
     let available = |member: &Member| member.endpoint.health.is_available();
     let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
     let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
     let choice = |group: &Group| Choice {
         members: group.of(&members.list),
-        worker: caller.worker,
+        caller,
         warmup: policy.warmup.as_ref(),
     };
     let first = choice(group)
@@ -153,11 +151,12 @@ fn choose_in<'m>(
 fn choose_draining(
     draining: &[Member],
     tried: &[Arc<Endpoint>],
+    hash: Option<u64>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<ActiveRequest> {
     let fresh = |member: &&Member| !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
     let inviting = |member: &&Member| fresh(member) && !member.endpoint.is_refusing();
-    let point = random();
+    let point = hash.unwrap_or_else(random);
     let any_of = |usable: &dyn Fn(&&Member) -> bool| {
         let count = draining.iter().filter(usable).count();
         draining.iter().filter(usable).nth(below(point, count.max(1)))
@@ -168,10 +167,28 @@ fn choose_draining(
     Some(member.endpoint.begin())
 }
 
+/// Any of the group; a request with a key the endpoint that it would have were all healthy.
+fn in_panic<'m>(
+    members: &'m Members,
+    group: &Group,
+    hash: Option<u64>,
+    random: &mut impl FnMut() -> u64,
+) -> Option<&'m Member> {
+    let (list, unhealthy) = (group.of(&members.list), group.unhealthy_of(&members.unhealthy));
+    if let Some(hash) = hash
+        && let Algorithm::ConsistentHash(table) = &*group.algorithm
+        && let Some(place) = table.find(hash, list.len(), |_| true)
+    {
+        return list.get(place);
+    }
+    let total = list.len() + unhealthy.len();
+    list.iter().chain(unhealthy).nth(below(random(), total.max(1)))
+}
+
 /// One request and the group that it meets.
 struct Choice<'m, 'c> {
     members: &'m [Member],
-    worker: usize,
+    caller: &'c Caller<'c>,
     warmup: Option<&'c Warmup>,
 }
 
@@ -197,13 +214,18 @@ impl<'m> Choice<'m, '_> {
             Algorithm::RoundRobin(turns) => {
                 let at = |place: usize| self.members.get(place);
                 let place = turns.next(
-                    self.worker,
+                    self.caller.worker,
                     self.members.len(),
                     |place| at(place).is_some_and(usable),
                     |place| at(place).map_or(1.0, |member| share(self.warmup, member)),
                     random,
                 )?;
                 at(place)
+            }
+            Algorithm::ConsistentHash(table) => {
+                let hash = self.caller.hash.unwrap_or_else(random);
+                let at = |place: usize| self.members.get(place);
+                at(table.find(hash, self.members.len(), |place| at(place).is_some_and(usable))?)
             }
         }
     }
@@ -278,3 +300,7 @@ fn draw_by<'m>(
 #[cfg(test)]
 #[path = "balance_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "balance_properties.rs"]
+mod properties;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use tsunagi_proto::model;
-use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth, LoadBalancer};
+use tsunagi_proto::model::{ClusterKey, Endpoint as ToldEndpoint, Health as ToldHealth};
 
 use super::awake::{AwakeList, Wakefulness};
+use super::balance::RequestKey;
 use super::groups::{Arranged, Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
@@ -57,6 +58,8 @@ pub struct Members {
     pub draining: Vec<Member>,
     /// Of `list`.
     pub(super) groups: Groups,
+    /// What of a request decides where it goes.
+    pub key: Option<RequestKey>,
     /// A request gets no connection that leads elsewhere than to the endpoint chosen for it: these are a part of the
     /// cluster's, or requests have keys.
     pub(super) pinned: bool,
@@ -128,6 +131,7 @@ impl Members {
         let only = |members: &[Member]| members.iter().filter(wanted).cloned().collect();
         let mut only = Self {
             list: only(&self.list),
+            key: None,
             unhealthy: Vec::new(),
             draining: only(&self.draining),
             groups: Groups::default(),
@@ -267,9 +271,9 @@ impl Cluster {
         for unused in members.arrange(&policy, place, Some(&before), self.workers) {
             unused.endpoint.retire();
         }
+        members.key = RequestKey::of(&policy.load_balancer);
         // A connection that others give up leads elsewhere as a rule: not to where the key or the place says.
-        let is_hashed = matches!(policy.load_balancer, LoadBalancer::ConsistentHash(_));
-        members.pinned = is_hashed || members.groups.are_several();
+        members.pinned = members.key.is_some() || members.groups.are_several();
         let before = state.policy.outlier_detection.as_ref();
         outlier::settle(before, policy.outlier_detection.as_ref(), &members, self);
         members.renew_shares();

@@ -17,12 +17,13 @@ mod pool;
 mod queue;
 mod registry;
 mod retry_budget;
+mod seen;
 mod shares;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upgraded;
 
-pub use balance::{Caller, choose, hash_address};
+pub use balance::{Caller, CookieKey, RequestKey, choose, hash_address, hash_text, hash_values};
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
@@ -33,4 +34,5 @@ pub use pool::{AcquireError, acquire, acquire_ready};
 pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
+pub use seen::SeenEndpoint;
 pub use upgraded::UpgradedConnection;

@@ -129,14 +129,12 @@ fn judge(cluster: &Cluster, detection: &OutlierDetection, request: &ActiveReques
             Instant::now(),
             &mut tell_of(cluster),
         );
-        members.renew_shares();
     });
 }
 
 /// Once an interval, on the control thread.
 pub(super) fn sweep(detection: &OutlierDetection, members: &Members, cluster: &Cluster, now: Instant) {
     decision::sweep(detection, members, now, &mut tell_of(cluster));
-    members.renew_shares();
 }
 
 /// After each push, with the cluster's lock held. `before`: the policy until now.

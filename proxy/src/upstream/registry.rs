@@ -103,6 +103,11 @@ impl Registry {
         }
     }
 
+    /// Those of which something is not as it was told, or that have a connection.
+    pub(super) fn awake_clusters(&self) -> Vec<Arc<Cluster>> {
+        self.awake.upgraded()
+    }
+
     /// How many clusters the next sweep visits.
     #[cfg(test)]
     pub fn awake(&self) -> usize {

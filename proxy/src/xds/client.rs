@@ -16,6 +16,7 @@ use tsunagi_proto::wire::discovery::DeltaDiscoveryResponse;
 
 use super::backoff::Backoff;
 use super::link::{Event, Link};
+use super::reporter::{MOST_ENDPOINTS, Reporter};
 use super::saver::Saver;
 use super::session::{Identity, Session};
 use super::sink::Sink;
@@ -28,6 +29,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 /// After a start from the remembered config, the control plane has this long to say what changed since.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -53,6 +55,7 @@ pub struct Client<S> {
     link: Link,
     backoff: Backoff,
     saver: Saver,
+    reporter: Reporter,
     sink: S,
     telemetry: Telemetry,
     drain: Drain,
@@ -97,6 +100,7 @@ impl<S: Sink> Client<S> {
             link: Link::Waiting(Instant::now()),
             backoff: Backoff::default(),
             saver,
+            reporter: Reporter::default(),
             sink,
             telemetry,
             drain,
@@ -130,6 +134,7 @@ impl<S: Sink> Client<S> {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut expiry = every(EXPIRY_INTERVAL);
         let mut idle = every(IDLE_INTERVAL);
+        let mut report = every(REPORT_INTERVAL);
         loop {
             tokio::select! {
                 () = &mut shutdown => return,
@@ -143,9 +148,18 @@ impl<S: Sink> Client<S> {
                     self.forget(&expired);
                 }
                 _ = idle.tick() => self.give_up_idle(),
+                _ = report.tick() => self.report().await,
             }
             self.say();
             self.saver.note(&self.session, Instant::now());
+        }
+    }
+
+    async fn report(&mut self) {
+        self.reporter.check().await;
+        if let Some(channel) = self.link.channel() {
+            let (seen, omitted) = self.sink.seen_endpoints(MOST_ENDPOINTS);
+            self.reporter.report(channel, self.session.identity(), &seen, omitted);
         }
     }
 
@@ -168,6 +182,7 @@ impl<S: Sink> Client<S> {
                 tracing::info!(control_plane = %self.control_plane, "connected to the control plane");
                 self.telemetry.set_control_plane_connected(true);
                 self.link = Link::Open(stream);
+                self.reporter.connected();
             }
             Event::Response(response) => self.on_response(response),
             // `say` follows.

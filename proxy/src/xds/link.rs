@@ -36,7 +36,7 @@ pub(super) struct Stream {
     responses: Streaming<DeltaDiscoveryResponse>,
     since: Instant,
     /// The connection ends with its last handle.
-    _channel: Channel,
+    channel: Channel,
 }
 
 pub(super) enum Event {
@@ -87,6 +87,14 @@ impl Link {
         }
     }
 
+    /// For calls beside the stream.
+    pub(super) fn channel(&self) -> Option<&Channel> {
+        match self {
+            Self::Open(stream) => Some(&stream.channel),
+            Self::Waiting(_) | Self::Opening(_) => None,
+        }
+    }
+
     pub(super) fn is_writable(&self) -> bool {
         matches!(self, Self::Open(stream) if stream.requests.capacity() > 0)
     }
@@ -133,7 +141,7 @@ async fn open(control_plane: Uri, first: Option<DeltaDiscoveryRequest>) -> Resul
         requests,
         responses,
         since: Instant::now(),
-        _channel: channel,
+        channel,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Where the config comes from: the proxy's half of the delta discovery protocol, and the last config on disk.
 //!
 //! `session` decides (pure), `check` reads one resource, `held` keeps what is held, `outbox` is what is to be said,
-//! `client` runs on the control thread with `link` (the connection), `backoff` and `saver` (the disk, by `remembered`).
+//! `client` runs on the control thread with `link` (the connection), `backoff` and `saver` (the disk, by `remembered`);
+//! `reporter` says how endpoints are seen.
 
 mod backoff;
 mod check;
@@ -10,6 +11,7 @@ mod held;
 mod link;
 mod outbox;
 mod remembered;
+mod reporter;
 mod saver;
 pub mod session;
 mod sink;

@@ -104,6 +104,10 @@ enum Refused {
 }
 
 impl Session {
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::snapshot::{Publisher, Update};
+use crate::upstream::SeenEndpoint;
 
 /// How long a host is kept that nobody calls.
 const IDLE_AFTER: Duration = Duration::from_secs(3600);
@@ -19,6 +20,10 @@ pub trait Sink: Send {
     fn idle(&mut self) -> Vec<String>;
     /// Names whose subscription is to be given up because there are too many of their kind; asked after each update.
     fn surplus(&mut self) -> Vec<String>;
+    /// Endpoints that get no requests, or not their share, and how many there are beyond `most`; asked once a second.
+    fn seen_endpoints(&self, _most: usize) -> (Vec<SeenEndpoint>, usize) {
+        (Vec::new(), 0)
+    }
 }
 
 impl Sink for Publisher {
@@ -36,5 +41,9 @@ impl Sink for Publisher {
 
     fn surplus(&mut self) -> Vec<String> {
         self.surplus_aliases()
+    }
+
+    fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
+        self.registry().seen_endpoints(most)
     }
 }

@@ -204,3 +204,32 @@ fn a_destination_rule_is_refused_where_it_is_wrong() {
         "a wildcard for a part of a label",
     );
 }
+
+#[test]
+fn an_annotation_asks_for_envoys_rules_of_outlier_detection_in_every_block() {
+    let outliers = "{outlierDetection: {}}";
+    let rule = destination_rule(&format!(
+        "  trafficPolicy:\n    outlierDetection: {{}}\n    portLevelSettings:\n    - port: {{number: 80}}\n      \
+         outlierDetection: {{}}\n  subsets:\n  - name: v1\n    trafficPolicy: {outliers}\n"
+    ));
+    let annotated = |value: &str| {
+        let annotations = format!("  name: user\n  annotations: {{tsunagi.io/outlier-detection: {value}}}\n");
+        rule.replacen("  name: user\n", &annotations, 1)
+    };
+    let read = |text: &str| {
+        let Spec::DestinationRule(rule) = one(text).spec else {
+            panic!()
+        };
+        let policy = rule.policy.unwrap();
+        let subset = rule.subsets[0].policy.clone().unwrap();
+        let port = policy.port_level[&80].outlier_detection.clone();
+        [policy.outlier_detection, port, subset.outlier_detection].map(|block| block.unwrap().as_envoy)
+    };
+    assert_eq!(read(&annotated("envoy")), [true; 3]);
+    assert_eq!(read(&rule), [false; 3]);
+    let problems = refused(&annotated("istio"));
+    assert!(
+        problems[0].contains("metadata.annotations[tsunagi.io/outlier-detection]") && problems[0].contains("envoy"),
+        "{problems:?}"
+    );
+}

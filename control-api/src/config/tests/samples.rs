@@ -1,5 +1,5 @@
-//! The fields of VirtualService that the samples of Istio's repository put together, each combination once: a user who
-//! starts from one of them has YAML of this shape.
+//! The fields of VirtualService and DestinationRule that the samples of Istio's repository and its reference put together, each
+//! combination once: a user who starts from one of them has YAML of this shape.
 
 use super::*;
 
@@ -109,4 +109,92 @@ fn every_shape_of_istios_samples_is_taken() {
             }
         }
     }
+}
+
+const RULES: [(&str, &str); 17] = [
+    (
+        "bookinfo: destination-rule-all, tcp-echo: tcp-echo-all-v1",
+        "{host: ratings, subsets: [{name: v1, labels: {version: v1}}, {name: v2-mysql-vm, labels: {version: v2-mysql-vm}}]}",
+    ),
+    (
+        "bookinfo: destination-rule-reviews",
+        "{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}, subsets: [{name: v1, labels: {version: v1}}]}",
+    ),
+    (
+        "bookinfo: egress-rule-google-apis",
+        "{host: www.googleapis.com, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE}}]}}",
+    ),
+    (
+        "multicluster: expose-istiod-https",
+        "{host: istiod.istio-system.svc.cluster.local, trafficPolicy: {portLevelSettings: [{port: {number: 15012}, tls: {mode: SIMPLE}, connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}, {port: {number: 443}, tls: {mode: SIMPLE}}]}}",
+    ),
+    (
+        "the reference, on subsets",
+        "{host: ratings.prod.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}, subsets: [{name: testversion, labels: {version: v3}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}]}",
+    ),
+    (
+        "the reference, on ports",
+        "{host: ratings.prod.svc.cluster.local, trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: LEAST_REQUEST}}, {port: {number: 9080}, loadBalancer: {simple: ROUND_ROBIN}}]}}",
+    ),
+    (
+        "the reference, on workloads",
+        "{host: example.com, workloadSelector: {matchLabels: {app: ratings}}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, portLevelSettings: [{port: {number: 31443}, tls: {credentialName: client-credential, mode: MUTUAL}}]}}",
+    ),
+    (
+        "the reference, on consistent hashes",
+        "{host: ratings.prod.svc.cluster.local, trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: user, ttl: 0s}}}}}",
+    ),
+    (
+        "the reference, on zone awareness",
+        "{host: ratings.prod.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST, zoneAwareLbSetting: {enabled: true, failover: [{from: us-east, to: eu-west}, {from: us-west, to: us-east}]}}, outlierDetection: {consecutive5xxErrors: 5, interval: 30s, baseEjectionTime: 30s}}}",
+    ),
+    (
+        "the reference, on connection pools",
+        "{host: myredissrv.prod.svc.cluster.local, trafficPolicy: {connectionPool: {tcp: {maxConnections: 100, connectTimeout: 30ms, tcpKeepalive: {time: 7200s, interval: 75s}}}}}",
+    ),
+    (
+        "the reference, on outlier detection",
+        "{host: reviews.prod.svc.cluster.local, trafficPolicy: {connectionPool: {tcp: {maxConnections: 100}, http: {http2MaxRequests: 1000, maxRequestsPerConnection: 10}}, outlierDetection: {consecutive5xxErrors: 7, interval: 5m, baseEjectionTime: 15m}}}",
+    ),
+    (
+        "the reference, on mutual TLS",
+        "{host: mydbserver.prod.svc.cluster.local, trafficPolicy: {tls: {mode: MUTUAL, clientCertificate: /etc/certs/myclientcert.pem, privateKey: /etc/certs/client_private_key.pem, caCertificates: /etc/certs/rootcacerts.pem}}}",
+    ),
+    (
+        "the reference, on TLS to hosts of a domain",
+        "{host: '*.foo.com', trafficPolicy: {tls: {mode: SIMPLE}}}",
+    ),
+    (
+        "the reference, on localities",
+        "{host: a, trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: us-west/zone1/*, to: {us-west/zone1/*: 80, us-west/zone2/*: 20}}, {from: us-west/zone2/*, to: {us-west/zone1/*: 20, us-west/zone2/*: 80}}]}}}}",
+    ),
+    (
+        "the page on locality failover",
+        "{host: helloworld.sample.svc.cluster.local, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}, loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {enabled: true, failover: [{from: region1, to: region2}]}}, outlierDetection: {consecutive5xxErrors: 1, interval: 1s, baseEjectionTime: 1m}}}",
+    ),
+    (
+        "the page on circuit breaking",
+        "{host: httpbin, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1, maxRequestsPerConnection: 1}}, outlierDetection: {consecutive5xxErrors: 1, interval: 1s, baseEjectionTime: 3m, maxEjectionPercent: 100}}}",
+    ),
+    (
+        "the page on TLS origination",
+        "{host: edition.cnn.com, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, sni: edition.cnn.com}}]}}",
+    ),
+];
+
+#[test]
+fn every_destination_rule_of_istios_samples_and_reference_is_taken() {
+    for (sample, spec) in RULES {
+        for version in ["v1", "v1beta1", "v1alpha3"] {
+            let text = format!(
+                "apiVersion: networking.istio.io/{version}\nkind: DestinationRule\nmetadata: {{name: a}}\nspec: {spec}\n"
+            );
+            if let Err(problems) = parse("a.yaml", &text, "default") {
+                panic!("{sample}: {problems:?}");
+            }
+        }
+    }
+    // What the samples for mutual TLS between sidecars have.
+    let text = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n";
+    assert_refused(text, 4, "spec.trafficPolicy.tls.mode", "known but not supported yet");
 }

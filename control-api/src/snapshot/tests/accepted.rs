@@ -8,17 +8,17 @@ use crate::config::from_object;
 
 const ROUNDS: usize = 12_000;
 
-fn any(random: &mut StdRng, pool: &[Value]) -> Value {
+pub(super) fn any(random: &mut StdRng, pool: &[Value]) -> Value {
     pool[random.random_range(0..pool.len())].clone()
 }
 
 /// A message with some of these fields.
-fn some(fields: Vec<(&str, Value)>, random: &mut StdRng) -> Value {
+pub(super) fn some(fields: Vec<(&str, Value)>, random: &mut StdRng) -> Value {
     let kept = fields.into_iter().filter(|_| random.random_range(0..3) == 0);
     Value::Object(kept.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-fn text(random: &mut StdRng) -> Value {
+pub(super) fn text(random: &mut StdRng) -> Value {
     let long = "x".repeat(300);
     any(
         random,
@@ -85,7 +85,7 @@ fn percent(random: &mut StdRng) -> Value {
     json!({ "value": pool[random.random_range(0..pool.len())] })
 }
 
-fn duration(random: &mut StdRng) -> Value {
+pub(super) fn duration(random: &mut StdRng) -> Value {
     any(
         random,
         &[

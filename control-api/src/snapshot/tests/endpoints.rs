@@ -115,7 +115,7 @@ fn a_change_leads_from_the_version_before_to_the_new_one() {
 }
 
 fn after_documents(world: &World) -> impl Iterator<Item = Arc<Document>> {
-    world.documents().to_vec().into_iter()
+    world.documents().values().cloned().collect::<Vec<_>>().into_iter()
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn slice(name: &str, ports: &[(&str, u16)], pods: &[(&str, &str, PodState)]) -> 
         service_account: String::new(),
         node_name: String::new(),
         locality: String::new(),
+        ready_since: 0,
     };
     let spec = EndpointSlice {
         service: "user-service".into(),

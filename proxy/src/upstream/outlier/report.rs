@@ -14,7 +14,7 @@ pub(super) fn tell(cluster: &str, series: &ClusterSeries, endpoint: &Endpoint, e
             tracing::warn!(cluster, endpoint = %address, cause, duration = ?time, ejections, "endpoint ejected");
         }
         Event::Kept { cause, first } => {
-            series.ejections_overflow.increment(1);
+            kept(series, cause).increment(1);
             if first {
                 let cause = cause.as_str();
                 tracing::warn!(
@@ -42,6 +42,15 @@ fn ejected(series: &ClusterSeries, cause: Cause) -> &metrics::Counter {
         Cause::ConsecutiveGatewayErrors => &series.ejections_consecutive_gateway_errors,
         Cause::ConsecutiveLocalOrigin => &series.ejections_consecutive_local_origin,
         Cause::FailedProbe => &series.ejections_failed_probe,
+    }
+}
+
+fn kept(series: &ClusterSeries, cause: Cause) -> &metrics::Counter {
+    match cause {
+        // Whoever is probed has been ejected already.
+        Cause::Consecutive5xx | Cause::FailedProbe => &series.kept_consecutive_5xx,
+        Cause::ConsecutiveGatewayErrors => &series.kept_consecutive_gateway_errors,
+        Cause::ConsecutiveLocalOrigin => &series.kept_consecutive_local_origin,
     }
 }
 

@@ -1,0 +1,251 @@
+//! DestinationRules that others hide: of one namespace they are merged where they are for the same clients, of two never;
+//! a more specific host hides a wildcard, whatever it leaves unsaid.
+
+use std::collections::BTreeMap;
+
+use super::mesh::covers_host;
+use super::{Check, Findings, Severity};
+use crate::config::{DestinationRule, Document, TrafficPolicy};
+use crate::snapshot::{is_for, joins};
+
+const HIDDEN: Check = ("TSU-RULE-HIDDEN", Severity::Warning);
+const NOT_INHERITED: Check = ("TSU-RULE-HIDDEN", Severity::Info);
+
+type Rule<'a> = (&'a Document, &'a DestinationRule);
+
+pub(super) fn check(findings: &mut Findings<'_>) {
+    let mesh = findings.mesh;
+    let mut by_host: BTreeMap<&str, Vec<Rule<'_>>> = BTreeMap::new();
+    for rule in &mesh.destination_rules {
+        by_host.entry(&rule.1.host).or_default().push(*rule);
+    }
+    let wildcards: Vec<Rule<'_>> = mesh
+        .destination_rules
+        .iter()
+        .copied()
+        .filter(|(_, rule)| rule.host.starts_with('*'))
+        .collect();
+    for (host, rules) in by_host {
+        for (number, later) in rules.iter().enumerate() {
+            for earlier in rules.iter().take(number) {
+                if later.0.key.namespace == earlier.0.key.namespace {
+                    same_namespace(findings, *later, *earlier);
+                } else {
+                    other_namespace(findings, host, *later, *earlier);
+                }
+            }
+            for wide in wildcards
+                .iter()
+                .filter(|(_, it)| it.host != host && covers_host(&it.host, host))
+            {
+                if later.0.key.namespace == wide.0.key.namespace {
+                    more_specific(findings, *later, *wide);
+                } else {
+                    other_namespace(findings, host, *later, *wide);
+                }
+            }
+        }
+    }
+    for wide in &wildcards {
+        never_met(findings, *wide);
+    }
+}
+
+fn subset_names(rule: &DestinationRule) -> impl Iterator<Item = &str> {
+    rule.subsets.iter().map(|subset| subset.name.as_str())
+}
+
+/// Those of `hidden` that `hiding` does not define.
+fn lost_subsets<'h>(hiding: &DestinationRule, hidden: &'h DestinationRule) -> Vec<&'h str> {
+    let known = |name: &&str| subset_names(hiding).any(|own| own == *name);
+    subset_names(hidden).filter(|name| !known(name)).collect()
+}
+
+/// Two for one host, the first of them the younger one.
+fn same_namespace(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (first, other): Rule<'_>) {
+    let selecting = |rule: &DestinationRule| !rule.workload_selector.is_empty();
+    match (selecting(rule), selecting(other)) {
+        (true, false) => return selected((document, rule), (first, other), findings),
+        (false, true) => return selected((first, other), (document, rule), findings),
+        (true, true) if rule.workload_selector != other.workload_selector => return,
+        _ => {}
+    }
+    if joins(document, first) {
+        return merged(findings, (document, rule), (first, other));
+    }
+    let what = format!(
+        "{} is for the same host, younger and exported otherwise: it alone is in force where both are seen",
+        document.key
+    );
+    findings.add(
+        HIDDEN,
+        first,
+        "spec.exportTo",
+        what,
+        "the same exportTo in both: then they are merged",
+    );
+}
+
+fn merged(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (first, other): Rule<'_>) {
+    if rule.policy.is_some() && other.policy.is_some() {
+        let what = format!(
+            "{} is for the same host and older: its trafficPolicy is in force, this one is not",
+            first.key
+        );
+        let instead = "one DestinationRule for the host";
+        findings.add(HIDDEN, document, "spec.trafficPolicy", what, instead);
+    }
+    for (index, subset) in rule.subsets.iter().enumerate() {
+        if subset_names(other).any(|name| name == subset.name) {
+            let what = format!(
+                "{} defines the subset {} as well and is older: this one is dropped",
+                first.key, subset.name
+            );
+            let instead = "another name, or one DestinationRule";
+            findings.add(HIDDEN, document, format!("spec.subsets[{index}]"), what, instead);
+        }
+    }
+}
+
+/// One with a selector goes before one for all, and takes over from it only what both are exported to alike.
+fn selected((document, rule): Rule<'_>, (first, other): Rule<'_>, findings: &mut Findings<'_>) {
+    let lost = lost_subsets(rule, other);
+    if joins(first, document) || lost.is_empty() {
+        return;
+    }
+    let what = format!(
+        "for the workloads that it selects this hides {}: its subsets {} do not exist for them",
+        first.key,
+        lost.join(", ")
+    );
+    let instead = format!("those subsets here, too, or `.` in the exportTo of {}", first.key);
+    findings.add(HIDDEN, document, "spec.workloadSelector", what, instead);
+}
+
+/// For clients of its own namespace, a rule hides the one of the service's namespace, subsets and all.
+fn other_namespace(findings: &mut Findings<'_>, host: &str, one: Rule<'_>, two: Rule<'_>) {
+    let Some(service) = findings.mesh.service(host) else {
+        return;
+    };
+    let home = service.key.namespace.as_str();
+    let pair = match (one.0.key.namespace == home, two.0.key.namespace == home) {
+        (false, true) => Some((one, two)),
+        (true, false) => Some((two, one)),
+        _ => None,
+    };
+    let Some(((client, own), (owner, hidden))) = pair else {
+        return;
+    };
+    let namespace = Some(client.key.namespace.as_str());
+    if !is_for(client, namespace) || !is_for(owner, namespace) {
+        return;
+    }
+    let whom = if own.workload_selector.is_empty() {
+        format!("clients of namespace {}", client.key.namespace)
+    } else {
+        "the workloads that it selects".to_owned()
+    };
+    let lost = lost_subsets(own, hidden);
+    if !lost.is_empty() {
+        let what = format!(
+            "for {whom} this hides {}: its subsets {} do not exist for them",
+            owner.key,
+            lost.join(", ")
+        );
+        findings.add(HIDDEN, client, "spec.host", what, "those subsets here, too");
+    }
+    let blocks = lost_blocks(own.policy.as_ref(), hidden.policy.as_ref());
+    if !blocks.is_empty() {
+        let what = format!(
+            "for {whom} this hides {}: its {} is not in force for them",
+            owner.key, blocks
+        );
+        findings.add(
+            NOT_INHERITED,
+            client,
+            "spec.host",
+            what,
+            "what is to be kept of it here, too",
+        );
+    }
+}
+
+/// Names of the blocks of `hidden` that `hiding` does not have.
+fn lost_blocks(hiding: Option<&TrafficPolicy>, hidden: Option<&TrafficPolicy>) -> String {
+    let none = TrafficPolicy::default();
+    let (own, other) = (hiding.unwrap_or(&none), hidden.unwrap_or(&none));
+    let blocks = [
+        (
+            "connectionPool",
+            own.connection_pool.is_some(),
+            other.connection_pool.is_some(),
+        ),
+        (
+            "loadBalancer",
+            own.load_balancer.is_some(),
+            other.load_balancer.is_some(),
+        ),
+        (
+            "outlierDetection",
+            own.outlier_detection.is_some(),
+            other.outlier_detection.is_some(),
+        ),
+        ("tls", own.tls.is_some(), other.tls.is_some()),
+        (
+            "proxyProtocol",
+            own.proxy_protocol.is_some(),
+            other.proxy_protocol.is_some(),
+        ),
+        ("retryBudget", own.retry_budget.is_some(), other.retry_budget.is_some()),
+        (
+            "portLevelSettings",
+            !own.port_level.is_empty(),
+            !other.port_level.is_empty(),
+        ),
+    ];
+    let lost = blocks.iter().filter(|(_, own, other)| *other && !own);
+    lost.map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")
+}
+
+/// Of one namespace: nothing of the wildcard is in force for the host that has a rule of its own.
+fn more_specific(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (wide, wider): Rule<'_>) {
+    let whom = Some(document.key.namespace.as_str());
+    let blocks = lost_blocks(rule.policy.as_ref(), wider.policy.as_ref());
+    if blocks.is_empty() || !wider.workload_selector.is_empty() || is_for(document, whom) != is_for(wide, whom) {
+        return;
+    }
+    let what = format!(
+        "is more specific than {} of {}, of which nothing is inherited: its {blocks} is not in force here",
+        wider.host, wide.key
+    );
+    findings.add(
+        NOT_INHERITED,
+        document,
+        "spec.host",
+        what,
+        "what is to be kept of it here, too",
+    );
+}
+
+/// A wildcard of which each service that it covers has a more specific rule for the same clients.
+fn never_met(findings: &mut Findings<'_>, (document, rule): Rule<'_>) {
+    let mesh = findings.mesh;
+    let mut covered = mesh
+        .services()
+        .map(|(fqdn, _)| fqdn)
+        .filter(|fqdn| covers_host(&rule.host, fqdn));
+    let hidden = |fqdn: &str| {
+        mesh.rules_for(fqdn).any(|(other, it)| {
+            it.host != rule.host
+                && covers_host(&rule.host, &it.host)
+                && other.key.namespace == document.key.namespace
+                && it.workload_selector.is_empty()
+                && it.exports == rule.exports
+        })
+    };
+    // Without services there is nobody to ask about.
+    if covered.next().is_some_and(hidden) && covered.all(hidden) {
+        let what = "every service that it covers has a more specific rule in this namespace: this one is in force for none of them";
+        findings.add(HIDDEN, document, "spec.host", what, "");
+    }
+}
