@@ -26,6 +26,8 @@ fn connection_permit(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn retry_permit(bencher: Bencher<'_, '_>) {
-    let budget = RetryBudget::new(None);
+    let wire = told::host(HOST, mesh::Protocol::Http1, told::split(HOST));
+    let told = model::Host::try_from(wire).expect("a valid host");
+    let budget = RetryBudget::new(&told.clusters[0]);
     bencher.bench(|| budget.acquire(10).is_some());
 }

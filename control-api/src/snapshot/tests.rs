@@ -15,6 +15,7 @@ use crate::config::{Document, Problem, from_stored, parse};
 
 mod accepted;
 mod accepted_policies;
+mod clients;
 mod delegation;
 mod departures;
 mod encoding;

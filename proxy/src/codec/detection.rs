@@ -5,8 +5,10 @@
 //! the upstream, then these are bytes to be passed on; the client, then its bytes say it after all. No byte is lost:
 //! what was read comes along, and of the upstream nothing is read here.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -44,6 +46,18 @@ pub enum Detected<U, E> {
     Left,
 }
 
+/// Whoever may speak first.
+pub trait Speaker {
+    /// Ready when there is something to read, an end or an error too. What there is stays there for whoever reads.
+    fn poll_speaks(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Speaker for TcpStream {
+    fn poll_speaks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(|_| ())
+    }
+}
+
 /// Detects. `open` connects to where bytes would go; `leaving`: a connection on which nobody has said anything ends.
 pub async fn detect<U, E>(
     client: &mut (impl AsyncRead + Unpin),
@@ -51,7 +65,7 @@ pub async fn detect<U, E>(
     leaving: impl Future<Output = ()>,
 ) -> Detected<U, E>
 where
-    U: AsRef<TcpStream>,
+    U: Speaker,
 {
     let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
     match timeout(SILENCE, decide(client, &mut read)).await {
@@ -70,14 +84,14 @@ where
         opened = &mut open => opened,
         () = &mut leaving => return Detected::Left,
     };
-    let upstream = match opened {
+    let mut upstream = match opened {
         Ok(upstream) => upstream,
         Err(error) => return Detected::Failed(error),
     };
     let decided = tokio::select! {
         biased;
         decided = decide(client, &mut read) => decided,
-        _ = upstream.as_ref().readable() => Ok(Spoken::Bytes),
+        () = poll_fn(|cx| upstream.poll_speaks(cx)) => Ok(Spoken::Bytes),
         () = &mut leaving => return Detected::Left,
     };
     told(decided, read, Some(upstream))

@@ -13,9 +13,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 struct Connected(TcpStream);
 
-impl AsRef<TcpStream> for Connected {
-    fn as_ref(&self) -> &TcpStream {
-        &self.0
+impl Speaker for Connected {
+    fn poll_speaks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_speaks(cx)
     }
 }
 

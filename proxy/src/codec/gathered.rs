@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -23,6 +24,8 @@ pub struct Gathered<S>(Arc<Mutex<Socket<S>>>);
 struct Socket<S> {
     stream: S,
     output: Output,
+    /// Handed to the kernel so far.
+    written_bytes: Arc<AtomicU64>,
 }
 
 impl<S> Clone for Gathered<S> {
@@ -33,8 +36,17 @@ impl<S> Clone for Gathered<S> {
 
 impl<S> Gathered<S> {
     pub fn new(stream: S) -> Self {
-        let output = Output::default();
-        Self(Arc::new(Mutex::new(Socket { stream, output })))
+        Self(Arc::new(Mutex::new(Socket {
+            stream,
+            output: Output::default(),
+            written_bytes: Arc::default(),
+        })))
+    }
+
+    /// How much was handed to the kernel, to be read whenever: what was given to be written since it changed last has not
+    /// left.
+    pub fn written_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.socket().written_bytes)
     }
 
     fn socket(&self) -> MutexGuard<'_, Socket<S>> {
@@ -57,6 +69,7 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.output.advance(written);
+            self.written_bytes.fetch_add(written as u64, Ordering::Release);
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -78,6 +91,7 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.written_bytes.fetch_add(written as u64, Ordering::Release);
             let gathered = written.min(self.output.pending().len());
             if gathered > 0 {
                 self.output.advance(gathered);

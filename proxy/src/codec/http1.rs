@@ -57,6 +57,8 @@ pub struct Http1Stream<S> {
     encoder: Encoder,
     /// Bytes that belong to the piece that the encoder has announced.
     announced: usize,
+    /// Nothing has been written since the last head was given to be sent.
+    unsent: bool,
     /// The endpoint has said that it wants the request's body.
     continues: bool,
     /// The other side has closed.
@@ -79,6 +81,7 @@ impl<S> Http1Stream<S> {
             claim: HeadClaim::of(HeadBudget::of_this_process()),
             encoder: Encoder::new(BodyLength::None),
             announced: 0,
+            unsent: false,
             continues: false,
             closed: false,
             look: None,
@@ -103,6 +106,16 @@ impl<S> Http1Stream<S> {
         write(self.output.bytes_mut());
         self.encoder = Encoder::new(length);
         self.announced = 0;
+        self.unsent = true;
+    }
+
+    /// Not a byte of the message whose head was given to be sent has left.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
+    }
+
+    pub fn get_ref(&self) -> &S {
+        &self.stream
     }
 
     /// The incoming message was read to its end.
@@ -322,6 +335,7 @@ impl<S: AsyncWrite + Unpin> Sink for Http1Stream<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
+            self.unsent = false;
             let before = written.min(self.output.pending().len());
             self.output.advance(before);
             let taken = written - before;
@@ -348,6 +362,7 @@ impl<S: AsyncWrite + Unpin> Sink for Http1Stream<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
+            self.unsent = false;
             self.output.advance(written);
         }
         self.output.release();

@@ -29,7 +29,7 @@ pub use body::{BodyLength, Decoded, Decoder, Encoder};
 #[cfg(test)]
 pub use client_hello::client_hello_for;
 pub use client_hello::{ClientHello, MaybeHello, may_be_client_hello, parse_client_hello};
-pub use detection::{Detected, detect, read_client_hello};
+pub use detection::{Detected, Speaker, detect, read_client_hello};
 pub use first_request::{Wanted, read_first_request};
 pub use gathered::Gathered;
 pub use h2c::{FRAME_HEAD_BYTES, H2cUpgrade};
@@ -40,7 +40,7 @@ pub use http1::{Http1Stream, NoHead};
 pub use http2::testing as http2_testing;
 pub use http2::{Http2Stream, Http2Tunnel};
 pub use message::{RequestHead, ResponseHead, Target};
-pub use passing::{Ending, Passed, pass, pass_upgraded};
+pub use passing::{Ending, Lifetime, Passed, pass, pass_upgraded};
 pub use prefixed::Prefixed;
 pub use spoken::{HTTP2_PREFACE, Spoken, recognise};
 pub use transfer::{BodyError, Broken, Sink, Source, Step, Transfer, Whole};

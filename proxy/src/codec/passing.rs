@@ -25,6 +25,31 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Longer than any process lives.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// How long bytes are passed on.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetime {
+    /// While nothing passes.
+    pub idle: Duration,
+    /// Whatever passes; `None`: that is no reason.
+    pub ends_at: Option<Instant>,
+}
+
+impl Lifetime {
+    /// When to look again, if something passed at `last`.
+    fn next_look(&self, last: Instant) -> Instant {
+        let idle = last.checked_add(self.idle).unwrap_or_else(|| last + NEVER);
+        self.ends_at.map_or(idle, |end| end.min(idle))
+    }
+
+    fn is_over(&self, last: Instant) -> Option<Ending> {
+        let now = Instant::now();
+        if self.ends_at.is_some_and(|end| end <= now) {
+            return Some(Ending::TooLong);
+        }
+        (now.saturating_duration_since(last) >= self.idle).then_some(Ending::Idle)
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -34,6 +59,8 @@ pub enum Ending {
     UpstreamReset,
     /// Nothing was passed for too long.
     Idle,
+    /// It has lasted for as long as it may.
+    TooLong,
 }
 
 impl Ending {
@@ -43,6 +70,7 @@ impl Ending {
             Self::DownstreamReset => Flags::DC,
             Self::UpstreamReset => Flags::UC,
             Self::Idle => Flags::SI,
+            Self::TooLong => Flags::DT,
         }
     }
 }
@@ -74,18 +102,18 @@ struct Flow<'c> {
     counter: &'c Counter,
 }
 
-/// Passes until both sides are done, one aborts, or neither says anything for `idle`. `read` is what was read from the
+/// Passes until both sides are done, one aborts, or its lifetime is over. `read` is what was read from the
 /// downstream already. The connection is counted when it has ended. When this returns, dropping both connections ends them
 /// as it says. Behind a future that was dropped before, dropping them aborts them.
 pub async fn pass<D: Transport, U: Transport>(
     downstream: &mut D,
     upstream: &mut U,
     read: Bytes,
-    idle: Duration,
+    lifetime: Lifetime,
     series: &TcpSeries,
 ) -> (Passed, Ending) {
     let mut uncounted = Uncounted(Some(series));
-    let (passed, ending) = pass_counted(downstream, upstream, read, idle, [&series.received, &series.sent]).await;
+    let (passed, ending) = pass_counted(downstream, upstream, read, lifetime, [&series.received, &series.sent]).await;
     uncounted.0 = None;
     series.record(ending.flags());
     (passed, ending)
@@ -102,25 +130,29 @@ impl Drop for Uncounted<'_> {
     }
 }
 
-/// The same behind a request that was upgraded: what is counted is the request, and silence is no reason to end it.
-pub async fn pass_upgraded<D: Transport, U: Transport>(downstream: &mut D, upstream: &mut U) -> (Passed, Ending) {
+/// The same behind a request that was upgraded: what is counted is the request.
+pub async fn pass_upgraded<D: Transport, U: Transport>(
+    downstream: &mut D,
+    upstream: &mut U,
+    lifetime: Lifetime,
+) -> (Passed, Ending) {
     let uncounted = Counter::noop();
-    pass_counted(downstream, upstream, Bytes::new(), NEVER, [&uncounted; 2]).await
+    pass_counted(downstream, upstream, Bytes::new(), lifetime, [&uncounted; 2]).await
 }
 
 async fn pass_counted<D: Transport, U: Transport>(
     downstream: &mut D,
     upstream: &mut U,
     read: Bytes,
-    idle: Duration,
+    lifetime: Lifetime,
     [received, sent]: [&Counter; 2],
 ) -> (Passed, Ending) {
     let mut up = Flow::new(&read, received);
     let mut down = Flow::new(&[], sent);
     // Connections last for long.
     drop(read);
-    let mut timer = pin!(sleep(idle));
     let mut last = Instant::now();
+    let mut timer = pin!(sleep_until(lifetime.next_look(last)));
     let mut look: Option<Pin<Box<Sleep>>> = None;
     let (down_side, up_side) = (Unfinished(downstream), Unfinished(upstream));
     let (downstream, upstream) = (&mut *down_side.0, &mut *up_side.0);
@@ -158,10 +190,10 @@ async fn pass_counted<D: Transport, U: Transport>(
             look = None;
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if last.elapsed() >= idle {
-                return Poll::Ready(Ending::Idle);
+            if let Some(ending) = lifetime.is_over(last) {
+                return Poll::Ready(ending);
             }
-            timer.set(sleep_until(last + idle));
+            timer.set(sleep_until(lifetime.next_look(last)));
         }
         Poll::Pending
     })

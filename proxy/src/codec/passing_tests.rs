@@ -16,6 +16,10 @@ fn series() -> Arc<TcpSeries> {
     Telemetry::new("test").tcp_series(Direction::Outbound, "s", "")
 }
 
+fn quiet_for(idle: Duration) -> Lifetime {
+    Lifetime { idle, ends_at: None }
+}
+
 /// Client and server, with a task that passes between them.
 fn passing(read: &'static [u8]) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<(Passed, Ending)>) {
     let (client, mut downstream) = duplex(1024);
@@ -25,7 +29,7 @@ fn passing(read: &'static [u8]) -> (DuplexStream, DuplexStream, tokio::task::Joi
             &mut downstream,
             &mut upstream,
             Bytes::from_static(read),
-            LONG,
+            quiet_for(LONG),
             &series(),
         )
         .await
@@ -63,7 +67,10 @@ async fn a_connection_ends_only_when_nothing_has_passed_for_the_whole_idle_time(
     let (mut upstream, mut server) = duplex(64);
     let idle = Duration::from_secs(60);
     let started = Instant::now();
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), idle, &series()).await });
+    let task =
+        tokio::spawn(
+            async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(idle), &series()).await },
+        );
     sleep(Duration::from_secs(50)).await;
     client.write_all(b"x").await.expect("open");
     server.read_exact(&mut [0]).await.expect("passed on");
@@ -90,7 +97,7 @@ async fn an_abort_of_either_side_aborts_the_other_also_behind_a_half_close() {
         let (mut client, mut downstream) = pair().await;
         let (mut upstream, mut server) = pair().await;
         let task = tokio::spawn(async move {
-            let (_, ending) = pass(&mut downstream, &mut upstream, Bytes::new(), LONG, &series()).await;
+            let (_, ending) = pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(LONG), &series()).await;
             // Both are dropped here.
             ending
         });
@@ -120,7 +127,10 @@ async fn an_abort_of_either_side_aborts_the_other_also_behind_a_half_close() {
 async fn the_other_side_of_an_abort_sees_an_abort_and_no_end() {
     let (client, mut downstream) = pair().await;
     let (mut upstream, mut server) = pair().await;
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), LONG, &series()).await });
+    let task =
+        tokio::spawn(
+            async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(LONG), &series()).await },
+        );
     client.set_zero_linger().expect("a socket");
     drop(client);
     assert!(is_reset(&mut server).await);
@@ -131,7 +141,10 @@ async fn the_other_side_of_an_abort_sees_an_abort_and_no_end() {
 async fn an_abort_behind_a_full_buffer_is_noticed() {
     let (mut client, mut downstream) = pair().await;
     let (mut upstream, server) = pair().await;
-    let task = tokio::spawn(async move { pass(&mut downstream, &mut upstream, Bytes::new(), LONG, &series()).await });
+    let task =
+        tokio::spawn(
+            async move { pass(&mut downstream, &mut upstream, Bytes::new(), quiet_for(LONG), &series()).await },
+        );
     // The server reads nothing: in time nobody does.
     let piece = vec![7; 1 << 20];
     while timeout(Duration::from_millis(200), client.write_all(&piece))
@@ -154,4 +167,31 @@ fn an_idle_direction_holds_no_buffer() {
     std::mem::swap(&mut from, &mut open);
     let polled = flow.poll(&mut from, &mut to, &mut Context::from_waker(std::task::Waker::noop()));
     assert!(polled.is_pending() && flow.input.is_empty() && flow.input.bytes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_lasted_for_as_long_as_it_may_ends_whatever_passes_and_says_so() {
+    for idle in [LONG, Duration::MAX] {
+        let (mut client, mut downstream) = duplex(64);
+        let (mut upstream, mut server) = duplex(64);
+        let started = Instant::now();
+        let lifetime = Lifetime {
+            idle,
+            ends_at: Some(started + Duration::from_secs(60)),
+        };
+        let task = tokio::spawn(async move {
+            let series = series();
+            pass(&mut downstream, &mut upstream, Bytes::new(), lifetime, &series).await
+        });
+        let mut read = [0; 1];
+        while client.write_all(b"x").await.is_ok() && server.read_exact(&mut read).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+        }
+        let (passed, ending) = task.await.expect("it ends");
+        assert_eq!((ending, ending.flags()), (Ending::TooLong, Flags::DT));
+        assert!((8..=9).contains(&passed.received), "{passed:?}");
+        // The last write found it closed.
+        let expected = Duration::from_secs(60)..Duration::from_secs(70);
+        assert!(expected.contains(&started.elapsed()), "{:?}", started.elapsed());
+    }
 }

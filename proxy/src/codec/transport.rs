@@ -1,8 +1,11 @@
 //! What HTTP/1 and passing bytes on need of a connection besides its bytes.
 
+use std::io::ErrorKind;
+use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::TcpStream;
 
@@ -12,6 +15,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
     /// Has the other side closed, behind whatever it sent that was not read yet? No, where that cannot be known.
     fn is_closed_by_peer(&self) -> bool {
         false
+    }
+
+    /// Asked of the kernel itself: is it open, with nothing to be read? Yes, where that cannot be known.
+    fn is_silent(&self) -> bool {
+        true
     }
 
     /// Has the other side aborted the connection? No, where that cannot be known without reading or writing. May wake
@@ -40,6 +48,11 @@ impl Transport for TcpStream {
         // Every interest is told of a closed read side; this one, unlike reading, of nothing else that is usual.
         let closed = pin!(self.ready(Interest::PRIORITY));
         closed.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn is_silent(&self) -> bool {
+        let peeked = SockRef::from(self).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     fn is_reset(&mut self, _: &mut Context<'_>) -> bool {

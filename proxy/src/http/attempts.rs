@@ -43,6 +43,7 @@ pub async fn dispatch<D: Downstream>(
     let policy = route.retries();
     let mut retries = Retries::new(policy, &cluster.learned, &head.method);
     let mut unprocessed = true;
+    cluster.learned.retries.count_request();
     loop {
         announce(head, &deadline, policy.per_try_timeout, retries.attempt(), exchange);
         let mut progress = Progress::default();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::time::timeout_at;
-use tsunagi_proto::model::Protocol;
+use tsunagi_proto::model::{self, H2UpgradePolicy, Protocol};
 
 use super::deadline::{Late, Limits};
 use super::downstream::{Downstream, unless_gone};
@@ -149,9 +149,23 @@ impl Progress {
 
 /// Does the endpoint get HTTP/2? Where nothing is declared, what the client speaks.
 pub fn speaks_http2(cluster: &Cluster, head: &RequestHead) -> bool {
-    match cluster.told.protocol {
-        Protocol::Http2 => true,
-        Protocol::Detect => head.version == http::Version::HTTP_2 && !head.by_upgrade,
+    spoken(&cluster.told, head, head.upgrade.is_some())
+}
+
+/// The same if the request asks for another protocol: a port that says HTTP/1.1, or nothing, is asked for that over HTTP/1.1,
+/// which every endpoint understands.
+pub fn upgrades_http2(cluster: &Cluster, head: &RequestHead) -> bool {
+    spoken(&cluster.told, head, true)
+}
+
+fn spoken(told: &model::Cluster, head: &RequestHead, upgrade: bool) -> bool {
+    let by_client = head.version == http::Version::HTTP_2 && !head.by_upgrade;
+    let pool = &told.connection_pool;
+    match (told.protocol, pool.h2_upgrade_policy) {
+        _ if pool.use_client_protocol => by_client,
+        (Protocol::Http2, _) => true,
+        (Protocol::Http1 | Protocol::Detect, H2UpgradePolicy::Upgrade) => !upgrade,
+        (Protocol::Detect, _) => by_client,
         _ => false,
     }
 }

@@ -19,7 +19,7 @@ use super::downstream::{Downstream, DownstreamConnection, break_off, unless_gone
 use super::exchange::Exchange;
 use super::explained;
 use super::formatted::{Formatted, edit_response};
-use super::forward::speaks_http2;
+use super::forward::{speaks_http2, upgrades_http2};
 use super::hash_key::{Keyed, key_of};
 use super::head::{self, Authority};
 use super::local_reply::Cause;
@@ -173,7 +173,7 @@ async fn answer<D: Downstream>(
         name_destination(head, downstream, port);
     }
 
-    upgrade::recognise(head, length, speaks_http2(cluster, head));
+    upgrade::recognise(head, length, upgrades_http2(cluster, head));
     head.headers.remove_hop_by_hop();
     rewrite(&route, head, port.number, &formatted)?;
 

@@ -122,7 +122,7 @@ impl<'a> Retries<'a> {
             return false;
         }
         self.permit = None;
-        let (budget, in_flight) = (&self.cluster.retries, self.cluster.requests.current());
+        let (budget, in_flight) = (&self.cluster.retries, self.cluster.requests_in_flight());
         self.permit = if unanswered && self.made == 0 {
             budget.acquire_unanswered(in_flight)
         } else {

@@ -227,8 +227,8 @@ async fn open_and_pass_on(stream: Box<dyn Transport>, read: Bytes, way: &Way) {
 
 /// Passes bytes until both sides are done.
 async fn pass_on(mut endpoint: PlainConnection, mut stream: Box<dyn Transport>, read: Bytes, way: &Way) {
-    let idle = endpoint.idle_timeout();
-    let (passed, ending) = pass(&mut stream, &mut endpoint.stream, read, idle, &way.series).await;
+    let lifetime = endpoint.lifetime();
+    let (passed, ending) = pass(&mut stream, &mut endpoint.stream, read, lifetime, &way.series).await;
     endpoint.observe_end(passed.sent > 0, ending == Ending::UpstreamReset);
 }
 

@@ -117,13 +117,15 @@ impl<'p> Upgraded<'p> {
         mut stream: Box<dyn Transport + 'p>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'p>> {
         Box::pin(async move {
-            let (passed, ending) = pass_upgraded(&mut stream, &mut self.switched.upstream).await;
+            let lifetime = self.switched.upstream.lifetime();
+            let (passed, ending) = pass_upgraded(&mut stream, &mut self.switched.upstream, lifetime).await;
             let exchange = &mut self.exchange;
             exchange.flags.insert(ending.flags());
             match ending {
                 Ending::Closed => {}
                 Ending::DownstreamReset => exchange.details("downstream_remote_disconnect"),
                 Ending::UpstreamReset | Ending::Idle => exchange.details("upstream_reset_after_response_started"),
+                Ending::TooLong => exchange.details("max_duration_timeout"),
             }
             exchange.received(|| passed.received);
             exchange.finish(passed.sent);

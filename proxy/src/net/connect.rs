@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
+use tsunagi_proto::model::TcpKeepalive;
 
 use super::is_outbound_listener;
-use super::listen::keepalive;
+use super::listen::own_keepalive;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -50,6 +52,7 @@ pub async fn connect(
     address: SocketAddr,
     source: Option<IpAddr>,
     timeout: Duration,
+    keepalive: Option<TcpKeepalive>,
 ) -> Result<TcpStream, ConnectError> {
     if is_outbound_listener(address) {
         tell_of_loop_once(address);
@@ -69,8 +72,29 @@ pub async fn connect(
         .await
         .map_err(|_| ConnectError::TimedOut(timeout))??;
     stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive.map_or_else(own_keepalive, told_keepalive))?;
     Ok(stream)
+}
+
+/// What is not said is the system's. The kernel counts whole seconds and takes no more than these (`tcp(7)`).
+fn told_keepalive(told: TcpKeepalive) -> socket2::TcpKeepalive {
+    const SECONDS: RangeInclusive<u64> = 1..=32_767;
+    const PROBES: RangeInclusive<u32> = 1..=127;
+    let whole = |time: Duration| {
+        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+        Duration::from_secs(seconds.clamp(*SECONDS.start(), *SECONDS.end()))
+    };
+    let mut keepalive = socket2::TcpKeepalive::new();
+    if let Some(time) = told.time {
+        keepalive = keepalive.with_time(whole(time));
+    }
+    if let Some(interval) = told.interval {
+        keepalive = keepalive.with_interval(whole(interval));
+    }
+    if let Some(probes) = told.probes {
+        keepalive = keepalive.with_retries(probes.clamp(*PROBES.start(), *PROBES.end()));
+    }
+    keepalive
 }
 
 /// The port is chosen when it connects: one that another connection from there has, or had a minute ago, will do as long as
@@ -120,7 +144,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let source = IpAddr::from([127, 0, 0, 6]);
-        let stream = connect(address, Some(source), LIMIT).await.unwrap();
+        let stream = connect(address, Some(source), LIMIT, None).await.unwrap();
         let (_, from) = listener.accept().await.unwrap();
         assert_eq!((from.ip(), stream.peer_addr().unwrap()), (source, address));
     }
@@ -142,10 +166,49 @@ mod tests {
         let address = listener.local_addr().unwrap();
         // TEST-NET-1: on no machine.
         let missing = IpAddr::from([192, 0, 2, 6]);
-        let error = connect(address, Some(missing), LIMIT).await.unwrap_err();
+        let error = connect(address, Some(missing), LIMIT, None).await.unwrap_err();
         assert!(matches!(error, ConnectError::Source { .. }), "{error}");
         assert!(error.is_local() && error.to_string().contains("192.0.2.6"), "{error}");
         let accepted = std::future::poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx).is_ready())).await;
         assert!(!accepted);
+    }
+
+    #[tokio::test]
+    async fn keepalive_is_on_the_socket_as_it_was_told_and_within_what_the_kernel_takes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seconds = Duration::from_secs;
+        let system = SockRef::from(&TcpStream::connect(address).await.unwrap())
+            .tcp_keepalive_time()
+            .unwrap();
+        let cases = [
+            (
+                (Some(3), Some(seconds(40)), Some(seconds(5))),
+                (3, seconds(40), seconds(5)),
+            ),
+            (
+                (Some(u32::MAX), Some(Duration::MAX), Some(Duration::from_millis(1))),
+                (127, seconds(32_767), seconds(1)),
+            ),
+        ];
+        for ((probes, time, interval), expected) in cases {
+            let told = TcpKeepalive { probes, time, interval };
+            let stream = connect(address, None, LIMIT, Some(told)).await.unwrap();
+            let socket = SockRef::from(&stream);
+            let found = (
+                socket.tcp_keepalive_retries().unwrap(),
+                socket.tcp_keepalive_time().unwrap(),
+                socket.tcp_keepalive_interval().unwrap(),
+            );
+            assert_eq!((socket.keepalive().unwrap(), found), (true, expected));
+        }
+        let stream = connect(address, None, LIMIT, Some(TcpKeepalive::default()))
+            .await
+            .unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(
+            (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap()),
+            (true, system)
+        );
     }
 }

@@ -24,7 +24,7 @@ pub fn bind_only_v6(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// Who has vanished without a word is noticed two minutes later, and no connection is kept for them.
-pub(super) fn keepalive() -> TcpKeepalive {
+pub(super) fn own_keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10))
@@ -37,7 +37,7 @@ fn bind_socket(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpL
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     // Accepted sockets inherit it.
-    socket.set_tcp_keepalive(&keepalive())?;
+    socket.set_tcp_keepalive(&own_keepalive())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -66,7 +66,7 @@ mod tests {
         for listener in std::iter::once(v4).chain(v6) {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let address = listener.local_addr().unwrap();
-            let (ours, accepted) = tokio::join!(connect(address, None, LIMIT), listener.accept());
+            let (ours, accepted) = tokio::join!(connect(address, None, LIMIT, None), listener.accept());
             asserts_keepalive(&SockRef::from(&ours.unwrap()));
             asserts_keepalive(&SockRef::from(&accepted.unwrap().0));
         }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tsunagi_proto::model::{self, ClusterKey, ConnectionPool, Endpoint, InboundPort, Port, Protocol, Workload};
+use tsunagi_proto::model::{
+    self, ClusterKey, ConnectionPool, Endpoint, H2UpgradePolicy, InboundPort, Port, Protocol, Workload,
+};
 
 use super::compile::{Cluster, Destination, Host, Port as CompiledPort, Rule};
 use super::connections::ConnectionRoutes;
@@ -79,7 +81,11 @@ impl LocalPort {
             subset: String::new(),
         };
         Arc::new(model::Cluster {
-            connection_pool: self.connection_pool.clone(),
+            connection_pool: ConnectionPool {
+                // What the application is asked for is asked of it: Istio upgrades outbound connections only.
+                h2_upgrade_policy: H2UpgradePolicy::Default,
+                ..self.connection_pool.clone()
+            },
             ..model::Cluster::new(key, self.protocol)
         })
     }

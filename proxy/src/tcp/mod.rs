@@ -98,7 +98,7 @@ impl TcpConnection {
             }
             Err(failed) => return self.refuse(stream, failed),
         };
-        let idle = upstream.idle_timeout();
+        let lifetime = upstream.lifetime();
         let series = self.target.series();
         // Boxed: every connection's state would be larger by it.
         let mut unlogged = Box::new(Unlogged {
@@ -107,7 +107,7 @@ impl TcpConnection {
             attempts: upstream.attempts(),
             logged: false,
         });
-        let (passed, ending) = pass(&mut stream, upstream.stream(), read, idle, series).await;
+        let (passed, ending) = pass(&mut stream, upstream.stream(), read, lifetime, series).await;
         upstream.observe_end(passed.sent > 0, ending == Ending::UpstreamReset);
         unlogged.log(ending.flags(), "", &passed);
         unlogged.logged = true;

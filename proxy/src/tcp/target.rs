@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tsunagi_proto::model::ConnectionPool;
 
+use crate::codec::{Lifetime, Speaker};
 use crate::net::connect;
 use crate::snapshot::{Cluster, ConnectionDestination, ConnectionRoute, Host, Passthrough, Port, SeenConnection};
 use crate::telemetry::{Flags, TcpSeries};
-use crate::upstream::{Caller, PlainConnection, PlainError, open_plain};
+use crate::upstream::{Caller, PlainConnection, PlainError, UpstreamStream, open_plain};
 
 /// A client that says nothing and may not go anywhere has this long to turn out to speak HTTP.
 const BLOCKED_TIME: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub enum Target {
 #[derive(Debug)]
 pub enum Upstream {
     Endpoint(PlainConnection),
-    Address(TcpStream, SocketAddr),
+    Address(UpstreamStream, SocketAddr),
 }
 
 /// Why there is none.
@@ -164,8 +165,9 @@ impl Target {
 }
 
 async fn open_address(address: SocketAddr) -> Result<Upstream, Failed> {
-    match connect(address, None, ConnectionPool::default().connect_timeout).await {
-        Ok(stream) => Ok(Upstream::Address(stream, address)),
+    let pool = ConnectionPool::default();
+    match connect(address, None, pool.connect_timeout, pool.tcp_keepalive).await {
+        Ok(stream) => Ok(Upstream::Address(UpstreamStream::Plain(stream), address)),
         Err(error) => Err(Failed {
             flags: Flags::UF,
             details: format!("connection_failure: {error}"),
@@ -176,7 +178,7 @@ async fn open_address(address: SocketAddr) -> Result<Upstream, Failed> {
 }
 
 impl Upstream {
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
+    pub(super) fn stream(&mut self) -> &mut UpstreamStream {
         match self {
             Self::Endpoint(endpoint) => &mut endpoint.stream,
             Self::Address(stream, _) => stream,
@@ -204,19 +206,19 @@ impl Upstream {
         }
     }
 
-    pub(super) fn idle_timeout(&self) -> Duration {
+    pub(super) fn lifetime(&self) -> Lifetime {
         match self {
-            Self::Endpoint(endpoint) => endpoint.idle_timeout(),
-            Self::Address(..) => ConnectionPool::default().tcp_idle_timeout,
+            Self::Endpoint(endpoint) => endpoint.lifetime(),
+            Self::Address(..) => Lifetime {
+                idle: ConnectionPool::default().tcp_idle_timeout,
+                ends_at: None,
+            },
         }
     }
 }
 
-impl AsRef<TcpStream> for Upstream {
-    fn as_ref(&self) -> &TcpStream {
-        match self {
-            Self::Endpoint(endpoint) => &endpoint.stream,
-            Self::Address(stream, _) => stream,
-        }
+impl Speaker for Upstream {
+    fn poll_speaks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream().poll_speaks(cx)
     }
 }

@@ -12,7 +12,7 @@ use super::flags::Flags;
 use super::series::Direction;
 
 /// How a connection can end. Flags that are not here are counted without any.
-const ENDINGS: [Flags; 9] = [
+const ENDINGS: [Flags; 10] = [
     Flags::NONE,
     Flags::UF,
     Flags::UH,
@@ -22,6 +22,7 @@ const ENDINGS: [Flags; 9] = [
     Flags::DC,
     Flags::UC,
     Flags::SI,
+    Flags::DT,
 ];
 
 /// What tells one series from another.

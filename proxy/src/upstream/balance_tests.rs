@@ -170,12 +170,12 @@ fn an_endpoint_that_refused_is_avoided_until_the_second_sweep_unless_there_is_no
         std::mem::take(&mut refused)
     };
     let now = std::time::Instant::now();
-    let timeout = std::time::Duration::from_secs(60);
+    let pool = &policy.connection_pool;
     members.list[0].endpoint.refused();
     choose_many(&[2]);
-    members.list[0].endpoint.sweep(timeout, now);
+    members.list[0].endpoint.sweep(pool, now);
     choose_many(&[2]);
-    members.list[0].endpoint.sweep(timeout, now);
+    members.list[0].endpoint.sweep(pool, now);
     assert!(choose_many(&[1, 2]) > 0, "like any other again");
     members.list.iter().for_each(|member| member.endpoint.refused());
     assert!(choose_many(&[1, 2]) > 0, "better one that refused than none");

@@ -162,7 +162,7 @@ impl Cluster {
             key: policy.key.clone(),
             series,
             requests: Limit::new(pool.max_requests),
-            retries: RetryBudget::new(pool.max_retries),
+            retries: RetryBudget::new(&policy),
             copies: Limit::new(MAX_COPIES),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
             workers,
@@ -217,7 +217,7 @@ impl Cluster {
     ) -> Arc<Members> {
         let pool = &policy.connection_pool;
         self.requests.set_maximum(pool.max_requests);
-        self.retries.set_maximum(pool.max_retries);
+        self.retries.set(&policy);
         self.connections
             .set_maximum(pool.max_connections, pool.max_pending_requests);
 
@@ -304,6 +304,7 @@ impl Cluster {
     /// Limits may have been raised: those who wait for a connection get what is free now.
     pub fn serve_waiting(self: &Arc<Self>) {
         ConnectionQueue::grant_open(self);
+        self.connections.dismiss_occupied();
     }
 
     /// No resource needs this cluster any more.
@@ -334,11 +335,10 @@ impl Cluster {
             }
             (Arc::clone(&state.policy), Arc::clone(&state.members), due)
         };
-        let idle_timeout = policy.connection_pool.idle_timeout;
         let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
         let mut restless = self.open_connections() > 0;
         for member in all {
-            restless |= member.endpoint.sweep(idle_timeout, now);
+            restless |= member.endpoint.sweep(&policy.connection_pool, now);
         }
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|_| due) {
             outlier::sweep(detection, &members, self, now);
@@ -387,6 +387,11 @@ impl Cluster {
 
     pub fn pending_requests(&self) -> u32 {
         self.connections.pending()
+    }
+
+    /// Sent ones and those that wait for a connection; those of HTTP/2 that wait may count twice.
+    pub fn requests_in_flight(&self) -> u32 {
+        self.requests.current().saturating_add(self.pending_requests())
     }
 
     /// Runs with the members of the last publish; one ejection of the cluster at a time.

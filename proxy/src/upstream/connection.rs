@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use tsunagi_proto::model::ConnectionPool;
 
 use super::http1::Http1Lease;
 use super::http2_lease::Http2Lease;
@@ -21,6 +23,7 @@ pub(super) struct Connection {
     pub endpoint: Arc<Endpoint>,
     /// The worker that drives it.
     pub worker: usize,
+    opened_at: Instant,
     requests: AtomicU32,
 }
 
@@ -30,8 +33,23 @@ impl Connection {
             cluster: Arc::clone(cluster),
             endpoint: Arc::clone(endpoint),
             worker,
+            opened_at: Instant::now(),
             requests: AtomicU32::new(0),
         })
+    }
+
+    /// When it has been open for as long as it may be; `None`: never.
+    pub fn ends_at(&self, pool: &ConnectionPool) -> Option<Instant> {
+        self.opened_at.checked_add(pool.max_connection_duration)
+    }
+
+    pub fn is_too_old(&self, pool: &ConnectionPool, now: Instant) -> bool {
+        self.ends_at(pool).is_some_and(|end| end <= now)
+    }
+
+    /// It has carried a request before the one that was counted last.
+    pub fn is_reused(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 1
     }
 
     /// Counts a request; false when it is the last that `maximum` allows.
@@ -49,7 +67,7 @@ impl Connection {
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     endpoint: Arc<Endpoint>,
-    _permit: ConnectionPermit,
+    permit: ConnectionPermit,
 }
 
 impl OpenConnection {
@@ -57,8 +75,14 @@ impl OpenConnection {
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             endpoint: Arc::clone(endpoint),
-            _permit: permit,
+            permit,
         }
+    }
+}
+
+impl OpenConnection {
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        self.permit.cluster()
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use tsunagi_proto::model::ConnectionPool;
 
 use super::balance::Warming;
 use super::http1::Idle;
@@ -155,9 +157,9 @@ impl Endpoint {
         }
     }
 
-    /// Closes what has been idle for longer than `idle_timeout` and forgets what the other side closed. False: there will
-    /// be nothing to look at, unless it is called again.
-    pub(super) fn sweep(&self, idle_timeout: Duration, now: Instant) -> bool {
+    /// Closes what has been idle or open for too long and forgets what the other side closed. False: there will be nothing to
+    /// look at, unless it is called again.
+    pub(super) fn sweep(&self, pool: &ConnectionPool, now: Instant) -> bool {
         let refusing = self.refusing.load(Ordering::Relaxed);
         if refusing != 0 {
             self.refusing.store(refusing - 1, Ordering::Relaxed);
@@ -171,13 +173,13 @@ impl Endpoint {
             let mut expired = Vec::new();
             let mut index = 0;
             while let Some(idle) = shard.idle.get_mut(index) {
-                if idle.is_spent(idle_timeout, now) {
+                if idle.is_spent(pool, now) {
                     expired.push(shard.idle.remove(index));
                 } else {
                     index += 1;
                 }
             }
-            shard.multiplexed.sweep(idle_timeout, now);
+            shard.multiplexed.sweep(pool, now);
             drop(shard);
             expired.into_iter().for_each(Idle::close);
         }

@@ -4,23 +4,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::Method;
-use tokio::net::TcpStream;
+use http::{Method, StatusCode};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tsunagi_proto::model;
+use tsunagi_proto::model::ConnectionPool;
 
 use super::connection::{Connection, OpenConnection, UpstreamError};
-use super::queue::{ConnectionPermit, ConnectionQueue, Occupied};
+use super::queue::{ConnectionPermit, Next, Occupied};
+use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
 use super::{Cluster, Endpoint, Lease};
-use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead};
+use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Transport};
 use crate::net::{ConnectError, LINGER_TIME, connect};
+
+/// After so long the kernel is asked whether the endpoint has closed: what it says of itself may come too late.
+const TRUSTED_TIME: Duration = Duration::from_millis(1);
 
 /// A connection with all that belongs to it; boxed, because it moves between the pool and requests.
 #[derive(Debug)]
 pub(super) struct Http1 {
-    stream: Http1Stream<TcpStream>,
+    stream: Http1Stream<UpstreamStream>,
     response: ResponseHead,
     /// Of the response's body.
     length: BodyLength,
@@ -34,6 +38,11 @@ pub struct Http1Lease {
     http1: Option<Box<Http1>>,
     method: Method,
     pub(super) reused: bool,
+    maximum_requests: u32,
+    /// When the connection has been open for as long as it may be.
+    ends_at: Option<Instant>,
+    /// A request was sent, or begun.
+    used: bool,
     /// `maxRequestsPerConnection` allows another request after this one.
     keep: bool,
 }
@@ -53,9 +62,20 @@ impl Idle {
         }
     }
 
-    /// Closed by the other side, or unused for too long.
-    pub fn is_spent(&mut self, idle_timeout: Duration, now: Instant) -> bool {
-        !self.http1.stream.is_quiet() || now.saturating_duration_since(self.since) >= idle_timeout
+    /// Closed by the other side, unused for too long, or open for too long.
+    pub fn is_spent(&mut self, pool: &ConnectionPool, now: Instant) -> bool {
+        !self.http1.stream.is_quiet() || self.is_late(pool, now)
+    }
+
+    fn is_late(&self, pool: &ConnectionPool, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= pool.idle_timeout || self.http1.connection.is_too_old(pool, now)
+    }
+
+    /// May it take a request? The end of a connection that was used a moment ago has not come unseen.
+    fn is_usable(&mut self, pool: &ConnectionPool) -> bool {
+        let now = Instant::now();
+        let fresh = now.saturating_duration_since(self.since) < TRUSTED_TIME;
+        !self.is_spent(pool, now) && (fresh || self.http1.stream.get_ref().is_silent())
     }
 
     /// Closes it; its permit is free once the endpoint has closed too.
@@ -63,15 +83,8 @@ impl Idle {
         linger(self.http1);
     }
 
-    fn lease(self, policy: &model::Cluster) -> Lease {
-        let maximum = policy.connection_pool.max_requests_per_connection;
-        let keep = self.http1.connection.count_request(maximum);
-        Lease::Http1(Http1Lease {
-            http1: Some(self.http1),
-            method: Method::GET,
-            reused: true,
-            keep,
-        })
+    fn lease(self, pool: &ConnectionPool) -> Lease {
+        Lease::Http1(Http1Lease::new(self.http1, pool, true))
     }
 }
 
@@ -79,8 +92,8 @@ impl Idle {
 pub(super) fn take_idle(endpoint: &Endpoint, policy: &model::Cluster, worker: usize) -> Option<Lease> {
     loop {
         let mut idle = endpoint.shard(worker).idle.pop()?;
-        if idle.http1.stream.is_quiet() {
-            return Some(idle.lease(policy));
+        if idle.is_usable(&policy.connection_pool) {
+            return Some(idle.lease(&policy.connection_pool));
         }
         idle.close();
     }
@@ -106,28 +119,23 @@ pub(super) async fn open(
 ) -> Result<Lease, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let opening = endpoint.open_one();
+    let pool = &policy.connection_pool;
     let stream = connect(
         endpoint.address,
         endpoint.source,
-        policy.connection_pool.connect_timeout,
+        pool.connect_timeout,
+        pool.tcp_keepalive,
     )
     .await?;
     drop(opening);
-    let connection = Connection::new(cluster, endpoint, worker);
-    let keep = connection.count_request(policy.connection_pool.max_requests_per_connection);
     let http1 = Http1 {
-        stream: Http1Stream::new(stream, &[]),
+        stream: Http1Stream::new(UpstreamStream::Plain(stream), &[]),
         response: ResponseHead::default(),
         length: BodyLength::None,
-        connection,
+        connection: Connection::new(cluster, endpoint, worker),
         open,
     };
-    Ok(Lease::Http1(Http1Lease {
-        http1: Some(Box::new(http1)),
-        method: Method::GET,
-        reused: false,
-        keep,
-    }))
+    Ok(Lease::Http1(Http1Lease::new(Box::new(http1), pool, false)))
 }
 
 /// A connection is not over before the endpoint has closed it too. Its permit is given on only then, so that an endpoint,
@@ -146,15 +154,27 @@ fn linger(http1: Box<Http1>) {
 impl Http1Lease {
     const HELD: &str = "a lease has its connection until it is given back";
 
+    fn new(http1: Box<Http1>, pool: &ConnectionPool, reused: bool) -> Self {
+        Self {
+            ends_at: http1.connection.ends_at(pool),
+            http1: Some(http1),
+            method: Method::GET,
+            reused,
+            maximum_requests: pool.max_requests_per_connection,
+            used: false,
+            keep: true,
+        }
+    }
+
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.http1().connection.endpoint
     }
 
-    pub(super) fn stream(&mut self) -> &mut Http1Stream<TcpStream> {
+    pub(super) fn stream(&mut self) -> &mut Http1Stream<UpstreamStream> {
         &mut self.http1.as_mut().expect(Self::HELD).stream
     }
 
-    pub(super) fn stream_ref(&self) -> &Http1Stream<TcpStream> {
+    pub(super) fn stream_ref(&self) -> &Http1Stream<UpstreamStream> {
         &self.http1().stream
     }
 
@@ -176,6 +196,8 @@ impl Http1Lease {
 
     pub(super) fn send_head(&mut self, head: &RequestHead, length: BodyLength) -> Result<(), UpstreamError> {
         self.method = head.method.clone();
+        self.used = true;
+        self.keep = self.http1().connection.count_request(self.maximum_requests);
         self.stream().send_head(length, |out| head.write_http1(out, length));
         Ok(())
     }
@@ -183,11 +205,15 @@ impl Http1Lease {
     pub(super) fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
         let http1 = self.http1.as_mut().expect(Self::HELD);
         let error = match ready!(http1.stream.poll_response(&mut http1.response, &self.method, cx)) {
+            // It had waited for the next request for too long when this one was on its way, and has not read it
+            // (RFC 9110, 15.5.9).
+            Ok(_) if self.reused && is_farewell(&http1.response) => UpstreamError::Unsent,
             Ok(length) => {
                 http1.length = length;
                 return Poll::Ready(Ok(()));
             }
             Err(NoHead::Refused(_)) => UpstreamError::Protocol,
+            Err(NoHead::Closed | NoHead::Io(_)) if http1.stream.is_unsent() => UpstreamError::Unsent,
             Err(NoHead::Closed | NoHead::Io(_)) => UpstreamError::Reset { remote: false },
         };
         Poll::Ready(Err(error))
@@ -202,55 +228,75 @@ impl Http1Lease {
         } = *self.http1.take().expect(Self::HELD);
         let (stream, read) = stream.into_parts();
         let occupied = Occupied::new(&connection.cluster);
-        UpgradedConnection::http1(Prefixed::new(read, stream), open, occupied)
+        UpgradedConnection::http1(Prefixed::new(read, stream), self.ends_at, open, occupied)
     }
 
     /// Puts the connection where the next request finds it: with one that waits, else with its worker's idle ones.
     pub(super) fn give_back(mut self) {
-        let Some(mut http1) = self.http1.take() else { return };
+        if let Some(http1) = self.http1.take() {
+            self.put_back(http1);
+        }
+    }
+
+    fn put_back(&self, mut http1: Box<Http1>) {
         http1.response.clear();
-        if !self.keep || !http1.stream.is_clean() || !http1.connection.is_wanted() {
+        let late = self.ends_at.is_some_and(|end| end <= Instant::now());
+        if !self.keep || late || !http1.stream.is_clean() || !http1.connection.is_wanted() {
             linger(http1);
             return;
         }
         let connection = Arc::clone(&http1.connection);
-        let cluster = &connection.cluster;
-        let Some(idle) = offer(cluster, Idle::new(http1)) else {
-            return;
-        };
-        connection.endpoint.shard(connection.worker).idle.push(idle);
-        // Someone may have begun to wait, or the endpoint may have left, since we looked.
-        if cluster.connections.has_waiters() {
-            let taken = connection.endpoint.shard(connection.worker).idle.pop();
-            if let Some(idle) = taken.and_then(|idle| offer(cluster, idle)) {
-                connection.endpoint.shard(connection.worker).idle.push(idle);
+        let Connection { cluster, endpoint, .. } = &*connection;
+        let mut idle = Idle::new(http1);
+        while let Some(unclaimed) = offer(cluster, idle) {
+            endpoint.shard(connection.worker).idle.push(unclaimed);
+            // The endpoint may have left, or someone may have begun to wait, since we looked.
+            if !endpoint.keeps_connections() {
+                endpoint.close_idle();
+                return;
             }
-        } else if !connection.endpoint.keeps_connections() {
-            connection.endpoint.close_idle();
+            if !cluster.connections.has_waiters() {
+                return;
+            }
+            let Some(again) = endpoint.shard(connection.worker).idle.pop() else {
+                return;
+            };
+            idle = again;
         }
     }
 }
 
+/// What an endpoint says that closes a connection on which nothing was asked for long.
+fn is_farewell(response: &ResponseHead) -> bool {
+    response.status == StatusCode::REQUEST_TIMEOUT && !response.keeps_alive()
+}
+
 /// To whoever waits at the connection limit; it comes back when nobody does.
 fn offer(cluster: &Arc<Cluster>, mut idle: Idle) -> Option<Idle> {
-    if !cluster.connections.has_waiters() {
-        return Some(idle);
-    }
-    if !idle.http1.stream.is_quiet() {
-        idle.close();
-        return None;
-    }
-    match ConnectionQueue::offer(cluster, idle.lease(&cluster.told().0)) {
-        Some(Lease::Http1(mut lease)) => lease.http1.take().map(Idle::new),
-        _ => None,
+    loop {
+        let waiter = match cluster.connections.next_for(&idle.http1.connection.endpoint, false) {
+            Next::Nobody => return Some(idle),
+            Next::Place => {
+                idle.close();
+                return None;
+            }
+            Next::Waiter(waiter) => waiter,
+        };
+        match waiter.take(idle.lease(&cluster.told().0.connection_pool)) {
+            Ok(()) => return None,
+            Err(Lease::Http1(mut lease)) => idle = lease.http1.take().map(Idle::new)?,
+            Err(Lease::Http2(_)) => return None,
+        }
     }
 }
 
 impl Drop for Http1Lease {
-    /// Not given back: the request was broken off.
+    /// Not given back: the request was broken off, or had not begun.
     fn drop(&mut self) {
-        if let Some(http1) = self.http1.take() {
-            linger(http1);
+        match self.http1.take() {
+            Some(http1) if self.used => linger(http1),
+            Some(http1) => self.put_back(http1),
+            None => {}
         }
     }
 }

@@ -4,7 +4,7 @@
 //! be (RFC 9113, 6.5.2), before the first request and whenever that changes. A request's streams are its own task's.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -13,11 +13,15 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::{Sleep, sleep};
 use tsunagi_proto::model;
+use tsunagi_proto::model::ConnectionPool;
 
 use super::connection::{Connection, OpenConnection};
+use super::http2_keepalive::Keepalive;
 use super::http2_lease::{Http2Lease, Place};
-use super::queue::{ConnectionPermit, ConnectionQueue};
+use super::queue::{ConnectionPermit, Next};
+use super::stream::UpstreamStream;
 use super::{Cluster, Endpoint, Lease};
 use crate::codec::Gathered;
 use crate::net::{ConnectError, Lingering, connect};
@@ -28,6 +32,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// What a stream may hold that waits for the socket.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// An endpoint that does not read what is left to be said is not waited for.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
 /// `h2`'s count of streams until the endpoint has said its own: no endpoint can say this one.
 const UNTOLD: usize = usize::MAX - 1;
 
@@ -47,6 +53,8 @@ pub(super) struct Http2 {
     /// No new request: `maxRequestsPerConnection` is used up, it is to close, or it does.
     over: AtomicBool,
     used_at: Mutex<Instant>,
+    /// What has left through its socket.
+    written_bytes: Arc<AtomicU64>,
 }
 
 /// A connection on its way; every request that needs it waits for the same one.
@@ -64,22 +72,35 @@ pub(super) enum Found {
 
 impl Http2 {
     fn lease(self: &Arc<Self>, policy: &model::Cluster) -> Option<Lease> {
+        let pool = &policy.connection_pool;
         if self.is_over() {
             return None;
         }
-        let maximum = self.maximum.load(Ordering::Acquire);
+        let ends_at = self.connection.ends_at(pool);
+        if ends_at.is_some_and(|end| end <= Instant::now()) {
+            self.close();
+            return None;
+        }
+        let maximum = self.maximum.load(Ordering::Acquire).min(pool.max_concurrent_streams);
         self.streams
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |streams| {
                 (streams < maximum).then_some(streams + 1)
             })
             .ok()?;
-        if !self
-            .connection
-            .count_request(policy.connection_pool.max_requests_per_connection)
-        {
+        if !self.connection.count_request(pool.max_requests_per_connection) {
             self.close();
         }
-        Some(Lease::Http2(Http2Lease::new(Place::new(Arc::clone(self)))))
+        let reused = self.connection.is_reused();
+        Some(Lease::Http2(Http2Lease::new(
+            Place::new(Arc::clone(self)),
+            reused,
+            ends_at,
+        )))
+    }
+
+    /// Changes whenever something leaves.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Acquire)
     }
 
     /// A stream has ended: there is room for another.
@@ -139,11 +160,14 @@ impl Http2 {
 }
 
 impl Multiplexed {
-    pub fn sweep(&mut self, idle_timeout: Duration, now: Instant) {
+    pub fn sweep(&mut self, pool: &ConnectionPool, now: Instant) {
         self.ready.retain(|http2| {
             let used_at = *http2.used_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle =
-                http2.streams.load(Ordering::Acquire) == 0 && now.saturating_duration_since(used_at) >= idle_timeout;
+            let unused = http2.streams.load(Ordering::Acquire) == 0;
+            let idle = unused && now.saturating_duration_since(used_at) >= pool.idle_timeout;
+            if http2.connection.is_too_old(pool, now) {
+                http2.close();
+            }
             !idle && !http2.is_over()
         });
     }
@@ -228,9 +252,18 @@ pub(super) fn start_opening(
         let outcome = open(&cluster, &endpoint, &policy, worker, permit)
             .await
             .map_err(Arc::new);
-        endpoint.shard(worker).multiplexed.opening = None;
+        let mut shard = endpoint.shard(worker);
+        shard
+            .multiplexed
+            .opening
+            .take_if(|opening| Arc::ptr_eq(opening, &started));
+        drop(shard);
         let _ = started.outcome.set(outcome);
         started.done.notify_waiters();
+        // Nobody waits for it any more, and nobody else may come.
+        if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
+            endpoint.close_idle();
+        }
         offer_streams(&cluster, &endpoint, &policy, worker);
     });
     opening
@@ -245,9 +278,11 @@ async fn open(
 ) -> Result<(), ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let _opening = endpoint.open_one();
-    let timeout = policy.connection_pool.connect_timeout;
-    let stream = Lingering::new(connect(endpoint.address, endpoint.source, timeout).await?);
-    let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, timeout).await?;
+    let pool = &policy.connection_pool;
+    let (address, source, timeout) = (endpoint.address, endpoint.source, pool.connect_timeout);
+    let stream = connect(address, source, timeout, pool.tcp_keepalive).await?;
+    let stream = Lingering::new(UpstreamStream::Plain(stream));
+    let http2 = establish(stream, Connection::new(cluster, endpoint, worker), open, pool).await?;
     endpoint.shard(worker).multiplexed.ready.push(http2);
     Ok(())
 }
@@ -257,13 +292,14 @@ pub(super) async fn establish<S>(
     stream: S,
     connection: Arc<Connection>,
     open: OpenConnection,
-    timeout: Duration,
+    pool: &ConnectionPool,
 ) -> Result<Arc<Http2>, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let socket = Gathered::new(stream);
-    let (sender, driven) = Builder::new()
+    let timeout = pool.connect_timeout;
+    let (sender, mut driven) = Builder::new()
         .initial_max_send_streams(UNTOLD)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -279,9 +315,12 @@ where
         maximum: AtomicU32::new(0),
         over: AtomicBool::new(false),
         used_at: Mutex::new(Instant::now()),
+        written_bytes: socket.written_bytes(),
     });
     let (told, first_settings) = oneshot::channel();
-    tokio::spawn(drive(driven, socket, Arc::downgrade(&http2), told, open));
+    let keepalive = pool.http2_keepalive.zip(driven.ping_pong()).map(Keepalive::new);
+    let watch = Watch::new(Arc::downgrade(&http2), told, keepalive);
+    tokio::spawn(drive(driven, socket, watch, open));
     match tokio::time::timeout(timeout, first_settings).await {
         Err(_) => Err(ConnectError::TimedOut(timeout)),
         Ok(Err(_)) => Err(ConnectError::NotHttp2),
@@ -290,18 +329,16 @@ where
     }
 }
 
-/// Reads and writes until the connection has ended, which it does when nobody holds it and no stream is left.
+/// Reads and writes until the connection has ended, which it does when nobody holds it and no stream is left, or the
+/// endpoint is not there any more.
 async fn drive<S>(
     mut driven: h2::client::Connection<Gathered<S>, Bytes>,
     socket: Gathered<S>,
-    http2: Weak<Http2>,
-    told: oneshot::Sender<()>,
+    mut watch: Watch,
     open: OpenConnection,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut told = Some(told);
-    let mut known = UNTOLD;
     let ended = std::future::poll_fn(|cx| {
         let mut ended = Pin::new(&mut driven).poll(cx);
         if ended.is_pending()
@@ -310,43 +347,82 @@ async fn drive<S>(
             tracing::debug!(%error, "upstream connection broke");
             ended = Poll::Ready(Ok(()));
         }
-        let maximum = driven.max_concurrent_send_streams();
-        let changed = std::mem::replace(&mut known, maximum) != maximum;
-        let Some(http2) = http2.upgrade() else { return ended };
-        if !http2.is_over() && !http2.takes_requests() {
-            http2.close();
-        }
-        if changed {
-            http2
-                .maximum
-                .store(u32::try_from(maximum).unwrap_or(u32::MAX), Ordering::Release);
-            match told.take() {
-                Some(told) => drop(told.send(())),
-                // There may be more than before.
-                None => http2.offer_streams(),
-            }
+        if ended.is_pending() && watch.poll(driven.max_concurrent_send_streams(), cx).is_ready() {
+            ended = Poll::Ready(Ok(()));
         }
         ended
     });
     if let Err(error) = ended.await {
         tracing::debug!(%error, "upstream connection ended");
     }
-    if let Some(http2) = http2.upgrade() {
+    if let Some(http2) = watch.http2.upgrade() {
         http2.close();
         http2.forget();
     }
-    drop(driven);
+    // Its permit is given on when the socket is closed.
+    drop((driven, socket));
     drop(open);
 }
 
+/// What the task of a connection looks at besides its bytes.
+struct Watch {
+    http2: Weak<Http2>,
+    /// Until the endpoint has said how many streams it allows.
+    told: Option<oneshot::Sender<()>>,
+    known: usize,
+    keepalive: Option<Keepalive>,
+    /// Since nobody holds the connection any more.
+    closing: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch {
+    fn new(http2: Weak<Http2>, told: oneshot::Sender<()>, keepalive: Option<Keepalive>) -> Self {
+        Self {
+            http2,
+            told: Some(told),
+            known: UNTOLD,
+            keepalive,
+            closing: None,
+        }
+    }
+
+    /// Ready when the endpoint is not there any more, or does not let the connection end.
+    fn poll(&mut self, maximum: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(http2) = self.http2.upgrade() else {
+            let closing = self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSING_TIME)));
+            return closing.as_mut().poll(cx);
+        };
+        if !http2.is_over() && !http2.takes_requests() {
+            http2.close();
+        }
+        if std::mem::replace(&mut self.known, maximum) != maximum {
+            http2
+                .maximum
+                .store(u32::try_from(maximum).unwrap_or(u32::MAX), Ordering::Release);
+            match self.told.take() {
+                Some(told) => drop(told.send(())),
+                // There may be more than before.
+                None => http2.offer_streams(),
+            }
+        }
+        match &mut self.keepalive {
+            Some(keepalive) => keepalive.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
 /// Streams for those who wait at the connection limit.
-fn offer_streams(cluster: &Arc<Cluster>, endpoint: &Endpoint, policy: &model::Cluster, worker: usize) {
+fn offer_streams(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>, policy: &model::Cluster, worker: usize) {
     while cluster.connections.has_waiters() {
-        let Some(lease) = take_ready(endpoint, policy, worker) else {
+        let Some(Lease::Http2(lease)) = take_ready(endpoint, policy, worker) else {
             return;
         };
-        if ConnectionQueue::offer(cluster, lease).is_some() {
-            return;
+        match cluster.connections.next_for(endpoint, true) {
+            Next::Nobody => return,
+            // If that one has stopped waiting, dropping the lease offers its stream again.
+            Next::Waiter(waiter) => drop(waiter.take(Lease::Http2(lease))),
+            Next::Place => lease.close_connection(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -23,6 +24,10 @@ use crate::codec::{
 pub struct Http2Lease {
     messages: Box<Messages>,
     pub(super) reused: bool,
+    /// When the connection has been open for as long as it may be.
+    ends_at: Option<Instant>,
+    /// What had left through the connection when the request was given to be sent.
+    written_bytes: u64,
     /// The last to be dropped: the stream has ended before another takes its place.
     place: Place,
 }
@@ -62,12 +67,19 @@ impl Drop for Place {
 }
 
 impl Http2Lease {
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(place: Place, reused: bool, ends_at: Option<Instant>) -> Self {
         Self {
             messages: Box::default(),
-            reused: true,
+            reused,
+            ends_at,
+            written_bytes: 0,
             place,
         }
+    }
+
+    /// The connection takes no more requests, and ends with those that it has.
+    pub(super) fn close_connection(self) {
+        self.place.http2.close();
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -82,6 +94,7 @@ impl Http2Lease {
         if upgrade && !http2.sender().is_extended_connect_protocol_enabled() {
             return Err(UpstreamError::NoUpgrade);
         }
+        self.written_bytes = http2.written_bytes();
         let Ok((answer, send)) = http2.sender().send_request(request, end) else {
             if http2.takes_requests() {
                 // It is the request that cannot be sent.
@@ -117,7 +130,10 @@ impl Http2Lease {
         }
         let response = match ready!(Pin::new(answer).poll(cx)) {
             Ok(response) => response,
-            Err(error) => return Poll::Ready(Err(meaning(&error))),
+            Err(error) => {
+                let unsent = self.written_bytes == self.place.http2.written_bytes();
+                return Poll::Ready(Err(meaning(&error, unsent, self.reused)));
+            }
         };
         let (parts, body) = response.into_parts();
         messages.answer = None;
@@ -139,7 +155,7 @@ impl Http2Lease {
         if let Some(send) = upgrade {
             stream.send_to(send);
         }
-        UpgradedConnection::http2(Http2Tunnel::upgraded(stream), self.place)
+        UpgradedConnection::http2(Http2Tunnel::upgraded(stream), self.ends_at, self.place)
     }
 
     pub(super) fn response(&self) -> &ResponseHead {
@@ -158,15 +174,19 @@ impl Http2Lease {
     }
 }
 
-/// What the end of a stream without a response says about the request and its endpoint.
-fn meaning(error: &h2::Error) -> UpstreamError {
+/// What the end of a stream without a response says about the request and its endpoint. `unsent`: nothing has left through
+/// the connection since the request was given to be sent.
+fn meaning(error: &h2::Error, unsent: bool, reused: bool) -> UpstreamError {
     match error.reason() {
         Some(Reason::REFUSED_STREAM) => UpstreamError::Refused,
-        // A GOAWAY without an error: streams above the last one named were not processed.
-        Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => UpstreamError::Refused,
+        // Streams above the last one that a GOAWAY names were not processed, whatever its reason (RFC 9113, 6.8): the
+        // connection's end and the request crossed, unless it was the connection's first.
+        _ if error.is_go_away() && error.is_remote() && reused => UpstreamError::Unsent,
+        _ if error.is_go_away() && error.is_remote() => UpstreamError::Refused,
         _ if error.is_reset() && error.is_remote() => UpstreamError::Reset { remote: true },
         // The response was malformed or its head too large, and we have reset the stream.
         Some(Reason::PROTOCOL_ERROR) if error.is_reset() && error.is_library() => UpstreamError::Protocol,
+        _ if unsent => UpstreamError::Unsent,
         _ => UpstreamError::Reset { remote: false },
     }
 }

@@ -9,16 +9,20 @@ mod endpoint;
 mod groups;
 mod http1;
 mod http2;
+mod http2_keepalive;
 mod http2_lease;
 mod locality;
 mod outlier;
 mod plain;
 mod pool;
+#[cfg(test)]
+mod pool_properties;
 mod queue;
 mod registry;
 mod retry_budget;
 mod seen;
 mod shares;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upgraded;
@@ -35,4 +39,5 @@ pub use queue::ConnectionPermit;
 pub use registry::Registry;
 pub use retry_budget::RetryBudget;
 pub use seen::SeenEndpoint;
+pub use stream::UpstreamStream;
 pub use upgraded::UpgradedConnection;

@@ -3,13 +3,15 @@
 //! Nothing was sent before the connection stands, so another endpoint is tried when one cannot be connected to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
+use super::stream::UpstreamStream;
 use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Outcome, choose};
+use crate::codec::{Lifetime, Speaker};
 use crate::net::{ConnectError, connect};
 
 /// The first endpoint and two more.
@@ -33,18 +35,17 @@ pub enum PlainError {
 /// Counted as a connection and as a request of its endpoint until it is dropped.
 #[derive(Debug)]
 pub struct PlainConnection {
-    pub stream: TcpStream,
+    pub stream: UpstreamStream,
     pub attempts: u32,
-    idle_timeout: Duration,
+    lifetime: Lifetime,
     active: ActiveRequest,
-    cluster: Arc<Cluster>,
-    _open: OpenConnection,
+    open: OpenConnection,
 }
 
 impl PlainConnection {
-    /// How long it is kept while nothing passes.
-    pub fn idle_timeout(&self) -> Duration {
-        self.idle_timeout
+    /// How long it is kept.
+    pub fn lifetime(&self) -> Lifetime {
+        self.lifetime
     }
 
     /// Tells outlier detection how it ended: an endpoint that takes connections and resets each before it has said anything
@@ -55,10 +56,11 @@ impl PlainConnection {
             (false, true) => LateOutcome::BrokenOff,
             (false, false) => return,
         };
-        let (policy, _) = self.cluster.told();
+        let cluster = self.open.cluster();
+        let (policy, _) = cluster.told();
         if let Some(detection) = policy.outlier_detection.as_ref().filter(|it| !it.as_envoy) {
             let began = Outcome::Connected;
-            self.active.observe_late(&self.cluster, detection, began, outcome);
+            self.active.observe_late(cluster, detection, began, outcome);
         }
     }
 
@@ -67,9 +69,9 @@ impl PlainConnection {
     }
 }
 
-impl AsRef<TcpStream> for PlainConnection {
-    fn as_ref(&self) -> &TcpStream {
-        &self.stream
+impl Speaker for PlainConnection {
+    fn poll_speaks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_speaks(cx)
     }
 }
 
@@ -98,17 +100,20 @@ pub async fn open_plain(
         if tried.iter().any(|endpoint| Arc::ptr_eq(endpoint, &active.endpoint)) {
             break;
         }
-        let connect_timeout = policy.connection_pool.connect_timeout;
-        match connect(active.endpoint.address, active.endpoint.source, connect_timeout).await {
+        let pool = &policy.connection_pool;
+        let (address, source) = (active.endpoint.address, active.endpoint.source);
+        match connect(address, source, pool.connect_timeout, pool.tcp_keepalive).await {
             Ok(stream) => {
                 active.observe(cluster, detection, Outcome::Connected);
                 return Ok(PlainConnection {
-                    stream,
+                    stream: UpstreamStream::Plain(stream),
                     attempts,
-                    idle_timeout: policy.connection_pool.tcp_idle_timeout,
-                    _open: OpenConnection::new(&active.endpoint, permit),
+                    lifetime: Lifetime {
+                        idle: pool.tcp_idle_timeout,
+                        ends_at: Instant::now().checked_add(pool.max_connection_duration),
+                    },
+                    open: OpenConnection::new(&active.endpoint, permit),
                     active,
-                    cluster: Arc::clone(cluster),
                 });
             }
             Err(source) => {

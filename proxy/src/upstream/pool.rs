@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tsunagi_proto::model;
 
 use super::http2::Found;
-use super::queue::{ConnectionPermit, ConnectionQueue, Grant};
+use super::queue::{ConnectionPermit, ConnectionQueue, Grant, Wanted};
 use super::{Cluster, Endpoint, Lease, Members, http1, http2};
 use crate::net::ConnectError;
 
@@ -62,6 +62,17 @@ pub(super) fn evict(endpoint: &Endpoint) -> bool {
     http1::evict(endpoint) || http2::evict(endpoint)
 }
 
+/// Closes what is not used of an endpoint whose connections are not kept any more.
+struct Departed<'a>(&'a Endpoint);
+
+impl Drop for Departed<'_> {
+    fn drop(&mut self) {
+        if !self.0.keeps_connections() {
+            self.0.close_idle();
+        }
+    }
+}
+
 struct Pool<'a> {
     cluster: &'a Arc<Cluster>,
     endpoint: &'a Arc<Endpoint>,
@@ -76,12 +87,9 @@ impl Pool<'_> {
         if let Some(lease) = http1::take_idle(self.endpoint, self.policy, self.worker) {
             return Ok(lease);
         }
-        let permit = loop {
-            match self.permit_or_lease().await? {
-                Grant::Reuse(lease) if lease.is_http2() || !self.leads_there(&lease) => lease.give_back(true),
-                Grant::Reuse(lease) => return Ok(lease),
-                Grant::Open(permit) => break permit,
-            }
+        let permit = match self.permit_or_lease().await? {
+            Grant::Reuse(lease) => return Ok(lease),
+            Grant::Open(permit) => permit,
         };
         http1::open(self.cluster, self.endpoint, self.policy, self.worker, permit)
             .await
@@ -89,17 +97,13 @@ impl Pool<'_> {
     }
 
     async fn acquire_http2(&self) -> Result<Lease, AcquireError> {
+        // However this ends: what was opened for an endpoint that has left meanwhile must not stay.
+        let _departed = Departed(self.endpoint);
         loop {
             let opening = match http2::find(self.endpoint, self.policy, self.worker) {
                 Found::Ready(lease) => return Ok(lease),
                 Found::Opening(opening) => opening,
                 Found::Nothing => match self.permit_or_lease().await? {
-                    // Where the protocol is detected, an HTTP/1 connection makes room by closing.
-                    Grant::Reuse(lease) if !lease.is_http2() => continue,
-                    Grant::Reuse(lease) if !self.leads_there(&lease) => {
-                        lease.give_back(true);
-                        continue;
-                    }
                     Grant::Reuse(lease) => return Ok(lease),
                     Grant::Open(permit) => self.start_opening(permit),
                 },
@@ -108,9 +112,12 @@ impl Pool<'_> {
         }
     }
 
-    /// What others give up may lead to another endpoint, which serves just as well unless the request is for this one.
-    fn leads_there(&self, lease: &Lease) -> bool {
-        !self.members.pinned || Arc::ptr_eq(lease.endpoint(), self.endpoint)
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            endpoint: Arc::clone(self.endpoint),
+            http2: self.http2,
+            pinned: self.members.pinned,
+        }
     }
 
     fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2::Opening> {
@@ -130,9 +137,11 @@ impl Pool<'_> {
         if self.cluster.connections.is_occupied() {
             return Err(AcquireError::Occupied);
         }
-        let Some(waiting) = ConnectionQueue::enter(self.cluster) else {
+        let Some(waiting) = ConnectionQueue::enter(self.cluster, self.wanted()) else {
             return Err(AcquireError::PendingOverflow);
         };
+        // The last of them may have been upgraded since.
+        self.cluster.connections.dismiss_occupied();
         self.make_room();
         // The sender lives in the queue as long as this place does, unless there is nothing to wait for any more.
         waiting.await.ok_or(AcquireError::Occupied)
@@ -143,7 +152,7 @@ impl Pool<'_> {
         if let Some(lease) = self.take_any(self.endpoint) {
             return Some(lease);
         }
-        if self.endpoint.connections() == 0 {
+        if self.members.pinned || self.endpoint.connections() == 0 {
             return None;
         }
         let others = self.members.list.iter().map(|member| &member.endpoint);

@@ -1,8 +1,9 @@
 //! Permits for connections of a cluster and the requests that wait for one, in order.
 //!
 //! A connection's permit lives as long as its socket, so `maxConnections` is exact. Whoever waits gets either the right to
-//! open a connection or a connection that has just become free; nobody overtakes. The pair "count a waiter, then look for
-//! something free" and "free something, then look for a waiter" is sequentially consistent, so none is forgotten.
+//! open a connection or a connection that has just become free; nobody overtakes: what the first in the queue cannot use is
+//! closed for it, and its permit is the first one's. The pair "count a waiter, then look for something free" and "free
+//! something, then look for a waiter" is sequentially consistent, so none is forgotten.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::{Cluster, Lease};
+use super::{Cluster, Endpoint, Lease};
 use crate::limits::{Limit, Permit};
 
 #[derive(Debug)]
@@ -28,9 +29,47 @@ pub(super) struct ConnectionQueue {
 }
 
 #[derive(Debug)]
-struct Waiter {
+pub(super) struct Waiter {
     id: u64,
+    wanted: Wanted,
     sender: oneshot::Sender<Grant>,
+}
+
+/// What a request can go out on.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub endpoint: Arc<Endpoint>,
+    pub http2: bool,
+    /// No other endpoint will do.
+    pub pinned: bool,
+}
+
+impl Wanted {
+    /// Another endpoint serves just as well, unless the request is for this one; one that was ejected does not, unless this
+    /// one was, too, and was chosen all the same.
+    pub fn accepts(&self, endpoint: &Arc<Endpoint>, http2: bool) -> bool {
+        let other = || !self.pinned && (endpoint.health.is_healthy() || !self.endpoint.health.is_healthy());
+        self.http2 == http2 && (Arc::ptr_eq(&self.endpoint, endpoint) || other())
+    }
+}
+
+/// For whom a connection is that has become free.
+#[derive(Debug)]
+pub(super) enum Next {
+    Nobody,
+    Waiter(Waiter),
+    /// The first who waits needs another, and so the place of this one.
+    Place,
+}
+
+impl Waiter {
+    /// It comes back when the request has stopped waiting.
+    pub fn take(self, lease: Lease) -> Result<(), Lease> {
+        match self.sender.send(Grant::Reuse(lease)) {
+            Err(Grant::Reuse(lease)) => Err(lease),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What ends a wait.
@@ -50,6 +89,10 @@ impl ConnectionPermit {
     /// For a connection that is not pooled; `None` at the limit.
     pub fn try_open(cluster: &Arc<Cluster>) -> Option<Self> {
         ConnectionQueue::try_open(cluster)
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 }
 
@@ -104,6 +147,17 @@ impl ConnectionQueue {
         self.waiting.load(SeqCst) > 0
     }
 
+    /// Of those who wait, in order.
+    #[cfg(test)]
+    pub fn places(&self) -> Vec<u64> {
+        self.waiters().iter().map(|waiter| waiter.id).collect()
+    }
+
+    #[cfg(test)]
+    pub fn has_occupied(&self) -> bool {
+        self.occupied.load(SeqCst) > 0
+    }
+
     fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,13 +185,15 @@ impl ConnectionQueue {
     }
 
     /// Takes a place in the queue; `None`: the queue is full.
-    pub fn enter(cluster: &Arc<Cluster>) -> Option<Waiting> {
+    pub fn enter(cluster: &Arc<Cluster>, wanted: Wanted) -> Option<Waiting> {
         let queue = &cluster.connections;
         let pending = queue.pending.acquire()?;
         let id = queue.next_id.fetch_add(1, SeqCst);
         let (sender, receiver) = oneshot::channel();
-        queue.waiters().push_back(Waiter { id, sender });
+        let mut waiters = queue.waiters();
+        waiters.push_back(Waiter { id, wanted, sender });
         queue.waiting.fetch_add(1, SeqCst);
+        drop(waiters);
         // A connection may have closed since the caller looked.
         Self::grant_open(cluster);
         Some(Waiting {
@@ -149,33 +205,50 @@ impl ConnectionQueue {
     }
 
     fn next_waiter(&self) -> Option<Waiter> {
-        let waiter = self.waiters().pop_front()?;
+        let mut waiters = self.waiters();
+        let waiter = waiters.pop_front()?;
         self.waiting.fetch_sub(1, SeqCst);
         Some(waiter)
+    }
+
+    /// Who gets a connection to this endpoint that has become free; whoever is named here has left the queue.
+    pub fn next_for(&self, endpoint: &Arc<Endpoint>, http2: bool) -> Next {
+        if !self.has_waiters() {
+            return Next::Nobody;
+        }
+        let mut waiters = self.waiters();
+        let Some(first) = waiters.front() else {
+            return Next::Nobody;
+        };
+        if !first.wanted.accepts(endpoint, http2) {
+            return Next::Place;
+        }
+        let Some(first) = waiters.pop_front() else {
+            return Next::Nobody;
+        };
+        self.waiting.fetch_sub(1, SeqCst);
+        Next::Waiter(first)
+    }
+
+    /// Nothing will be free soon: whoever waits is told so.
+    pub fn dismiss_occupied(&self) {
+        while self.is_occupied() && self.next_waiter().is_some() {}
     }
 
     /// Gives free places to those who wait.
     pub fn grant_open(cluster: &Arc<Cluster>) {
         while cluster.connections.has_waiters() {
             let Some(permit) = Self::take(cluster) else { return };
-            let Err(unclaimed) = Self::hand_over(cluster, Grant::Open(permit)) else {
-                continue;
-            };
-            // Nobody waits any more; giving the permit back looks once more, so nobody is missed.
-            drop(unclaimed);
-            return;
+            if let Err(unclaimed) = Self::hand_over(cluster, permit) {
+                // Nobody waits any more; giving the permit back looks once more, so nobody is missed.
+                drop(unclaimed);
+                return;
+            }
         }
     }
 
-    /// Offers a free connection to the longest waiting request; it comes back when nobody waits.
-    pub fn offer(cluster: &Arc<Cluster>, lease: Lease) -> Option<Lease> {
-        match Self::hand_over(cluster, Grant::Reuse(lease)) {
-            Err(Grant::Reuse(lease)) => Some(lease),
-            _ => None,
-        }
-    }
-
-    fn hand_over(cluster: &Arc<Cluster>, mut grant: Grant) -> Result<(), Grant> {
+    fn hand_over(cluster: &Arc<Cluster>, permit: ConnectionPermit) -> Result<(), Grant> {
+        let mut grant = Grant::Open(permit);
         while let Some(waiter) = cluster.connections.next_waiter() {
             match waiter.sender.send(grant) {
                 Ok(()) => return Ok(()),
@@ -198,7 +271,7 @@ impl Occupied {
     pub fn new(cluster: &Arc<Cluster>) -> Self {
         let queue = &cluster.connections;
         queue.occupied.fetch_add(1, SeqCst);
-        while queue.is_occupied() && queue.next_waiter().is_some() {}
+        queue.dismiss_occupied();
         Self {
             cluster: Arc::clone(cluster),
         }
@@ -232,12 +305,17 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let queue = &self.cluster.connections;
         let mut waiters = queue.waiters();
-        let Some(index) = waiters.iter().position(|waiter| waiter.id == self.id) else {
-            return;
-        };
-        let waiter = waiters.remove(index);
-        queue.waiting.fetch_sub(1, SeqCst);
+        let index = waiters.iter().position(|waiter| waiter.id == self.id);
+        let waiter = index.and_then(|index| waiters.remove(index));
+        if waiter.is_some() {
+            queue.waiting.fetch_sub(1, SeqCst);
+        }
         drop(waiters);
         drop(waiter);
+        // What it was given at the last moment is the next one's.
+        self.receiver.close();
+        if let Ok(Grant::Reuse(lease)) = self.receiver.try_recv() {
+            lease.give_back(true);
+        }
     }
 }

@@ -4,26 +4,29 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tsunagi_proto::model::FOREVER;
 
 use super::connection::OpenConnection;
 use super::http2_lease::Place;
 use super::queue::Occupied;
-use crate::codec::{Http2Tunnel, Prefixed, Transport};
+use super::stream::UpstreamStream;
+use crate::codec::{Http2Tunnel, Lifetime, Prefixed, Transport};
 
 /// Dropping it ends the connection or the stream; behind `reset_when_dropped`, aborts it.
 #[derive(Debug)]
 pub struct UpgradedConnection {
     stream: Stream,
+    ends_at: Option<Instant>,
     _held: Held,
 }
 
 #[derive(Debug)]
 enum Stream {
     /// What came behind the response's head is read first.
-    Http1(Prefixed<TcpStream>),
+    Http1(Prefixed<UpstreamStream>),
     Http2(Http2Tunnel),
 }
 
@@ -35,9 +38,15 @@ enum Held {
 }
 
 impl UpgradedConnection {
-    pub(super) fn http1(stream: Prefixed<TcpStream>, open: OpenConnection, occupied: Occupied) -> Self {
+    pub(super) fn http1(
+        stream: Prefixed<UpstreamStream>,
+        ends_at: Option<Instant>,
+        open: OpenConnection,
+        occupied: Occupied,
+    ) -> Self {
         Self {
             stream: Stream::Http1(stream),
+            ends_at,
             _held: Held::Connection {
                 _open: open,
                 _occupied: occupied,
@@ -45,10 +54,19 @@ impl UpgradedConnection {
         }
     }
 
-    pub(super) fn http2(stream: Http2Tunnel, place: Place) -> Self {
+    pub(super) fn http2(stream: Http2Tunnel, ends_at: Option<Instant>, place: Place) -> Self {
         Self {
             stream: Stream::Http2(stream),
+            ends_at,
             _held: Held::Place { _place: place },
+        }
+    }
+
+    /// How long it is kept: silence is no reason to end it, `maxConnectionDuration` is.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            idle: FOREVER,
+            ends_at: self.ends_at.map(Into::into),
         }
     }
 

@@ -110,7 +110,7 @@ fn a_subset_that_the_destination_rule_lacks_is_no_destination() {
     };
     let (lines, tally) = tested(&rules, &case("{destination: {subset: v2}}")).expect("runs");
     assert_eq!(tally.failed, 1, "{lines}");
-    let why = "503 NC: no DestinationRule in force for this client defines subset v2 of user.shop.svc.cluster.local";
+    let why = "503 NC: no DestinationRule in force for this client (shop/user) defines subset v2 of user.shop.svc.cluster.local";
     assert!(lines.contains(why), "{lines}");
     let (lines, tally) = tested(&rules, &case("{destination: {subset: v2}, status: 503, flag: NC}")).expect("runs");
     assert_eq!(tally.passed, 1, "{lines}");
