@@ -4,6 +4,8 @@
 mod objects;
 #[path = "kubernetes/outages.rs"]
 mod outages;
+#[path = "kubernetes/places.rs"]
+mod places;
 #[path = "kubernetes/pods.rs"]
 mod pods;
 #[path = "kubernetes/statuses.rs"]

@@ -126,6 +126,7 @@ impl Proxy {
             node_id: node_id.to_owned(),
             namespace: "default".to_owned(),
             service_account: "default".to_owned(),
+            node_name: String::new(),
             labels: Vec::new(),
             instance_ips: Vec::new(),
             state_dir,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::WorkloadLabels;
-use crate::config::{DestinationRule, Document, ServiceEndpoints, ServicePort, Spec, VirtualService};
+use crate::config::{DestinationRule, Document, Kind, ServiceEndpoints, ServicePort, Spec, VirtualService};
 use crate::snapshot::fqdns;
 
 type Labels = BTreeMap<String, String>;
@@ -40,6 +40,9 @@ impl<'a> Mesh<'a> {
 
     fn add(&mut self, document: &'a Document) {
         let namespace = document.key.namespace.as_str();
+        if document.key.kind == Kind::Node {
+            return;
+        }
         self.namespaces.insert(namespace);
         match &document.spec {
             Spec::Service(_) => self.add_service(document),
@@ -57,7 +60,7 @@ impl<'a> Mesh<'a> {
             }
             Spec::VirtualService(rule) => self.virtual_services.push((document, rule)),
             Spec::DestinationRule(rule) => self.destination_rules.push((document, rule)),
-            Spec::Sidecar(_) => {}
+            Spec::Sidecar(_) | Spec::Node(_) => {}
         }
     }
 

@@ -139,7 +139,7 @@ fn columns(kind: Kind) -> &'static [&'static str] {
         Kind::ServiceEntry => &["HOSTS", "LOCATION", "RESOLUTION"],
         Kind::WorkloadEntry => &["ADDRESS", "LABELS"],
         Kind::Sidecar => &["SELECTOR", "OUTBOUND"],
-        Kind::EndpointSlice => &[],
+        Kind::EndpointSlice | Kind::Node => &[],
     }
 }
 
@@ -154,7 +154,7 @@ fn cells(kind: Kind, spec: &Value) -> Vec<String> {
             pairs(&spec["workloadSelector"]["labels"]),
             text(&spec["outboundTrafficPolicy"]["mode"]),
         ],
-        Kind::EndpointSlice => Vec::new(),
+        Kind::EndpointSlice | Kind::Node => Vec::new(),
     }
 }
 

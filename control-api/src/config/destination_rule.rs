@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{ExportTo, TrafficPolicy, limits, names, traffic_policy, visibility};
+use super::{ExportTo, LocalitySetting, TrafficPolicy, limits, names, traffic_policy, visibility};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DestinationRule {
@@ -18,6 +18,22 @@ pub struct DestinationRule {
     pub exports: ExportTo,
     /// Only for clients that have all of these. Empty: for all.
     pub workload_selector: BTreeMap<String, String>,
+}
+
+impl DestinationRule {
+    /// Does `zoneAwareLbSetting` count anywhere in it?
+    pub fn is_zone_aware(&self) -> bool {
+        let of_subsets = self.subsets.iter().filter_map(|subset| subset.policy.as_ref());
+        let mut policies = self.policy.iter().chain(of_subsets);
+        policies.any(|policy| {
+            let of_ports = policy
+                .port_level
+                .values()
+                .filter_map(|port| port.load_balancer.as_ref());
+            let mut balancers = policy.load_balancer.iter().chain(of_ports);
+            balancers.any(|balancer| matches!(balancer.locality, Some(LocalitySetting::ZoneAware { .. })))
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

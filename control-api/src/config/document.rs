@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{DestinationRule, EndpointSlice, Key, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
+use super::{
+    DestinationRule, EndpointSlice, Key, Machine, Service, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+};
 
 /// One accepted document. Nothing in `spec` can be invalid on its own.
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ pub enum Spec {
     WorkloadEntry(WorkloadEntry),
     Sidecar(Sidecar),
     EndpointSlice(EndpointSlice),
+    Node(Machine),
 }
 
 impl Document {

@@ -26,6 +26,16 @@ pub struct SliceEndpoint {
     pub service_account: String,
     /// Of the Pod, in seconds of the Unix epoch: when it became ready. 0: it is not, or not known.
     pub ready_since: u64,
+    /// Of its machine; empty: not known.
+    pub node_name: String,
+    /// Of its machine, unless the Pod's labels say another: `region/zone/subzone`. Empty: not known.
+    pub locality: String,
+}
+
+/// A machine of the cluster, as `kubernetes` makes it of a Node: where the proxies are that run there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    pub locality: String,
 }
 
 /// The best first.

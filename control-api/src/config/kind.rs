@@ -16,6 +16,8 @@ pub enum Kind {
     Sidecar,
     /// Not a kind that people write: what a cluster says of a Service's endpoints, already joined with its Pods.
     EndpointSlice,
+    /// Nor this one: a machine of a cluster, which has no namespace.
+    Node,
 }
 
 /// API group of Istio's networking kinds.
@@ -56,6 +58,7 @@ impl Kind {
             Kind::WorkloadEntry => "WorkloadEntry",
             Kind::Sidecar => "Sidecar",
             Kind::EndpointSlice => "EndpointSlice",
+            Kind::Node => "Node",
         }
     }
 
@@ -69,6 +72,7 @@ impl Kind {
             Kind::WorkloadEntry => "workloadentries",
             Kind::Sidecar => "sidecars",
             Kind::EndpointSlice => "endpointslices",
+            Kind::Node => "nodes",
         }
     }
 
@@ -80,14 +84,14 @@ impl Kind {
             Kind::ServiceEntry => "se",
             Kind::WorkloadEntry => "we",
             Kind::Sidecar => "sidecar",
-            Kind::EndpointSlice => "",
+            Kind::EndpointSlice | Kind::Node => "",
         }
     }
 
     /// API group; empty for Kubernetes' core group.
     pub fn group(self) -> &'static str {
         match self {
-            Kind::Service => "",
+            Kind::Service | Kind::Node => "",
             Kind::EndpointSlice => "discovery.k8s.io",
             _ => NETWORKING,
         }
@@ -96,7 +100,7 @@ impl Kind {
     /// API versions in which the kind may be written, the current one first.
     pub fn versions(self) -> &'static [&'static str] {
         match self {
-            Kind::Service | Kind::EndpointSlice => &["v1"],
+            Kind::Service | Kind::EndpointSlice | Kind::Node => &["v1"],
             _ => &["v1", "v1beta1", "v1alpha3"],
         }
     }

@@ -11,7 +11,7 @@ use super::kind::{LATER, NETWORKING};
 use super::read::{Field, Fields, Finding, Report};
 use super::scalar::shown;
 use super::{
-    Created, Document, Key, Kind, Origin, Spec, destination_rule, names, service, service_entry, sidecar,
+    Created, Document, Key, Kind, Origin, Spec, destination_rule, distribution, names, service, service_entry, sidecar,
     virtual_service, workload_entry,
 };
 
@@ -109,6 +109,9 @@ fn read(root: &Field<'_>, default_namespace: &str) -> Option<Read> {
     if let (Spec::WorkloadEntry(entry), Some(status)) = (&mut spec, root.get("status")) {
         entry.healthy = workload_entry::is_healthy(&status);
     }
+    if let Some(annotations) = metadata.as_ref().and_then(|metadata| metadata.get("annotations")) {
+        distribution::annotate(&mut spec, &annotations);
+    }
     if let (Spec::DestinationRule(rule), Some(metadata)) = (&mut spec, &metadata)
         && let Some(annotations) = metadata.get("annotations")
     {
@@ -137,8 +140,8 @@ fn spec(kind: Kind, spec: &Field<'_>, namespace: &str, labels: &BTreeMap<String,
         Kind::ServiceEntry => service_entry::read(spec).map(Spec::ServiceEntry),
         Kind::WorkloadEntry => workload_entry::read(spec, labels).map(Spec::WorkloadEntry),
         Kind::Sidecar => sidecar::read(spec).map(Spec::Sidecar),
-        // Nobody writes one: it is made of what a cluster says.
-        Kind::EndpointSlice => None,
+        // Nobody writes one: they are made of what a cluster says.
+        Kind::EndpointSlice | Kind::Node => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{Protocol, names, protocol};
+use super::{Protocol, TrafficDistribution, distribution, names, protocol};
 
 /// A Kubernetes Service. Its FQDN is `<name>.<namespace>.svc.<domain>`.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Cluster IPs; empty for a headless service.
     pub addresses: Vec<IpAddr>,
+    /// `None`: no endpoint is preferred.
+    pub distribution: Option<TrafficDistribution>,
 }
 
 /// A port of a Service or a ServiceEntry.
@@ -44,6 +46,7 @@ const SPEC: Fields = Fields {
         "type",
         "sessionAffinity",
         "internalTrafficPolicy",
+        "trafficDistribution",
         // What concerns traffic from outside the mesh, or what another field says already.
         "ipFamilies",
         "ipFamilyPolicy",
@@ -60,7 +63,6 @@ const SPEC: Fields = Fields {
         "sessionAffinityConfig",
         "publishNotReadyAddresses",
         "topologyKeys",
-        "trafficDistribution",
     ],
 };
 
@@ -93,6 +95,7 @@ pub(super) fn read(spec: &Field<'_>) -> Service {
         selector: BTreeMap::new(),
         ports: Vec::new(),
         addresses: Vec::new(),
+        distribution: None,
     };
     if !spec.is_message(&SPEC) {
         return service;
@@ -109,6 +112,9 @@ pub(super) fn read(spec: &Field<'_>) -> Service {
     only(spec, "internalTrafficPolicy", "Cluster", &["Local"]);
     service.selector = spec.get("selector").map(|field| field.labels()).unwrap_or_default();
     service.addresses = addresses(spec);
+    service.distribution = spec
+        .get("trafficDistribution")
+        .and_then(|field| distribution::of_field(&field));
     let headless = spec.get("clusterIP").and_then(|field| field.text()) == Some("None");
     match spec.get("ports") {
         Some(field) => service.ports = ports(&field),

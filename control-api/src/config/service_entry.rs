@@ -7,7 +7,9 @@ use ipnet::IpNet;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{Protocol, ServicePort, TargetPort, WorkloadEntry, limits, names, protocol, workload_entry};
+use super::{
+    Protocol, ServicePort, TargetPort, TrafficDistribution, WorkloadEntry, limits, names, protocol, workload_entry,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceEntry {
@@ -25,6 +27,8 @@ pub struct ServiceEntry {
     /// `subjectAltNames`: names of which the endpoints' certificate must have one, where a DestinationRule says that TLS is
     /// spoken to them and names none itself.
     pub subject_alt_names: Vec<String>,
+    /// Of its annotation. `None`: no endpoint is preferred.
+    pub distribution: Option<TrafficDistribution>,
 }
 
 /// Where the endpoints of a ServiceEntry are known from.
@@ -94,6 +98,7 @@ pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
             .map(|list| subject_alt_names(&list))
             .unwrap_or_default(),
         ports,
+        distribution: None,
     };
     check_resolution(spec, &entry);
     Some(entry)

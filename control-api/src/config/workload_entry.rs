@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use tsunagi_proto::model::Locality;
+
 use super::names;
 use super::read::{Field, Fields};
 use super::scalar::shown;
@@ -38,6 +40,8 @@ pub struct WorkloadEntry {
     /// `serviceAccount`: the identity of the endpoint, carried to the proxies, which will check it with mutual TLS. A
     /// DNS-1123 subdomain; empty: not set.
     pub service_account: String,
+    /// `locality`, else what the labels say of it: `region/zone/subzone`. Empty: not known.
+    pub locality: String,
     /// `status.conditions` of a WorkloadEntry: false once the one of type `Healthy` says `False`. Unhealthy endpoints get
     /// no requests. Default true.
     pub healthy: bool,
@@ -70,11 +74,6 @@ pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Optio
     if !spec.is_message(&SPEC) {
         return None;
     }
-    if let Some(locality) = spec.get("locality").filter(|field| !field.is(""))
-        && locality.text().is_some()
-    {
-        locality.not_supported_yet("balancing by locality");
-    }
     let mut entry = WorkloadEntry {
         ports: spec.get("ports").map(|field| ports(&field)).unwrap_or_default(),
         labels: spec.get("labels").map(|field| field.labels()).unwrap_or_default(),
@@ -83,13 +82,33 @@ pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Optio
             .get("serviceAccount")
             .and_then(|field| service_account(&field))
             .unwrap_or_default(),
+        locality: spec
+            .get("locality")
+            .and_then(|field| locality(&field))
+            .unwrap_or_default(),
         ..WorkloadEntry::at(Address::Ip(IpAddr::from([0, 0, 0, 0])))
     };
     entry
         .labels
         .extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    if entry.locality.is_empty() {
+        entry.locality = Locality::of_whole_label(|key| entry.labels.get(key).map(String::as_str));
+    }
     entry.address = address(&spec.required("address")?)?;
     Some(entry)
+}
+
+/// `region/zone/subzone`, of which the end may be missing. `*` is for rules: something is at one place.
+fn locality(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    if text.split('/').count() > 3 {
+        field.refuse(format!("{} has more parts than region/zone/subzone", shown(text)));
+    } else if text.contains('*') {
+        field.refuse(format!("{} is not one place: write region/zone/subzone", shown(text)));
+    } else if text.starts_with('/') {
+        field.refuse(format!("{} has no region: write region/zone/subzone", shown(text)));
+    }
+    Some(Locality::of(text).to_string())
 }
 
 fn service_account(field: &Field<'_>) -> Option<String> {

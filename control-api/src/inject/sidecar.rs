@@ -149,6 +149,7 @@ fn environment(wishes: &Wishes, settings: &Settings, standing: &Standing) -> Vec
         of_pod("TSUNAGI_NODE_ID", "metadata.name"),
         of_pod("TSUNAGI_NAMESPACE", "metadata.namespace"),
         of_pod("TSUNAGI_SERVICE_ACCOUNT", "spec.serviceAccountName"),
+        of_pod("TSUNAGI_NODE_NAME", "spec.nodeName"),
     ];
     let mut say = |name: &str, value: String| {
         // The kubelet puts other variables in the place of `$(NAME)`.

@@ -123,6 +123,7 @@ impl Follower {
             }
             News::Pods(_) => self.in_step(Source::Pods),
             News::Slices(_) => self.in_step(Source::Slices),
+            News::Nodes(_) => self.in_step(Source::Nodes),
             News::Objects(kind, _) => self.in_step(Source::Objects(*kind)),
         }
         index::lock(&self.index).hear(news);

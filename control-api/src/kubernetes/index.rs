@@ -7,13 +7,14 @@ use std::{
 };
 
 use serde_json::Value;
+use tsunagi_proto::model::Locality;
 
 use super::{
-    object::{Name, Object, Pod, Slice},
+    object::{Address, Name, Node, Object, Pod, Slice},
     service::{self, Fit},
     watch::{Change, News, Source},
 };
-use crate::config::{self, Document, EndpointSlice, Key, Kind, Origin, PodState, SliceEndpoint, Spec};
+use crate::config::{self, Document, EndpointSlice, Key, Kind, Machine, Origin, PodState, SliceEndpoint, Spec};
 
 /// Problems of one object that its status tells.
 const MOST_TOLD: usize = 5;
@@ -44,7 +45,7 @@ impl Batch {
     /// Whether anything beside endpoints is another: what was refused may be right now.
     pub(super) fn has_rules(&self) -> bool {
         let mut keys = self.documents.keys().chain(&self.gone);
-        keys.any(|key| key.kind != Kind::EndpointSlice)
+        keys.any(|key| ![Kind::EndpointSlice, Kind::Node].contains(&key.kind))
     }
 }
 
@@ -52,6 +53,8 @@ impl Batch {
 pub(super) struct Index {
     pods: HashMap<Name, Pod>,
     slices: HashMap<Name, Slice>,
+    /// By name.
+    nodes: HashMap<String, Node>,
     /// Pod -> slices that name it.
     named_by: HashMap<Name, BTreeSet<Name>>,
     /// The version that was read last of each object.
@@ -124,6 +127,15 @@ impl Index {
             }
             News::Slices(Change::Set((name, slice))) => self.set_slice(name, slice),
             News::Slices(Change::Gone((name, _))) => self.remove_slice(&name),
+            News::Nodes(Change::Listed(all)) => {
+                self.heard.insert(Source::Nodes);
+                let gone = self.nodes.keys().map(|name| (name.clone(), None));
+                let mut changes: BTreeMap<String, Option<Node>> = gone.collect();
+                changes.extend(all.into_iter().map(|(name, node)| (name.name, Some(node))));
+                self.set_nodes(changes);
+            }
+            News::Nodes(Change::Set((name, node))) => self.set_nodes([(name.name, Some(node))]),
+            News::Nodes(Change::Gone((name, _))) => self.set_nodes([(name.name, None)]),
             News::Objects(kind, change) => match *change {
                 Change::Listed(all) => {
                     self.heard.insert(Source::Objects(kind));
@@ -133,7 +145,91 @@ impl Index {
                 Change::Gone(object) => self.remove_object(object_key(kind, object.name())),
             },
             News::Absent(source) => drop(self.heard.insert(source)),
+            News::Failing(source, _) if !source.is_vital() => drop(self.heard.insert(source)),
             News::Failing(..) => {}
+        }
+    }
+
+    /// `None`: it is gone.
+    fn set_nodes(&mut self, nodes: impl IntoIterator<Item = (String, Option<Node>)>) {
+        let mut moved = BTreeSet::new();
+        for (name, node) in nodes {
+            let before = self
+                .nodes
+                .get(&name)
+                .map(|node| node.locality.as_str())
+                .unwrap_or_default();
+            if before != node.as_ref().map(|node| node.locality.as_str()).unwrap_or_default() {
+                moved.insert(name.clone());
+            }
+            match node {
+                Some(node) => self.nodes.insert(name, node),
+                None => self.nodes.remove(&name),
+            };
+        }
+        for name in &moved {
+            let key = object_key(
+                Kind::Node,
+                Name {
+                    namespace: String::new(),
+                    name: name.clone(),
+                },
+            );
+            match self.nodes.get(name) {
+                Some(node) => self.batch.set(key.clone(), machine(key, node)),
+                None => self.batch.remove(key),
+            }
+        }
+        // Machines come and go seldom: all slices are looked at, rather than an index of them kept.
+        if !moved.is_empty() {
+            let on_moved = |(name, slice): &(&Name, &Slice)| {
+                let mut endpoints = slice.endpoints.iter();
+                endpoints.any(|endpoint| moved.contains(self.node_name(name, endpoint)))
+            };
+            let stale: Vec<Name> = self
+                .slices
+                .iter()
+                .filter(on_moved)
+                .map(|(name, _)| name.clone())
+                .collect();
+            self.stale.extend(stale);
+        }
+    }
+
+    fn pod(&self, slice: &Name, address: &Address) -> Option<&Pod> {
+        self.pods.get(&Name {
+            namespace: slice.namespace.clone(),
+            name: address.pod.clone(),
+        })
+    }
+
+    /// Of the machine that an endpoint is on; empty: not known.
+    fn node_name<'a>(&'a self, slice: &Name, address: &'a Address) -> &'a str {
+        if address.node_name.is_empty() {
+            self.pod(slice, address)
+                .map(|pod| pod.node_name.as_str())
+                .unwrap_or_default()
+        } else {
+            &address.node_name
+        }
+    }
+
+    /// What the Pod's label says, else its machine, else the slice, which knows the zone alone.
+    fn locality(&self, pod: Option<&Pod>, node_name: &str, zone: &str) -> String {
+        let label = |key: &str| pod?.labels.get(key).map(String::as_str);
+        let said = Locality::of_whole_label(label);
+        if !said.is_empty() {
+            return said;
+        }
+        let node = self.nodes.get(node_name).filter(|node| !node.locality.is_empty());
+        match node {
+            Some(node) => node.locality.clone(),
+            None if zone.is_empty() => String::new(),
+            None => Locality {
+                zone,
+                ..Locality::default()
+            }
+            .to_string(),
         }
     }
 
@@ -173,12 +269,9 @@ impl Index {
     }
 
     fn join(&self, name: &Name, slice: &Slice) -> Document {
-        let endpoint = |address: &super::object::Address| {
-            let pod = Name {
-                namespace: name.namespace.clone(),
-                name: address.pod.clone(),
-            };
-            let pod = self.pods.get(&pod);
+        let endpoint = |address: &Address| {
+            let pod = self.pod(name, address);
+            let node_name = self.node_name(name, address);
             let leaving = pod.is_some_and(|pod| pod.leaving);
             SliceEndpoint {
                 pod: address.pod.clone(),
@@ -187,6 +280,8 @@ impl Index {
                 labels: pod.map(|pod| pod.labels.clone()).unwrap_or_default(),
                 service_account: pod.map(|pod| pod.service_account.clone()).unwrap_or_default(),
                 ready_since: pod.map_or(0, |pod| pod.ready_since),
+                node_name: node_name.to_owned(),
+                locality: self.locality(pod, node_name, &address.zone),
             }
         };
         let spec = EndpointSlice {
@@ -194,14 +289,7 @@ impl Index {
             ports: slice.ports.clone(),
             endpoints: slice.endpoints.iter().map(endpoint).collect(),
         };
-        Document {
-            key: slice_key(name),
-            object: Value::Null,
-            spec: Spec::EndpointSlice(spec),
-            origin: Origin::default(),
-            labels: BTreeMap::new(),
-            created: None,
-        }
+        made(slice_key(name), Spec::EndpointSlice(spec))
     }
 
     fn list_objects(&mut self, kind: Kind, all: Vec<Object>) {
@@ -297,6 +385,23 @@ fn pods_of(slice: &Name, of: &Slice) -> BTreeSet<Name> {
     named.map(|endpoint| name(&endpoint.pod)).collect()
 }
 
+fn machine(key: Key, node: &Node) -> Document {
+    let locality = node.locality.clone();
+    made(key, Spec::Node(Machine { locality }))
+}
+
+/// A document that nobody wrote.
+fn made(key: Key, spec: Spec) -> Document {
+    Document {
+        key,
+        object: Value::Null,
+        spec,
+        origin: Origin::default(),
+        labels: BTreeMap::new(),
+        created: None,
+    }
+}
+
 fn slice_key(name: &Name) -> Key {
     object_key(Kind::EndpointSlice, name.clone())
 }
@@ -385,6 +490,75 @@ mod tests {
         assert!(batch.documents.is_empty());
         index.hear(News::Pods(Change::Listed(vec![pod("a", "v1"), pod("b", "v3")])));
         assert_eq!(versions(&index.take()), ["v1", "v3"]);
+    }
+
+    fn node(name: &str, region: &str) -> (Name, Node) {
+        let object = json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/region": region}}});
+        Node::of(serde_json::from_value(object).unwrap())
+    }
+
+    /// Machine and locality of every endpoint that is another.
+    fn places(batch: &Batch) -> Vec<(String, String)> {
+        let of = |document: &Arc<Document>| match &document.spec {
+            Spec::EndpointSlice(slice) => slice
+                .endpoints
+                .iter()
+                .map(|one| (one.node_name.clone(), one.locality.clone()))
+                .collect(),
+            _ => Vec::new(),
+        };
+        batch.documents.values().flat_map(of).collect()
+    }
+
+    #[test]
+    fn an_endpoint_is_where_its_node_is_and_moves_with_it() {
+        let mut index = joined();
+        let on = |name: &str, machine: &str| {
+            let (name, pod) = pod(name, "v1");
+            let node_name = machine.to_owned();
+            News::Pods(Change::Set((name, Pod { node_name, ..pod })))
+        };
+        index.hear(on("a", "m1"));
+        index.hear(on("c", "m2"));
+        assert_eq!(places(&index.take())[0], ("m1".to_owned(), String::new()));
+        index.hear(News::Nodes(Change::Listed(vec![node("m1", "eu"), node("m2", "us")])));
+        let place = |machine: &str, locality: &str| (machine.to_owned(), locality.to_owned());
+        let batch = index.take();
+        assert_eq!(places(&batch), [place("m1", "eu"), place("", ""), place("m2", "us")]);
+        // The machines themselves are told, too: of Pods that no slice names.
+        assert_eq!(batch.documents.keys().filter(|key| key.kind == Kind::Node).count(), 2);
+        index.hear(News::Nodes(Change::Set(node("m2", "us"))));
+        assert!(index.take().is_empty());
+        index.hear(News::Nodes(Change::Listed(vec![node("m1", "eu")])));
+        let batch = index.take();
+        assert_eq!(places(&batch), [place("m2", "")]);
+        assert_eq!(batch.gone.len(), 1);
+    }
+
+    #[test]
+    fn a_pods_label_goes_over_its_node_and_the_slices_zone_is_better_than_nothing() {
+        let mut index = joined();
+        let (name, mut labelled) = pod("c", "v1");
+        labelled.node_name = "m1".to_owned();
+        index.hear(News::Nodes(Change::Set(node("m1", "eu"))));
+        labelled
+            .labels
+            .insert("istio-locality".to_owned(), "mars.base".to_owned());
+        index.hear(News::Pods(Change::Set((name, labelled))));
+        assert_eq!(places(&index.take()), [("m1".to_owned(), "mars/base".to_owned())]);
+        let (name, mut zoned) = slice("t", &["nobody"]);
+        zoned.endpoints[0].zone = "eu-a".to_owned();
+        index.hear(News::Slices(Change::Set((name, zoned))));
+        assert_eq!(places(&index.take()), [(String::new(), "/eu-a".to_owned())]);
+    }
+
+    #[test]
+    fn nobody_waits_for_nodes_that_may_not_be_watched() {
+        let mut index = Index::default();
+        let all = index.awaited().len();
+        index.hear(News::Failing(Source::Nodes, "forbidden".to_owned()));
+        index.hear(News::Failing(Source::Pods, "forbidden".to_owned()));
+        assert_eq!(index.awaited().len(), all - 1);
     }
 
     #[test]

@@ -4,18 +4,22 @@
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Node as CoreNode, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Resource,
-    core::{DynamicResourceScope, NamespaceResourceScope},
+    core::{DynamicResourceScope, NamespaceResourceScope, PartialObjectMeta},
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tsunagi_proto::model::{Locality, REGION_LABEL, SUBZONE_LABEL, ZONE_LABEL};
 
 use crate::config::{Kind, PodState};
 
 /// The label that says whose endpoints a slice holds.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Of a Node, before Kubernetes 1.17.
+const OLD_REGION_LABEL: &str = "failure-domain.beta.kubernetes.io/region";
+const OLD_ZONE_LABEL: &str = "failure-domain.beta.kubernetes.io/zone";
 /// `kubectl apply` keeps the whole object in it once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -44,6 +48,15 @@ pub(super) struct Pod {
     pub leaving: bool,
     /// Of the Unix epoch, in seconds; 0: it is not.
     pub ready_since: u64,
+    /// Empty: it is on no machine yet.
+    pub node_name: String,
+}
+
+/// What is kept of a Node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Node {
+    /// `region/zone/subzone`; empty: its labels do not say.
+    pub locality: String,
 }
 
 /// What is kept of an EndpointSlice.
@@ -62,6 +75,10 @@ pub(super) struct Address {
     /// Empty: not a Pod.
     pub pod: String,
     pub state: PodState,
+    /// Empty: not said.
+    pub node_name: String,
+    /// As the slice has it; empty: not said.
+    pub zone: String,
 }
 
 /// A Pod as the API sends it.
@@ -102,6 +119,7 @@ impl PodStatus {
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
     service_account_name: Option<String>,
+    node_name: Option<String>,
 }
 
 /// An EndpointSlice as the API sends it.
@@ -122,6 +140,8 @@ struct SliceEndpoint {
     addresses: Option<Vec<String>>,
     conditions: Conditions,
     target_ref: Option<TargetRef>,
+    node_name: Option<String>,
+    zone: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -187,9 +207,27 @@ impl PodObject {
             labels: self.metadata.labels.unwrap_or_default(),
             service_account: self.spec.service_account_name.unwrap_or_default(),
             leaving: self.metadata.deletion_timestamp.is_some(),
+            node_name: self.spec.node_name.unwrap_or_default(),
             ready_since: self.status.ready_since(),
         };
         (name, pod)
+    }
+}
+
+impl Node {
+    /// The labels that clouds set, or the names that these had before.
+    pub(super) fn of(object: PartialObjectMeta<CoreNode>) -> (Name, Self) {
+        let name = Name::of(&object.metadata);
+        let labels = object.metadata.labels.unwrap_or_default();
+        let label = |key: &str| labels.get(key).map(String::as_str);
+        let either = |now: &str, before: &str| label(now).or_else(|| label(before)).unwrap_or_default();
+        let locality = Locality {
+            region: either(REGION_LABEL, OLD_REGION_LABEL),
+            zone: either(ZONE_LABEL, OLD_ZONE_LABEL),
+            subzone: label(SUBZONE_LABEL).unwrap_or_default(),
+        };
+        let locality = locality.to_string();
+        (name, Self { locality })
     }
 }
 
@@ -227,6 +265,8 @@ fn address(endpoint: SliceEndpoint) -> Option<Address> {
         address,
         pod: target.name.filter(|_| is_pod).unwrap_or_default(),
         state,
+        node_name: endpoint.node_name.unwrap_or_default(),
+        zone: endpoint.zone.unwrap_or_default(),
     })
 }
 
@@ -358,7 +398,7 @@ mod tests {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "a", "namespace": "n", "labels": {"v": "1"}, "resourceVersion": "7",
                          "deletionTimestamp": "2026-01-02T03:04:05Z", "managedFields": [{"manager": "x"}]},
-            "spec": {"serviceAccountName": "sa", "containers": [{"name": "c"}]},
+            "spec": {"serviceAccountName": "sa", "nodeName": "node-7", "containers": [{"name": "c"}]},
             "status": {"phase": "Running"},
         });
         let object: PodObject = serde_json::from_value(object).unwrap();
@@ -367,7 +407,22 @@ mod tests {
         let (name, pod) = object.into_parts();
         assert_eq!((name.namespace.as_str(), name.name.as_str()), ("n", "a"));
         assert_eq!((pod.service_account.as_str(), pod.leaving), ("sa", true));
-        assert_eq!(pod.labels["v"], "1");
+        assert_eq!((pod.labels["v"].as_str(), pod.node_name.as_str()), ("1", "node-7"));
+    }
+
+    #[test]
+    fn a_node_is_where_its_labels_say_also_by_their_older_names() {
+        let of = |labels: Value| {
+            let object = json!({"metadata": {"name": "node-7", "labels": labels}});
+            let (name, node) = Node::of(serde_json::from_value(object).unwrap());
+            assert_eq!((name.namespace.as_str(), name.name.as_str()), ("", "node-7"));
+            node.locality
+        };
+        let region_and_zone = json!({REGION_LABEL: "eu", ZONE_LABEL: "eu-a", OLD_ZONE_LABEL: "old"});
+        assert_eq!(of(region_and_zone), "eu/eu-a");
+        assert_eq!(of(json!({OLD_REGION_LABEL: "eu", OLD_ZONE_LABEL: "eu-a"})), "eu/eu-a");
+        assert_eq!(of(json!({REGION_LABEL: "eu", SUBZONE_LABEL: "rack"})), "eu//rack");
+        assert_eq!(of(json!({})), "");
     }
 
     #[test]

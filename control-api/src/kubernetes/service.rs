@@ -4,8 +4,10 @@
 
 use serde_json::{Map, Value};
 
+use crate::config::{DISTRIBUTION_ANNOTATION, TrafficDistribution};
+
 /// Fields that the reader takes as they are.
-const TAKEN: [&str; 9] = [
+const TAKEN: [&str; 10] = [
     "selector",
     "ports",
     "clusterIP",
@@ -13,6 +15,7 @@ const TAKEN: [&str; 9] = [
     "type",
     "sessionAffinity",
     "internalTrafficPolicy",
+    "trafficDistribution",
     "ipFamilies",
     "ipFamilyPolicy",
 ];
@@ -36,6 +39,16 @@ pub(super) fn fit(mut object: Value) -> Fit {
     {
         lost.push(format!("annotation {EXPORT}: every namespace sees the service"));
     }
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        let known = |text: &str| TrafficDistribution::parse_annotation(text).is_some();
+        let value = annotations.get(DISTRIBUTION_ANNOTATION).and_then(Value::as_str);
+        if let Some(value) = value.filter(|text| !known(text)) {
+            lost.push(format!(
+                "annotation {DISTRIBUTION_ANNOTATION}: {value:?} is not known: no endpoint is preferred"
+            ));
+            annotations.remove(DISTRIBUTION_ANNOTATION);
+        }
+    }
     let Some(spec) = object["spec"].as_object_mut() else {
         return Fit::Left("it has no spec");
     };
@@ -44,8 +57,17 @@ pub(super) fn fit(mut object: Value) -> Fit {
     }
     only(spec, "sessionAffinity", "None", &mut lost);
     only(spec, "internalTrafficPolicy", "Cluster", &mut lost);
-    if spec.contains_key("trafficDistribution") {
-        lost.push("spec.trafficDistribution: endpoints are not balanced by zone".to_owned());
+    // A later Kubernetes may know more.
+    let known = |value: &Value| {
+        value
+            .as_str()
+            .is_some_and(|text| TrafficDistribution::parse(text).is_some())
+    };
+    if let Some(value) = spec.get("trafficDistribution").filter(|value| !known(value)) {
+        lost.push(format!(
+            "spec.trafficDistribution: {value} is not known: no endpoint is preferred"
+        ));
+        spec.remove("trafficDistribution");
     }
     // Not ready endpoints that are published come as ready ones; the other fields concern traffic from outside.
     spec.retain(|name, _| TAKEN.contains(&name.as_str()));
@@ -123,7 +145,21 @@ mod tests {
         }));
         assert_eq!(found.ports.len(), 1);
         assert_eq!(found.addresses.len(), 2);
-        assert_eq!(lost.len(), 3, "{lost:?}");
+        assert_eq!(lost.len(), 2, "{lost:?}");
+        assert_eq!(found.distribution, Some(TrafficDistribution::SameZone));
+    }
+
+    #[test]
+    fn a_distribution_that_is_not_known_prefers_nobody_and_that_is_said() {
+        let (found, lost) = taken(json!({"ports": [{"port": 80}], "trafficDistribution": "PreferSameGalaxy"}));
+        assert_eq!((found.distribution, lost.len()), (None, 1));
+        let mut annotated = service(json!({"ports": [{"port": 80}]}));
+        annotated["metadata"]["annotations"] = json!({DISTRIBUTION_ANNOTATION: "PreferSameGalaxy"});
+        let Fit::Taken(object, lost) = fit(annotated) else {
+            panic!("it is left out");
+        };
+        assert_eq!(lost.len(), 1);
+        assert!(from_object(object).is_ok());
     }
 
     #[test]

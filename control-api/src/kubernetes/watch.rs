@@ -2,17 +2,18 @@
 //! (kube-runtime's `watcher` does that). What it sees goes to `follow` in order; nothing is decided here but how often
 //! to try again. A kind that the cluster does not know is no failure: it is said once and looked for again.
 
-use std::{fmt::Debug, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Node as CoreNode;
 use kube::{
-    Api, Client, Error as ClientError, Resource,
+    Api, Client, Error as ClientError,
+    core::PartialObjectMeta,
     runtime::watcher::{self, Event, watcher},
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::object::{Name, Object, Pod, PodObject, Slice, SliceObject};
+use super::object::{Name, Node, Object, Pod, PodObject, Slice, SliceObject};
 use crate::{config::Kind, error};
 
 /// After the first failure; it doubles up to the longest, and a success starts it anew.
@@ -26,12 +27,13 @@ const LONGEST_LOOK: Duration = Duration::from_secs(30);
 pub(super) enum Source {
     Pods,
     Slices,
+    Nodes,
     Objects(Kind),
 }
 
 impl Source {
     pub(super) fn all() -> impl Iterator<Item = Source> {
-        [Source::Pods, Source::Slices]
+        [Source::Pods, Source::Slices, Source::Nodes]
             .into_iter()
             .chain(Kind::ALL.into_iter().map(Source::Objects))
     }
@@ -40,8 +42,14 @@ impl Source {
         match self {
             Source::Pods => "pods",
             Source::Slices => Kind::EndpointSlice.plural(),
+            Source::Nodes => Kind::Node.plural(),
             Source::Objects(kind) => kind.plural(),
         }
+    }
+
+    /// Must it be heard of before anybody is told anything? Without Nodes it is only not known where things are.
+    pub(super) fn is_vital(self) -> bool {
+        self != Source::Nodes
     }
 }
 
@@ -50,6 +58,7 @@ impl Source {
 pub(super) enum News {
     Pods(Change<(Name, Pod)>),
     Slices(Change<(Name, Slice)>),
+    Nodes(Change<(Name, Node)>),
     Objects(Kind, Box<Change<Object>>),
     /// The cluster does not know the kind; what was known of it stays.
     Absent(Source),
@@ -79,16 +88,24 @@ pub(super) async fn watch(client: Client, source: Source, news: mpsc::Sender<New
     match source {
         Source::Pods => {
             let api: Api<PodObject> = Api::all(client);
-            follow(api, source, news, PodObject::into_parts, News::Pods).await;
+            let events = watcher(api, watcher::Config::default());
+            follow(events, source, news, PodObject::into_parts, News::Pods).await;
         }
         Source::Slices => {
             let api: Api<SliceObject> = Api::all(client);
-            follow(api, source, news, SliceObject::into_parts, News::Slices).await;
+            let events = watcher(api, watcher::Config::default());
+            follow(events, source, news, SliceObject::into_parts, News::Slices).await;
+        }
+        // Of a Node nothing but its labels is asked for: its status is long and changes often.
+        Source::Nodes => {
+            let api: Api<PartialObjectMeta<CoreNode>> = Api::all(client);
+            let events = watcher(api, watcher::Config::default());
+            follow(events, source, news, Node::of, News::Nodes).await;
         }
         Source::Objects(kind) => {
             let api: Api<Object> = Api::all_with(client, &kind);
             follow(
-                api,
+                watcher(api, watcher::Config::default()),
                 source,
                 news,
                 |object| object,
@@ -100,15 +117,13 @@ pub(super) async fn watch(client: Client, source: Source, news: mpsc::Sender<New
 }
 
 async fn follow<K, T>(
-    api: Api<K>,
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
     source: Source,
     news: mpsc::Sender<News>,
     keep: fn(K) -> T,
     wrap: impl Fn(Change<T>) -> News,
-) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let mut events = pin!(watcher(api, watcher::Config::default()));
+) {
+    let mut events = pin!(events);
     let mut pauses = Pauses::default();
     let mut listed = Vec::new();
     // A stream of kube-runtime's watcher never ends.
@@ -220,7 +235,7 @@ mod tests {
     #[test]
     fn every_kind_that_people_write_is_watched() {
         let all: Vec<Source> = Source::all().collect();
-        assert_eq!(all.len(), Kind::ALL.len() + 2);
+        assert_eq!(all.len(), Kind::ALL.len() + 3);
         assert!(all.contains(&Source::Objects(Kind::VirtualService)));
     }
 }

@@ -184,6 +184,7 @@ impl Catalog {
                 }
             }
             Spec::EndpointSlice(slice) => act(&mut self.slices, &service_fqdn(&slice.service, namespace), document),
+            Spec::Node(_) => {}
         }
     }
 
@@ -225,6 +226,7 @@ impl Catalog {
                 touched.endpoints.insert(fqdn);
                 touched.namespaces.insert(document.key.namespace.clone());
             }
+            Spec::Node(_) => {}
         }
     }
 

@@ -9,7 +9,7 @@ use super::delegates::Placed;
 use super::policy::{Policies, Policy};
 use super::service::{Port, Service};
 use super::{routes, traffic_policy};
-use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficPolicy, WeightedDestination};
+use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficDistribution, TrafficPolicy, WeightedDestination};
 
 /// Names in one message.
 const MOST_SHOWN: usize = 10;
@@ -242,7 +242,8 @@ fn missing_subsets(policies: &Policies, to: &Wanted<'_>) -> Vec<Missing> {
 fn for_each_client(key: &ClusterKey, port: &Port, policies: &Policies, service: &Service) -> Vec<mesh::Cluster> {
     let made = |policy: &Policy| {
         let (labels, policy) = policy.of_subset(&key.2, key.1)?;
-        Some(discovered(cluster(key, port, &labels, &policy), service, port))
+        let told = traffic_policy::distributed(cluster(key, port, &labels, &policy), &policy, service.distribution);
+        Some(discovered(told, service, port))
     };
     let rest = made(&policies.rest);
     let mut selected: Vec<(&BTreeMap<String, String>, Option<mesh::Cluster>)> = Vec::new();

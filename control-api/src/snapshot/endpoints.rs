@@ -28,6 +28,21 @@ pub(super) struct EndpointsEntry {
     pub problems: Vec<Problem>,
 }
 
+impl EndpointsEntry {
+    /// How many there are at each locality; those that nobody calls do not count.
+    pub(super) fn by_locality(&self) -> BTreeMap<&str, u32> {
+        let mut counts = BTreeMap::new();
+        let serving = self
+            .set
+            .iter()
+            .filter(|endpoint| endpoint.health() != mesh::Health::Unhealthy);
+        for endpoint in serving {
+            *counts.entry(endpoint.locality.as_str()).or_default() += 1;
+        }
+        counts
+    }
+}
+
 /// The previous entry itself where nothing changed. `None`: there is no such host.
 pub(super) fn build(
     catalog: &Catalog,
@@ -254,7 +269,7 @@ impl<'a> Found<'a> {
             },
             ports,
             labels: clusters::labels(&entry.labels),
-            locality: String::new(),
+            locality: entry.locality.clone(),
             // 0 counts as 1, so that both have the same bytes.
             weight: entry.weight.max(1),
             health: health.into(),

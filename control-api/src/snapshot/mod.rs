@@ -29,6 +29,7 @@ mod service;
 mod sidecars;
 mod slices;
 mod traffic_policy;
+mod whereabouts;
 mod wildcards;
 mod workload;
 mod world;

@@ -9,7 +9,7 @@ use tsunagi_proto::wire::mesh::Discovery;
 
 use super::catalog::Catalog;
 use super::{addresses, ranges};
-use crate::config::{Document, Protocol, Resolution, ServicePort, Spec, TargetPort};
+use crate::config::{Document, Protocol, Resolution, ServicePort, Spec, TargetPort, TrafficDistribution};
 
 /// A service as a rule sees it.
 pub(super) struct Service {
@@ -22,6 +22,8 @@ pub(super) struct Service {
     pub discovery: Discovery,
     /// Names of which the endpoints' certificate must have one, unless a policy says others.
     pub subject_alt_names: Vec<String>,
+    /// The first that there is: which endpoints are preferred.
+    pub distribution: Option<TrafficDistribution>,
     /// In order of precedence.
     pub documents: Vec<Arc<Document>>,
     pub warnings: Vec<String>,
@@ -57,6 +59,14 @@ pub(super) fn ports(document: &Document) -> &[ServicePort] {
     }
 }
 
+fn distribution(document: &Document) -> Option<TrafficDistribution> {
+    match &document.spec {
+        Spec::Service(service) => service.distribution,
+        Spec::ServiceEntry(entry) => entry.distribution,
+        _ => None,
+    }
+}
+
 impl Service {
     /// `None`: no Service and no ServiceEntry has this FQDN.
     pub(super) fn find(catalog: &Catalog, fqdn: &str) -> Option<Service> {
@@ -68,6 +78,7 @@ impl Service {
             ranges: Vec::new(),
             discovery: documents.first().map(|first| discovery(first)).unwrap_or_default(),
             subject_alt_names: Vec::new(),
+            distribution: documents.iter().find_map(|document| distribution(document)),
             documents: Vec::new(),
             warnings: Vec::new(),
         };

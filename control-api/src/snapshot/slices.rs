@@ -94,7 +94,8 @@ fn message(owner: &str, service: &Document, found: Found<'_>) -> Option<mesh::En
         address: endpoint.address.to_string(),
         ports,
         labels: clusters::labels(&endpoint.labels),
-        locality: String::new(),
+        locality: endpoint.locality.clone(),
+        node_name: endpoint.node_name.clone(),
         weight: 1,
         health: health.into(),
         service_account: endpoint.service_account.clone(),
@@ -124,6 +125,8 @@ mod tests {
             state,
             labels: BTreeMap::from([("version".to_owned(), "v1".to_owned())]),
             service_account: "user".into(),
+            node_name: "n1".into(),
+            locality: "eu/a".into(),
             ready_since: 1_700_000_000,
         }
     }
@@ -156,6 +159,10 @@ mod tests {
         assert_eq!(found[0].ports, [port]);
         assert_eq!(found[0].labels[0].value, "v1");
         assert_eq!(found[0].service_account, "user");
+        assert_eq!(
+            (found[0].locality.as_str(), found[0].node_name.as_str()),
+            ("eu/a", "n1")
+        );
     }
 
     #[test]

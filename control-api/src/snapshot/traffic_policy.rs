@@ -4,13 +4,16 @@
 
 use std::time::Duration;
 
-use tsunagi_proto::model::{ConsistentHash, H2UpgradePolicy, HashKey, HashTable, LocalityShares, Warmup};
+use tsunagi_proto::model::{
+    ConsistentHash, H2UpgradePolicy, HashKey, HashTable, LocalityShares, NETWORK_LABEL, NODE_NAME_LABEL, REGION_LABEL,
+    SUBZONE_LABEL, Warmup, ZONE_LABEL,
+};
 use tsunagi_proto::wire::mesh;
 
 use super::routes::duration;
 use crate::config::{
     Algorithm, ClientTls, ConnectionPool, Failover, LoadBalancer, LocalitySetting, OutlierDetection, ProxyProtocol,
-    RetryBudget, TlsMode, TrafficPolicy,
+    RetryBudget, TlsMode, TrafficDistribution, TrafficPolicy,
 };
 
 /// A cluster's policy, and nothing else of it.
@@ -187,6 +190,31 @@ fn locality(balancer: Option<&LoadBalancer>, ejects: bool) -> Option<mesh::Local
     }
 }
 
+/// What a Service prefers counts where no rule says anything of localities, and without outlier detection, too: the
+/// cluster tells which endpoints are healthy (Istio's `GetEffectiveLbSetting`).
+pub(super) fn distributed(
+    cluster: mesh::Cluster,
+    policy: &TrafficPolicy,
+    distribution: Option<TrafficDistribution>,
+) -> mesh::Cluster {
+    let balancer = policy.load_balancer.as_ref();
+    let is_said = balancer.is_some_and(|balancer| balancer.locality.is_some());
+    let (Some(distribution), false) = (distribution, is_said || is_passthrough(balancer)) else {
+        return cluster;
+    };
+    let labels: &[&str] = match distribution {
+        TrafficDistribution::SameZone => &[NETWORK_LABEL, REGION_LABEL, ZONE_LABEL],
+        TrafficDistribution::SameNode => &[NETWORK_LABEL, REGION_LABEL, ZONE_LABEL, SUBZONE_LABEL, NODE_NAME_LABEL],
+    };
+    mesh::Cluster {
+        locality: Some(mesh::LocalityBalancing {
+            failover_priority: labels.iter().map(|label| (*label).to_owned()).collect(),
+            ..mesh::LocalityBalancing::default()
+        }),
+        ..cluster
+    }
+}
+
 fn locality_shares(shares: &LocalityShares) -> mesh::LocalityShares {
     let share = |(locality, weight): &(String, u32)| mesh::LocalityShare {
         locality: locality.clone(),
@@ -212,6 +240,7 @@ fn outlier_detection(outlier: &OutlierDetection) -> mesh::OutlierDetection {
         min_health_percent: outlier.min_health_percent,
         as_envoy: outlier.as_envoy,
         error_statuses: outlier.error_statuses.iter().copied().map(u32::from).collect(),
+        ..mesh::OutlierDetection::default()
     }
 }
 

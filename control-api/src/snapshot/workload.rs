@@ -10,6 +10,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::catalog::Catalog;
 use super::policy::Policies;
+use super::whereabouts::Surroundings;
 use super::{Encoded, clusters, endpoints, service, sidecars, slices, traffic_policy};
 use crate::config::{
     ConnectionPool, Document, Key, OutboundTrafficPolicy, ServiceEndpoints, ServicePort, Spec, TargetPort,
@@ -23,6 +24,8 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Of its machine.
     pub addresses: Vec<IpAddr>,
+    /// What Kubernetes calls its machine; empty: it does not say.
+    pub node_name: String,
     /// Where its connection comes from, which it does not say itself. `None`: there is no connection; nothing is checked.
     pub peer: Option<IpAddr>,
 }
@@ -48,14 +51,17 @@ struct Leading {
     ports: Vec<(ServicePort, u16)>,
 }
 
-pub(super) fn build(catalog: &Catalog, node: &Node) -> Encoded {
+pub(super) fn build(surroundings: &Surroundings<'_>, node: &Node) -> Encoded {
+    let catalog = surroundings.catalog;
     let sidecar = sidecars::in_force(catalog, &node.namespace, &node.labels).unwrap_or_default();
     let pool_of_all = sidecar.inbound_connection_pool.as_ref();
     let mut ports: BTreeMap<u16, mesh::InboundPort> = BTreeMap::new();
+    let mut services = Vec::new();
     for Leading { service, ports: own } in leading(catalog, node) {
         let Some(fqdn) = catalog.name_in_force(&service) else {
             continue;
         };
+        services.push(fqdn.clone());
         let policies = Policies::find(catalog, &fqdn, &service.key.namespace, Some(&node.namespace));
         for (port, number) in own {
             ports.entry(number).or_insert_with(|| mesh::InboundPort {
@@ -77,6 +83,7 @@ pub(super) fn build(catalog: &Catalog, node: &Node) -> Encoded {
         OutboundTrafficPolicy::AllowAny => mesh::OutboundTrafficPolicy::AllowAny,
         OutboundTrafficPolicy::RegistryOnly => mesh::OutboundTrafficPolicy::RegistryOnly,
     };
+    let (locality, node_name) = surroundings.place_of(node);
     let workload = mesh::Workload {
         namespace: node.namespace.clone(),
         node_id: node.node_id.clone(),
@@ -84,7 +91,12 @@ pub(super) fn build(catalog: &Catalog, node: &Node) -> Encoded {
         inbound_ports: ports.into_values().collect(),
         inbound_connection_pool: pool_of_all.and_then(traffic_policy::inbound_connection_pool),
         outbound_traffic_policy: outbound.into(),
-        locality: String::new(),
+        locality,
+        node_name,
+        peers: services
+            .first()
+            .map(|fqdn| surroundings.peers(fqdn))
+            .unwrap_or_default(),
     };
     Encoded::whole(
         names::workload(&node.namespace, &node.node_id),

@@ -15,9 +15,10 @@ use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::policy::Policies;
 use super::service::Service;
+use super::whereabouts::Surroundings;
 use super::{Encoded, Node, addresses, endpoints, host, places, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
-use crate::config::{Document, DocumentSet, Key, Kind, Problem};
+use crate::config::{Document, DocumentSet, Key, Kind, Problem, Spec};
 
 /// Everything that proxies may be told at one revision. A copy is cheap.
 #[derive(Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct World {
     /// What is to say of Sidecars, by namespace.
     sidecars: Shards<Arc<[String]>>,
     departures: Departures,
+    /// Where the machines of a cluster are, by name.
+    machines: Shards<Arc<str>>,
+    /// DestinationRules that balance by zone: without any nobody needs to know where callers are.
+    zone_aware_rules: usize,
     /// What of them has warnings or problems.
     remarked: Remarked,
     /// Namespace -> the revision that last changed something of which its proxies are told in their Workload.
@@ -95,6 +100,8 @@ impl World {
             addresses: Shards::default(),
             sidecars: Shards::default(),
             departures: Departures::default(),
+            machines: Shards::default(),
+            zone_aware_rules: 0,
             remarked: Remarked::default(),
             workloads: Shards::default(),
             all_workloads: 0,
@@ -120,6 +127,7 @@ impl World {
         for document in &difference.added {
             world.catalog.add(document);
         }
+        world.note_places(&difference.removed, &difference.added);
         let mut touched = Touched::default();
         // In the first world every service that selects a workload is new itself.
         let workloads_count = previous.is_some_and(|previous| !previous.documents.is_empty());
@@ -141,6 +149,34 @@ impl World {
         world.departures = departures;
         world.rebuild(&touched);
         world
+    }
+
+    /// Machines move, and with them the proxies there; zones begin or cease to matter.
+    fn note_places(&mut self, removed: &[Arc<Document>], added: &[Arc<Document>]) {
+        let (machines, zones) = (self.machines.clone(), self.zone_aware_rules > 0);
+        let mut is_other = false;
+        for document in removed {
+            match &document.spec {
+                Spec::Node(_) => self.machines.remove(&document.key.name),
+                Spec::DestinationRule(rule) if rule.is_zone_aware() => self.zone_aware_rules -= 1,
+                _ => {}
+            }
+        }
+        for document in added {
+            match &document.spec {
+                Spec::Node(machine) => {
+                    let before = machines.get(&document.key.name).map(|locality| &**locality);
+                    is_other |= before != Some(machine.locality.as_str());
+                    self.machines
+                        .insert(&document.key.name, machine.locality.as_str().into());
+                }
+                Spec::DestinationRule(rule) if rule.is_zone_aware() => self.zone_aware_rules += 1,
+                _ => {}
+            }
+        }
+        if is_other || zones != (self.zone_aware_rules > 0) {
+            self.all_workloads = self.revision;
+        }
     }
 
     /// The same documents at a new revision, with the endpoints of proxies that leave or are back told accordingly.
@@ -389,7 +425,12 @@ impl World {
 
     /// What concerns one proxy alone.
     pub fn workload(&self, node: &Node) -> Arc<Encoded> {
-        Arc::new(workload::build(&self.catalog, node))
+        let surroundings = Surroundings {
+            catalog: &self.catalog,
+            machines: &self.machines,
+            endpoints: (self.zone_aware_rules > 0).then_some(&self.endpoints),
+        };
+        Arc::new(workload::build(&surroundings, node))
     }
 
     /// The last revision that may have changed what proxies of the namespace are told of themselves.

@@ -35,6 +35,11 @@ pub(super) fn node(node: &discovery::Node) -> Option<Node> {
         node_id: node.id.clone(),
         labels: metadata.map(labels).unwrap_or_default(),
         addresses: metadata.map(addresses).unwrap_or_default(),
+        node_name: metadata
+            .and_then(|metadata| text(metadata, "NODE_NAME"))
+            .filter(|name| name.len() <= LONGEST_IDENTITY_BYTES)
+            .unwrap_or_default()
+            .to_owned(),
         peer: None,
     })
 }
@@ -153,6 +158,7 @@ mod tests {
             ("NAMESPACE".to_owned(), value("shop")),
             ("LABELS".to_owned(), labels),
             ("INSTANCE_IPS".to_owned(), value(addresses)),
+            ("NODE_NAME".to_owned(), value("machine-1")),
         ];
         let wire = discovery::Node {
             id: "web-1".to_owned(),
@@ -175,6 +181,7 @@ mod tests {
         );
         assert_eq!((node.namespace.as_str(), node.node_id.as_str()), ("shop", "web-1"));
         assert_eq!(node.labels, BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+        assert_eq!(node.node_name, "machine-1");
         let addresses: Vec<String> = node.addresses.iter().map(IpAddr::to_string).collect();
         assert_eq!(addresses, ["10.0.0.7", "fd00::7"]);
     }

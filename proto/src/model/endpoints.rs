@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Invalid, host};
+use super::{Invalid, Locality, NODE_NAME_LABEL, host};
 use crate::wire::mesh;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Endpoint {
     pub service_account: String,
     /// Since when it is ready.
     pub ready_since: Option<SystemTime>,
+    /// Of its machine; empty: not known.
+    pub node_name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ impl Endpoint {
             health: Health::Healthy,
             service_account: String::new(),
             ready_since: None,
+            node_name: String::new(),
         }
     }
 
@@ -65,8 +68,16 @@ impl Endpoint {
         Some(SocketAddr::new(self.address, *port))
     }
 
+    /// One of its labels. Where it is known to be goes over what its labels say of that, as in Istio.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let node_name = Some(self.node_name.as_str()).filter(|name| key == NODE_NAME_LABEL && !name.is_empty());
+        let own = || self.labels.iter().find(|(own, _)| own == key);
+        let place = Locality::of(&self.locality).label(key).or(node_name);
+        place.or_else(|| own().map(|(_, value)| value.as_str()))
+    }
+
     pub fn has_labels(&self, wanted: &[(String, String)]) -> bool {
-        wanted.iter().all(|label| self.labels.contains(label))
+        wanted.iter().all(|(key, value)| self.label(key) == Some(value))
     }
 }
 
@@ -195,6 +206,7 @@ impl TryFrom<mesh::Endpoint> for Endpoint {
             ready_since: (wire.ready_since != 0)
                 .then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(wire.ready_since)))
                 .flatten(),
+            node_name: wire.node_name,
             hostname,
             id: wire.id,
         })
@@ -212,6 +224,29 @@ mod tests {
             weight,
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn where_an_endpoint_is_goes_over_what_its_labels_say_of_that() {
+        let endpoint = Endpoint {
+            locality: "eu/a".into(),
+            node_name: "n1".into(),
+            labels: vec![
+                ("app".into(), "x".into()),
+                ("kubernetes.io/hostname".into(), "mine".into()),
+                ("topology.istio.io/subzone".into(), "rack-1".into()),
+                ("topology.kubernetes.io/zone".into(), "b".into()),
+            ],
+            ..Endpoint::new("a", "10.0.0.1".parse().unwrap(), Vec::new())
+        };
+        let of = |key| endpoint.label(key);
+        assert_eq!((of("app"), of("version")), (Some("x"), None));
+        assert_eq!(of("topology.kubernetes.io/region"), Some("eu"));
+        assert_eq!(of("topology.kubernetes.io/zone"), Some("a"));
+        assert_eq!(of("topology.istio.io/subzone"), Some("rack-1"));
+        assert_eq!(of("kubernetes.io/hostname"), Some("n1"));
+        assert!(endpoint.has_labels(&[("topology.kubernetes.io/zone".into(), "a".into())]));
+        assert!(!endpoint.has_labels(&[("topology.kubernetes.io/zone".into(), "b".into())]));
     }
 
     fn whole(endpoints: Vec<mesh::Endpoint>) -> mesh::Endpoints {

@@ -15,6 +15,7 @@ mod load_balancer;
 mod locality;
 mod matching;
 mod outlier_detection;
+mod place;
 mod retry;
 mod retry_budget;
 mod route_table;
@@ -44,6 +45,7 @@ pub use load_balancer::{
 pub use locality::{LocalityBalancing, LocalityShares, ZoneAware};
 pub use matching::{HttpMatch, NamedMatch, StringMatch, full_match};
 pub use outlier_detection::OutlierDetection;
+pub use place::{Locality, NETWORK_LABEL, NODE_NAME_LABEL, REGION_LABEL, SUBZONE_LABEL, ZONE_LABEL};
 pub use retry::{RetryOn, RetryPolicy};
 pub use retry_budget::RetryBudget;
 pub use route_table::{Action, HttpRule, Origin, RouteAction, RouteTable, WeightedDestination};

@@ -22,8 +22,8 @@ pub struct RetryPolicy {
     pub on: RetryOn,
     /// Base interval of the exponential backoff. Default 25 ms; the ceiling is ten times that.
     pub backoff: Duration,
-    /// Avoid endpoints that already failed this request. Default true. Of every locality: all are used alike, so the wire's
-    /// `retry_remote_localities` asks for what is so anyway.
+    /// Avoid endpoints that already failed this request. Default true. Where none is left near, a retry goes to another
+    /// locality, so the wire's `retry_remote_localities` asks for what is so anyway.
     pub ignore_previous_hosts: bool,
 }
 

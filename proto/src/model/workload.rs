@@ -19,6 +19,10 @@ pub struct Workload {
     pub outbound_traffic_policy: OutboundTrafficPolicy,
     /// `region/zone/subzone`; empty: not known.
     pub locality: String,
+    /// Of its machine; empty: not known.
+    pub node_name: String,
+    /// Healthy endpoints of the service that it is one of, by locality: who else calls what it calls. Empty: of none.
+    pub peers: Vec<(String, u32)>,
 }
 
 /// A port of the application that a service leads to.
@@ -87,6 +91,12 @@ impl TryFrom<mesh::Workload> for Workload {
             inbound_connection_pool: pool("inbound_connection_pool", wire.inbound_connection_pool)?,
             outbound_traffic_policy,
             locality: wire.locality,
+            node_name: wire.node_name,
+            peers: wire
+                .peers
+                .into_iter()
+                .map(|count| (count.locality, count.endpoints))
+                .collect(),
         })
     }
 }

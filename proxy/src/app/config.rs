@@ -36,6 +36,7 @@ pub(super) fn start(parts: &Parts, wants: mpsc::Receiver<String>, mut closing: D
         namespace: options.namespace.clone(),
         service_account: options.service_account.clone(),
         labels: options.labels.0.clone(),
+        node_name: options.node_name.clone(),
         instance_ips: net::instance_ips(),
         state_dir: Some(options.state_dir.clone()),
     };
@@ -63,7 +64,8 @@ pub(super) fn publisher(parts: &Parts) -> Arc<Mutex<Publisher>> {
     let publisher = Publisher::new(registry, parts.telemetry.clone(), shared)
         .with_inbound(Arc::clone(&parts.inbound))
         .with_book(Arc::clone(&parts.book))
-        .for_source(source);
+        .for_source(source)
+        .at_locality(parts.options.locality.clone());
     Arc::new(Mutex::new(publisher))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
-use tsunagi_proto::model::{self, UNLIMITED};
+use tsunagi_proto::model::{self, Locality, UNLIMITED};
 
 use super::Parts;
 use crate::admin::AdminSources;
@@ -160,8 +160,7 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let _ = writeln!(lines, "{name}::rq_pending::{}", cluster.pending_requests());
     let (policy, members) = cluster.told();
     let now = Instant::now();
-    let all = members.list.iter().chain(&members.unhealthy).chain(&members.draining);
-    for Member { endpoint, weight, .. } in all {
+    for (Member { endpoint, weight, told, .. }, level) in members.with_levels() {
         let address = endpoint.shown_address();
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
         let health = endpoint.outlier_health(policy.outlier_detection.as_ref());
@@ -170,6 +169,13 @@ fn cluster_lines(cluster: &Cluster) -> String {
         let _ = writeln!(lines, "{name}::{address}::cx_active::{}", endpoint.connections());
         let _ = writeln!(lines, "{name}::{address}::rq_active::{}", endpoint.active_requests());
         let _ = writeln!(lines, "{name}::{address}::weight::{weight}");
+        let Locality { region, zone, subzone } = Locality::of(&told.locality);
+        for (part, text) in [("region", region), ("zone", zone), ("sub_zone", subzone)] {
+            let _ = writeln!(lines, "{name}::{address}::{part}::{text}");
+        }
+        if let Some(level) = level {
+            let _ = writeln!(lines, "{name}::{address}::priority::{level}");
+        }
     }
     lines
 }

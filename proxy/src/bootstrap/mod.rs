@@ -174,6 +174,22 @@ pub struct Options {
     )]
     pub labels: Labels,
 
+    /// Where this proxy is, for balancing by locality: goes over what the control plane knows, which is what its
+    /// WorkloadEntry, its pod's labels or its node's labels say
+    #[arg(long, env = "TSUNAGI_LOCALITY", value_name = "REGION/ZONE/SUBZONE", default_value = "",
+          hide_default_value = true, value_parser = values::locality)]
+    pub locality: String,
+
+    /// Kubernetes node that this proxy runs on: tells the control plane where it is
+    #[arg(
+        long,
+        env = "TSUNAGI_NODE_NAME",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub node_name: String,
+
     /// Worker threads, at least 1 [default: min(2, cores)]
     #[arg(long, env = "TSUNAGI_WORKERS", value_name = "COUNT", default_value_t = values::default_workers(),
           hide_default_value = true, value_parser = values::workers)]

@@ -42,6 +42,7 @@ fn the_defaults_are_the_promised_ones() {
     );
     assert!(!options.node_id.is_empty());
     assert_eq!(options.labels, Labels::default());
+    assert_eq!((options.locality.as_str(), options.node_name.as_str()), ("", ""));
     assert!((1..=2).contains(&options.workers));
     assert_eq!(options.drain_timeout, Duration::from_secs(30));
     assert_eq!(options.departure_timeout, Duration::from_secs(5));
@@ -73,6 +74,21 @@ fn drain_asks_the_usual_admin_address_for_half_a_minute() {
     };
     assert_eq!(options.admin_addr.to_string(), "127.0.0.1:15000");
     assert_eq!(options.timeout, Duration::from_secs(30));
+}
+
+#[test]
+fn a_locality_is_one_place() {
+    let options = run(&["--locality", "eu/eu-a/", "--node-name", "m1"]).expect("good flags");
+    assert_eq!(
+        (options.locality.as_str(), options.node_name.as_str()),
+        ("eu/eu-a", "m1")
+    );
+    for wrong in ["a/b/c/d", "eu/*", "/eu-a"] {
+        assert!(
+            complaint(&["--locality", wrong]).contains("REGION/ZONE/SUBZONE"),
+            "{wrong}"
+        );
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Uri;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tsunagi_proto::model::Locality;
 
 /// Labels of a workload in the order given, keys unique.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,6 +112,15 @@ pub(super) fn destination(text: &str) -> Result<SocketAddr, String> {
     } else {
         Ok(address)
     }
+}
+
+/// One place, of which the end may not be known.
+pub(super) fn locality(text: &str) -> Result<String, String> {
+    let parts = text.split('/').count();
+    if parts > 3 || text.contains('*') || text.starts_with('/') {
+        return Err("write it as REGION/ZONE/SUBZONE, of which the end may be missing".to_owned());
+    }
+    Ok(Locality::of(text).to_string())
 }
 
 pub(super) fn workers(text: &str) -> Result<usize, String> {

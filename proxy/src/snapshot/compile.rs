@@ -12,7 +12,7 @@ use super::connections::{ConnectionDestination, ConnectionRoutes};
 use super::resolved::Expanded;
 use crate::dns::Book;
 use crate::telemetry::{Direction, MirrorSeries, PrefixSeries, RequestSeries, TcpSeries, Telemetry};
-use crate::upstream::{self, Members, Registry};
+use crate::upstream::{self, Members, Place, Registry};
 
 /// The route label of a request that meets no VirtualService.
 const PLAIN_ROUTE: &str = "default";
@@ -159,6 +159,8 @@ pub(super) struct Compiler {
     pub registry: Arc<Registry>,
     pub telemetry: Telemetry,
     pub epoch: Instant,
+    /// Where this proxy is.
+    pub place: Place,
 }
 
 impl Compiler {
@@ -177,7 +179,7 @@ impl Compiler {
             .filter(|endpoint| endpoint.has_labels(&told.labels))
             .cloned();
         let expanded = Expanded::of(members, told.discovery, book);
-        let members = learned.reconcile(Arc::clone(&told), &expanded.endpoints);
+        let members = learned.reconcile_from(&self.place, Arc::clone(&told), &expanded.endpoints);
         expanded.settle(&learned);
         learned.serve_waiting();
         Arc::new(Cluster { told, members, learned })

@@ -32,6 +32,8 @@ fn workload(ports: &[(u16, &str, u32)]) -> Arc<Workload> {
         inbound_connection_pool: pool(5),
         outbound_traffic_policy: OutboundTrafficPolicy::default(),
         locality: String::new(),
+        node_name: String::new(),
+        peers: Vec::new(),
     })
 }
 

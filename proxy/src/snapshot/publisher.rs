@@ -15,7 +15,7 @@ use super::resolved::NamedEndpoints;
 use super::{Inbound, Update};
 use crate::dns::Book;
 use crate::telemetry::Telemetry;
-use crate::upstream::Registry;
+use crate::upstream::{Place, Registry};
 
 /// Names that stand for a host, as those that a wildcard covers: they come from clients, so only so many are kept. It is
 /// less than a proxy may subscribe to: services have room beside them.
@@ -33,6 +33,8 @@ pub struct Publisher {
     /// Whom the rules are compiled for.
     source: Source,
     named: NamedEndpoints,
+    /// Where this proxy certainly is; empty: where the workload is told to be.
+    locality: String,
 }
 
 impl Publisher {
@@ -42,6 +44,7 @@ impl Publisher {
                 registry,
                 telemetry,
                 epoch: Instant::now(),
+                place: Place::default(),
             },
             naming: Naming::new(&shared.namespace, DEFAULT_CLUSTER_DOMAIN),
             shared,
@@ -52,11 +55,13 @@ impl Publisher {
             inbound: None,
             source: Source::default(),
             named: NamedEndpoints::new(Book::new()),
+            locality: String::new(),
         }
     }
 
     /// Rules are compiled for this workload: what is only for others is left out.
     pub fn for_source(mut self, source: Source) -> Self {
+        self.compiler.place.labels.clone_from(&source.labels);
         self.source = source;
         self
     }
@@ -64,6 +69,13 @@ impl Publisher {
     /// Where the names of endpoints are looked up.
     pub fn with_book(mut self, book: Arc<Book>) -> Self {
         self.named = NamedEndpoints::new(book);
+        self
+    }
+
+    /// Endpoints are balanced for a proxy at this locality, whatever is told of it. Empty: nothing is known here.
+    pub fn at_locality(mut self, locality: String) -> Self {
+        self.compiler.place.locality.clone_from(&locality);
+        self.locality = locality;
         self
     }
 
@@ -79,7 +91,10 @@ impl Publisher {
 
     /// Applies one response whole: when this returns, every new request meets it.
     pub fn apply(&mut self, update: Update) {
-        let moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();
+        let mut moved: HashSet<String> = update.endpoints.iter().map(|(fqdn, _)| fqdn.clone()).collect();
+        if let Some(workload) = &update.workload {
+            moved.extend(self.move_to(workload));
+        }
         for (fqdn, set) in update.endpoints {
             self.named.take(&fqdn, set.as_deref());
             match set {
@@ -124,6 +139,25 @@ impl Publisher {
     /// Hosts that reach a service whose endpoints are others now.
     fn reaching(&self, moved: &HashSet<String>) -> impl Iterator<Item = String> {
         moved.iter().flat_map(|fqdn| self.told.that_reach(fqdn)).cloned()
+    }
+
+    /// Services to whose endpoints this proxy is nearer or farther now.
+    fn move_to(&mut self, workload: &model::Workload) -> Vec<String> {
+        let told = [&self.locality, &workload.locality]
+            .into_iter()
+            .find(|of| !of.is_empty());
+        let place = Place {
+            locality: told.cloned().unwrap_or_default(),
+            labels: self.source.labels.clone(),
+            node_name: workload.node_name.clone(),
+            peers: workload.peers.clone(),
+        };
+        if place == self.compiler.place {
+            return Vec::new();
+        }
+        self.compiler.place = place;
+        let concerned = self.clusters.values().filter(|cluster| cluster.told.locality.is_some());
+        concerned.map(|cluster| cluster.told.key.host.clone()).collect()
     }
 
     /// Names that nobody has called for `seconds`; the caller gives up their subscription.

@@ -30,6 +30,7 @@ pub use self::key::{CookieKey, RequestKey, hash_address, hash_text, hash_values}
 use self::round_robin::RoundRobin;
 pub(super) use self::warmup::Warming;
 use super::cluster::{Member, Members};
+use super::groups::Group;
 use super::{ActiveRequest, ClientAddresses, Endpoint};
 
 /// Random draws before the whole list is looked at.
@@ -98,30 +99,54 @@ pub fn choose(
     {
         return Some(last_resort);
     }
-    if is_panic(policy, members) {
-        return Some(in_panic(members, caller.hash, random)?.endpoint.begin());
-    }
     // A claim fails when another request became the probe in between; that endpoint is then not available.
     for _ in 0..=members.list.len() {
-        let group = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
-        let choice = Choice {
-            members: group.of(&members.list),
-            caller,
-            warmup: policy.warmup.as_ref(),
-        };
-        let available = |member: &Member| member.endpoint.health.is_available();
-        let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
-        let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
-        let algorithm = &*group.algorithm;
-        let member = choice
-            .pick(algorithm, &inviting, random)
-            .or_else(|| choice.pick(algorithm, &fresh, random))
-            .or_else(|| choice.pick(algorithm, &available, random))?;
+        let index = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
+        let group = members.groups.get(index)?;
+        if members.groups.is_panic(index) {
+            return Some(in_panic(members, group, caller.hash, random)?.endpoint.begin());
+        }
+        let member = choose_in(policy, members, (index, group), caller, random)?;
         if let Some(probe) = member.endpoint.health.claim() {
             return Some(member.endpoint.begin_claimed(probe));
         }
     }
     None
+}
+
+/// One of the group, if there is one that was not tried, else of the other groups, the best first; else one that was.
+fn choose_in<'m>(
+    policy: &model::Cluster,
+    members: &'m Members,
+    (index, group): (usize, &Group),
+    caller: &Caller<'_>,
+    random: &mut impl FnMut() -> u64,
+) -> Option<&'m Member> {
+    let tried = if caller.hash.is_some() { &[] } else { caller.tried };
+    let available = |member: &Member| member.endpoint.health.is_available();
+    let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
+    let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
+    let choice = |group: &Group| Choice {
+        members: group.of(&members.list),
+        caller,
+        warmup: policy.warmup.as_ref(),
+    };
+    let first = choice(group)
+        .pick(&group.algorithm, &inviting, random)
+        .or_else(|| choice(group).pick(&group.algorithm, &fresh, random));
+    if first.is_some() || !members.groups.are_several() {
+        return first.or_else(|| choice(group).pick(&group.algorithm, &available, random));
+    }
+    let mut others = members.groups.others(index);
+    let elsewhere = others.find_map(|other| choice(other).pick(&other.algorithm, &inviting, random));
+    let mut others = members.groups.others(index);
+    elsewhere
+        .or_else(|| others.find_map(|other| choice(other).pick(&other.algorithm, &fresh, random)))
+        .or_else(|| choice(group).pick(&group.algorithm, &available, random))
+        .or_else(|| {
+            let mut others = members.groups.others(index);
+            others.find_map(|other| choice(other).pick(&other.algorithm, &available, random))
+        })
 }
 
 /// Any of them, but those that refused or were tried already only where there is no other.
@@ -144,35 +169,22 @@ fn choose_draining(
     Some(member.endpoint.begin())
 }
 
-/// Any of them; a request with a key the endpoint that it would have were all healthy.
-fn in_panic<'m>(members: &'m Members, hash: Option<u64>, random: &mut impl FnMut() -> u64) -> Option<&'m Member> {
+/// Any of the group; a request with a key the endpoint that it would have were all healthy.
+fn in_panic<'m>(
+    members: &'m Members,
+    group: &Group,
+    hash: Option<u64>,
+    random: &mut impl FnMut() -> u64,
+) -> Option<&'m Member> {
+    let (list, unhealthy) = (group.of(&members.list), group.unhealthy_of(&members.unhealthy));
     if let Some(hash) = hash
-        && let Some(group) = members.groups.choose(hash)
         && let Algorithm::ConsistentHash(table) = &*group.algorithm
-        && let Some(place) = table.find(hash, group.of(&members.list).len(), |_| true)
+        && let Some(place) = table.find(hash, list.len(), |_| true)
     {
-        return group.of(&members.list).get(place);
+        return list.get(place);
     }
-    let total = members.list.len() + members.unhealthy.len();
-    let mut all = members.list.iter().chain(&members.unhealthy);
-    all.nth(below(random(), total.max(1)))
-}
-
-/// Too few are healthy: health is ignored (`minHealthPercent`).
-fn is_panic(policy: &model::Cluster, members: &Members) -> bool {
-    let threshold = policy
-        .outlier_detection
-        .as_ref()
-        .map_or(0, |detection| detection.min_health_percent) as usize;
-    if threshold == 0 {
-        return false;
-    }
-    let healthy = members
-        .list
-        .iter()
-        .filter(|member| member.endpoint.health.is_healthy())
-        .count();
-    healthy * 100 < threshold * (members.list.len() + members.unhealthy.len())
+    let total = list.len() + unhealthy.len();
+    list.iter().chain(unhealthy).nth(below(random(), total.max(1)))
 }
 
 /// One request and the group that it meets.

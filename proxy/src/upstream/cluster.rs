@@ -12,10 +12,10 @@ use super::awake::{AwakeList, Wakefulness};
 use super::balance::RequestKey;
 use super::beginning::Beginning;
 use super::destinations::Destinations;
-use super::groups::{Before, Groups, arrange};
+use super::groups::{Arranged, Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
-use super::{Endpoint, Resolution, RetryBudget, outlier};
+use super::{Endpoint, Place, Resolution, RetryBudget, outlier};
 use crate::limits::Limit;
 use crate::telemetry::ClusterSeries;
 use crate::tls;
@@ -89,6 +89,39 @@ pub struct Member {
 }
 
 impl Members {
+    /// Those to whom no request goes are given back.
+    fn arrange(
+        &mut self,
+        policy: &model::Cluster,
+        place: &Place,
+        before: Option<&Before<'_>>,
+        workers: usize,
+    ) -> Vec<Member> {
+        let members = Arranged {
+            list: &mut self.list,
+            unhealthy: &mut self.unhealthy,
+            draining: &mut self.draining,
+        };
+        let (groups, unused) = arrange(policy, place, members, before, workers);
+        self.groups = groups;
+        unused
+    }
+
+    /// After a change of somebody's health: how many requests each group gets.
+    pub(super) fn renew_shares(&self) {
+        self.groups.renew(&self.list, &self.unhealthy);
+    }
+
+    /// All of them, each with the level it is on: 0 is the best. `None`: it is about to end.
+    pub fn with_levels(&self) -> impl Iterator<Item = (&Member, Option<usize>)> {
+        let groups = &self.groups;
+        let level = move |is_unhealthy| move |(place, member)| (member, groups.level_of(place, is_unhealthy));
+        let list = self.list.iter().enumerate().map(level(false));
+        let unhealthy = self.unhealthy.iter().enumerate().map(level(true));
+        list.chain(unhealthy)
+            .chain(self.draining.iter().map(|member| (member, None)))
+    }
+
     /// Whether a request that failed at one of them may go to another.
     pub fn are_several(&self) -> bool {
         let serving = if self.list.is_empty() {
@@ -102,15 +135,18 @@ impl Members {
     /// Of these the one at this address, for requests that are for no other.
     pub fn only(&self, policy: &model::Cluster, id: &str, address: SocketAddr) -> Arc<Self> {
         let wanted = |member: &&Member| member.endpoint.id == id && member.endpoint.address == address;
-        let mut list: Vec<_> = self.list.iter().filter(wanted).cloned().collect();
-        Arc::new(Self {
-            groups: arrange(policy, &mut list, None, 1),
+        let only = |members: &[Member]| members.iter().filter(wanted).cloned().collect();
+        let mut only = Self {
+            list: only(&self.list),
             key: None,
-            list,
             unhealthy: Vec::new(),
-            draining: self.draining.iter().filter(wanted).cloned().collect(),
+            draining: only(&self.draining),
+            groups: Groups::default(),
             pinned: true,
-        })
+        };
+        only.arrange(policy, &Place::default(), None, 1);
+        only.renew_shares();
+        Arc::new(only)
     }
 }
 
@@ -167,16 +203,28 @@ impl Cluster {
     /// Brings what was learned in line with what is told from now on: limits change in place, endpoints that stay keep
     /// their health and connections, those that left are retired.
     pub fn reconcile(&self, policy: Arc<model::Cluster>, told: &[Arc<ToldEndpoint>]) -> Arc<Members> {
-        self.bring_in_line(policy, told.iter().map(|told| (told, None)))
+        self.reconcile_from(&Place::default(), policy, told)
+    }
+
+    /// The same for a proxy that is at this place.
+    pub fn reconcile_from(
+        &self,
+        place: &Place,
+        policy: Arc<model::Cluster>,
+        told: &[Arc<ToldEndpoint>],
+    ) -> Arc<Members> {
+        self.bring_in_line(place, policy, told.iter().map(|told| (told, None)))
     }
 
     /// The same for the application beside this proxy.
     pub fn reconcile_local(&self, policy: Arc<model::Cluster>, told: &[Local]) -> Arc<Members> {
-        self.bring_in_line(policy, told.iter().map(|local| (&local.told, local.source)))
+        let told = told.iter().map(|local| (&local.told, local.source));
+        self.bring_in_line(&Place::default(), policy, told)
     }
 
     fn bring_in_line<'t>(
         &self,
+        place: &Place,
         policy: Arc<model::Cluster>,
         told: impl Iterator<Item = (&'t Arc<ToldEndpoint>, Option<IpAddr>)>,
     ) -> Arc<Members> {
@@ -235,12 +283,15 @@ impl Cluster {
             list: &state.members.list,
             groups: &state.members.groups,
         };
+        for unused in members.arrange(&policy, place, Some(&before), self.workers) {
+            unused.endpoint.retire();
+        }
         members.key = RequestKey::of(&policy.load_balancer);
-        // A connection that others give up leads elsewhere as a rule, and a key belongs to its endpoint.
-        members.pinned = members.key.is_some();
-        members.groups = arrange(&policy, &mut members.list, Some(&before), self.workers);
+        // A connection that others give up leads elsewhere as a rule: not to where the key or the place says.
+        members.pinned = members.key.is_some() || members.groups.are_several();
         let before = state.policy.outlier_detection.as_ref();
         outlier::settle(before, policy.outlier_detection.as_ref(), &members, self);
+        members.renew_shares();
         let members = Arc::new(members);
         state.policy = policy;
         state.members = Arc::clone(&members);

@@ -35,6 +35,8 @@ pub struct Endpoint {
     opening: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
+    /// It was told healthy once.
+    was_healthy: AtomicBool,
     /// A connection carries one request: the application may be about to end.
     letting_go: AtomicBool,
     /// Asked what it would speak, it chose HTTP/1.1.
@@ -65,6 +67,7 @@ impl Endpoint {
             connections: AtomicU32::new(0),
             opening: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            was_healthy: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
             http1: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
@@ -167,8 +170,14 @@ impl Endpoint {
         self.close_idle();
     }
 
+    /// It is told healthy.
     pub(super) fn restore(&self) {
         self.retired.store(false, Ordering::Release);
+        self.was_healthy.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_healthy(&self) -> bool {
+        self.was_healthy.load(Ordering::Relaxed)
     }
 
     pub(super) fn close_idle(&self) {

@@ -14,6 +14,7 @@ mod http2;
 mod http2_keepalive;
 mod http2_lease;
 mod http2_opening;
+mod locality;
 mod need;
 mod outlier;
 mod plain;
@@ -27,6 +28,7 @@ mod resolution;
 mod retry_budget;
 mod rotation;
 mod seen;
+mod shares;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -36,6 +38,7 @@ pub use balance::{Caller, CookieKey, RequestKey, choose, hash_address, hash_text
 pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
+pub use locality::Place;
 pub use need::Need;
 pub use outlier::{Cause, EndpointHealth, LateOutcome, Outcome, Standing};
 pub use plain::{PlainConnection, PlainError, open_plain};

@@ -40,6 +40,8 @@ pub struct ClientConfig {
     pub namespace: String,
     pub service_account: String,
     pub labels: Vec<(String, String)>,
+    /// Of its machine; empty: not known.
+    pub node_name: String,
     /// This machine's addresses, without loopback.
     pub instance_ips: Vec<IpAddr>,
     /// Where the last config is kept; `None`: nowhere.
@@ -88,6 +90,7 @@ impl<S: Sink> Client<S> {
             namespace: config.namespace,
             service_account: config.service_account,
             labels: config.labels,
+            node_name: config.node_name,
             instance_ips: config.instance_ips,
         };
         let saver = Saver::new(config.state_dir.as_deref(), &identity);

@@ -41,6 +41,8 @@ pub struct Identity {
     pub namespace: String,
     pub service_account: String,
     pub labels: Vec<(String, String)>,
+    /// Of its machine; empty: not known.
+    pub node_name: String,
     /// By which the control plane knows this proxy's endpoints.
     pub instance_ips: Vec<IpAddr>,
 }
@@ -469,6 +471,7 @@ fn node(identity: &Identity) -> Node {
         ("NAMESPACE".to_owned(), text(&identity.namespace)),
         ("SERVICE_ACCOUNT".to_owned(), text(&identity.service_account)),
         ("LABELS".to_owned(), labels),
+        ("NODE_NAME".to_owned(), text(&identity.node_name)),
     ];
     Node {
         id: identity.node_id.clone(),

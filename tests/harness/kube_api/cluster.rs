@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 
 pub(super) const REGISTRATION: &str = "admissionregistration.k8s.io";
 /// Group, version, plural, kind.
-pub(super) const RESOURCES: [(&str, &str, &str, &str); 13] = [
+pub(super) const RESOURCES: [(&str, &str, &str, &str); 14] = [
     ("", "v1", "pods", "Pod"),
     ("", "v1", "services", "Service"),
     ("", "v1", "namespaces", "Namespace"),
+    ("", "v1", "nodes", "Node"),
     ("", "v1", "secrets", "Secret"),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     (

@@ -162,7 +162,7 @@ fn discovery(shared: &Shared, path: &str) -> Option<Value> {
                 .map(|(_, _, plural, kind)| {
                     let singular = kind.to_ascii_lowercase();
                     let verbs = ["get", "list", "watch", "patch"];
-                    let namespaced = *plural != "namespaces" && !plural.ends_with("configurations");
+                    let namespaced = ![&"namespaces", &"nodes"].contains(&plural) && !plural.ends_with("configurations");
                     json!({"name": plural, "singularName": singular, "namespaced": namespaced, "kind": kind, "verbs": verbs})
                 })
                 .collect();

@@ -243,10 +243,22 @@ fn a_workload_entry_is_refused_where_it_is_wrong() {
         ),
         ("  address: 10.0.0.1\n  weight: -1\n", 8, "spec.weight", "out of range"),
         (
-            "  address: 10.0.0.1\n  locality: a/b\n",
+            "  address: 10.0.0.1\n  locality: a/b/c/d\n",
             8,
             "spec.locality",
-            "not supported yet: balancing by locality",
+            "more parts than region/zone/subzone",
+        ),
+        (
+            "  address: 10.0.0.1\n  locality: a/*\n",
+            8,
+            "spec.locality",
+            "not one place",
+        ),
+        (
+            "  address: 10.0.0.1\n  locality: /b\n",
+            8,
+            "spec.locality",
+            "has no region",
         ),
         (
             "  address: 10.0.0.1\n  locality: 7\n",
@@ -294,6 +306,72 @@ fn a_workload_entry_is_refused_where_it_is_wrong() {
     for (spec, line, field, reason) in cases {
         assert_refused(&workload(spec), line, field, reason);
     }
+}
+
+#[test]
+fn a_workload_entry_is_where_its_locality_says_else_its_label() {
+    let locality = |more: &str, label: &str| {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata:\n  name: a\n  labels: {{istio-locality: '{label}'}}\n\
+             spec:\n  address: 10.0.0.1\n{more}"
+        );
+        match parse("a.yaml", &text, "").unwrap().remove(0).spec {
+            Spec::WorkloadEntry(entry) => entry.locality,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(locality("  locality: eu/a/\n", "us.b"), "eu/a");
+    assert_eq!(locality("  locality: ''\n", "us.b.rack-1"), "us/b/rack-1");
+    assert_eq!(locality("", ""), "");
+}
+
+#[test]
+fn a_services_field_or_annotation_says_which_endpoints_it_prefers() {
+    use TrafficDistribution::{SameNode, SameZone};
+    let service = |field: &str, annotation: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  \
+             annotations: {{networking.istio.io/traffic-distribution: '{annotation}'}}\n\
+             spec:\n  ports: [{{port: 80}}]\n{field}"
+        )
+    };
+    let distribution = |text: &str| match parse("a.yaml", text, "").unwrap().remove(0).spec {
+        Spec::Service(service) => service.distribution,
+        Spec::ServiceEntry(entry) => entry.distribution,
+        other => panic!("{other:?}"),
+    };
+    for (field, annotation, expected) in [
+        ("PreferClose", "", Some(SameZone)),
+        ("PreferSameZone", "PreferSameNode", Some(SameZone)),
+        ("PreferSameNode", "", Some(SameNode)),
+        ("", "prefersamenode", Some(SameNode)),
+        ("", "PreferClose", Some(SameZone)),
+        ("", "Any", None),
+        ("", "", None),
+    ] {
+        let field = match field {
+            "" => String::new(),
+            text => format!("  trafficDistribution: {text}\n"),
+        };
+        assert_eq!(
+            distribution(&service(&field, annotation)),
+            expected,
+            "{field} {annotation}"
+        );
+    }
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: a\n  \
+                 annotations: {networking.istio.io/traffic-distribution: PreferSameZone}\n\
+                 spec: {hosts: [a.example], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: []}\n";
+    assert_eq!(distribution(entry), Some(SameZone));
+    let reason = "neither PreferSameZone";
+    assert_refused(
+        &service("  trafficDistribution: Nearby\n", ""),
+        8,
+        "spec.trafficDistribution",
+        reason,
+    );
+    let field = "metadata.annotations[networking.istio.io/traffic-distribution]";
+    assert_refused(&service("", "Nearby"), 5, field, reason);
 }
 
 #[test]

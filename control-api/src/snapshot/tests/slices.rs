@@ -19,6 +19,8 @@ fn slice(name: &str, ports: &[(&str, u16)], pods: &[(&str, &str, PodState)]) -> 
         state: *state,
         labels: BTreeMap::new(),
         service_account: String::new(),
+        node_name: String::new(),
+        locality: String::new(),
         ready_since: 0,
     };
     let spec = EndpointSlice {

@@ -142,6 +142,7 @@ pub(super) fn judge(
         }
         Standing::Ejected => {}
     }
+    members.renew_shares();
 }
 
 fn consider(
@@ -232,6 +233,7 @@ pub(super) fn sweep(
             tell(endpoint, event);
         }
     }
+    members.renew_shares();
 }
 
 fn sweep_one(health: &Health, detection: &OutlierDetection, now: Instant) -> Option<Event> {

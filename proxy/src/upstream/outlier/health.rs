@@ -126,6 +126,11 @@ impl Health {
         !self.is_healthy()
     }
 
+    /// It counts as failed until its time is over: where there is not enough without it, others take its part.
+    pub fn is_out(&self) -> bool {
+        self.standing() == Standing::Ejected
+    }
+
     /// May a request choose the endpoint? A probe is still to be claimed.
     pub fn is_available(&self) -> bool {
         matches!(self.standing(), Standing::Healthy | Standing::AwaitingProbe)

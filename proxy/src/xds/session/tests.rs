@@ -16,6 +16,7 @@ fn session() -> Session {
         namespace: "default".to_owned(),
         service_account: "default".to_owned(),
         labels: vec![("app".to_owned(), "shop".to_owned())],
+        node_name: "machine-1".to_owned(),
         instance_ips: ["10.0.0.7", "fd00::7"].map(|ip| ip.parse().unwrap()).to_vec(),
     };
     Session::new(identity)
