@@ -56,6 +56,7 @@ impl WorkloadEntry {
             labels: BTreeMap::new(),
             weight: 0,
             service_account: String::new(),
+            locality: String::new(),
             healthy: true,
         }
     }

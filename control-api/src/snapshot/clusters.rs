@@ -9,7 +9,7 @@ use super::delegates::Placed;
 use super::policy::{Policies, Policy};
 use super::service::{Port, Service};
 use super::{routes, traffic_policy};
-use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficDistribution, TrafficPolicy, WeightedDestination};
+use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficPolicy, WeightedDestination};
 
 /// Names in one message.
 const MOST_SHOWN: usize = 10;

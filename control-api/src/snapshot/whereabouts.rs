@@ -80,6 +80,6 @@ fn written<'d>(owner: &'d Document, place: &Place) -> (&'d str, &'d str) {
         }
         _ => &[],
     };
-    let here = entries.iter().find(|entry| entry.address == place.address);
+    let here = entries.iter().find(|entry| entry.address.ip() == Some(place.address));
     (here.map_or("", |entry| entry.locality.as_str()), "")
 }

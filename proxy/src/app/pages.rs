@@ -160,7 +160,13 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let _ = writeln!(lines, "{name}::rq_pending::{}", cluster.pending_requests());
     let (policy, members) = cluster.told();
     let now = Instant::now();
-    for (Member { endpoint, weight, told, .. }, level) in members.with_levels() {
+    for (
+        Member {
+            endpoint, weight, told, ..
+        },
+        level,
+    ) in members.with_levels()
+    {
         let address = endpoint.shown_address();
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
         let health = endpoint.outlier_health(policy.outlier_detection.as_ref());
