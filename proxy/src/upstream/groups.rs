@@ -38,7 +38,7 @@ pub(super) fn arrange(
     before: Option<&Before<'_>>,
     workers: usize,
 ) -> Groups {
-    let ranges = [0..list.len()];
+    let ranges = std::iter::once(0..list.len());
     let group = |(index, range): (usize, Range<usize>)| Group {
         algorithm: before
             .and_then(|before| before.unchanged(policy, index, &list[range.clone()]))
@@ -46,7 +46,7 @@ pub(super) fn arrange(
         range,
     };
     Groups {
-        all: ranges.into_iter().enumerate().map(group).collect(),
+        all: ranges.enumerate().map(group).collect(),
     }
 }
 
