@@ -62,7 +62,7 @@ fn keyed(header: (&'static str, &str), path: &str) -> http::Request<tsunagi_test
     let mut keyed = request("GET", "echo", path);
     keyed
         .headers_mut()
-        .append(header.0, HeaderValue::from_str(header.1).unwrap());
+        .append(header.0, HeaderValue::from_str(header.1).expect("a header value"));
     keyed
 }
 
@@ -209,9 +209,9 @@ async fn curl(arguments: &[&str]) -> String {
     command
         .args(["-s", "-S", "-i", "--max-time", "20", "--noproxy", ""])
         .args(arguments);
-    let output = within("curl ends", LIMIT, command.output()).await.unwrap();
+    let output = within("curl ends", LIMIT, command.output()).await.expect("curl starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("what curl prints is text")
 }
 
 fn body(answer: &str) -> &str {

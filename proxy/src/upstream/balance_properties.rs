@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tsunagi_proto::model::{ConsistentHash, Endpoint as Told, HashKey, HashTable, Health, OutlierDetection, Warmup};
-use tsunagi_proto::wire::mesh;
 
 use super::super::testing::{endpoint, policy};
 use super::super::{Cluster, Outcome};
@@ -33,12 +32,19 @@ fn algorithms() -> [LoadBalancer; 5] {
 
 /// One error ejects; all but the last may go.
 fn strict() -> OutlierDetection {
-    let wire = mesh::OutlierDetection {
-        consecutive_5xx: 1,
+    OutlierDetection {
+        consecutive_5xx: Some(1),
+        consecutive_gateway_errors: None,
+        split_local_origin_errors: false,
+        consecutive_local_origin_failures: None,
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_time: Duration::from_secs(300),
         max_ejection_percent: 100,
-        ..mesh::OutlierDetection::default()
-    };
-    wire.try_into().unwrap()
+        min_health_percent: 0,
+        error_statuses: Vec::new(),
+        as_envoy: false,
+    }
 }
 
 /// A cluster and how it is told now.
@@ -175,7 +181,7 @@ fn no_ejected_endpoint_is_chosen_and_equal_keys_meet_equal_endpoints_whatever_is
             let is = |member: &Member| Arc::ptr_eq(&member.endpoint, &chosen.endpoint);
             let healthy = world.members.list.iter().any(is) && chosen.endpoint.health.is_healthy();
             // The last one that fails has the others probed early.
-            let probes = chosen.probe && members.list.iter().any(is);
+            let probes = chosen.probe && world.members.list.iter().any(is);
             assert!(healthy || probes || (world.members.list.is_empty() && world.members.draining.iter().any(is)));
             if caller.hash.is_some() && !probes && world.members.key.is_some() {
                 let again = world.choose(&caller).unwrap();
