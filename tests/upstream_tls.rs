@@ -1,146 +1,22 @@
 //! TLS and the PROXY protocol to endpoints, from a DestinationRule to what a real nginx saw.
 
+#[path = "upstream_tls/mesh.rs"]
+mod mesh;
 #[path = "upstream_tls/nginx.rs"]
 mod nginx;
 #[path = "upstream_tls/pki.rs"]
 mod pki;
 
-use std::path::Path;
 use std::time::Duration;
 
+use mesh::{Files, Mesh, NAME};
 use nginx::Nginx;
-use pki::{Authority, REVOKED, write};
-use tempfile::TempDir;
+use pki::write;
 use tokio::task::JoinSet;
-use tsunagi_tests::{
-    Connection, ControlPlane, LIMIT, Process, RawConnection, Reply, Sidecar, SidecarOptions, Version, Workload,
-    eventually, require_tools, service,
-};
-
-const NAME: &str = "echo.default.svc.cluster.local";
+use tsunagi_tests::{Connection, LIMIT, Process, RawConnection, SidecarOptions, Version, eventually, require_tools};
 
 fn has_nginx() -> bool {
     require_tools(&[("nginx", &["nginx", "-v"])])
-}
-
-/// A proxy's files: an authority with whatever it has signed, and another one that nobody knows.
-struct Files {
-    folder: TempDir,
-    authority: Authority,
-}
-
-impl Files {
-    fn new() -> Files {
-        let (folder, authority) = (TempDir::new().expect("a temporary folder"), Authority::new("ours"));
-        authority.issue(folder.path(), "server", &[NAME, "*.example.com"], 1);
-        authority.issue(folder.path(), "revoked", &[NAME], REVOKED);
-        authority.issue(folder.path(), "client", &["client.example.com"], 2);
-        Authority::new("theirs").issue(folder.path(), "stranger", &[NAME], 3);
-        write(folder.path(), "ca.pem", &authority.pem());
-        write(folder.path(), "crl.pem", &authority.revoke());
-        Files { folder, authority }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn named(&self, name: &str) -> String {
-        self.path().join(name).display().to_string()
-    }
-
-    /// How nginx is told to have this certificate.
-    fn served(&self, name: &str) -> String {
-        format!(
-            "ssl_certificate {}; ssl_certificate_key {};",
-            self.named(&format!("{name}.crt")),
-            self.named(&format!("{name}.key"))
-        )
-    }
-
-    fn verified(&self, name: &str) -> String {
-        let ours = self.named("ca.pem");
-        format!(
-            "{} ssl_client_certificate {ours}; ssl_verify_client on;",
-            self.served(name)
-        )
-    }
-}
-
-/// A control plane, a sidecar and the service `echo`, whose endpoints are these listeners of nginx.
-struct Mesh {
-    control: ControlPlane,
-    sidecar: Sidecar,
-}
-
-impl Mesh {
-    async fn start(port_name: &str, endpoints: &[std::net::SocketAddr], options: SidecarOptions) -> Mesh {
-        let control = ControlPlane::start();
-        let workloads: Vec<Workload<'_>> = endpoints
-            .iter()
-            .map(|address| Workload {
-                version: "v1",
-                address: *address,
-            })
-            .collect();
-        control.apply(&service("echo", port_name, &workloads)).await;
-        let sidecar = Sidecar::start_with(control.grpc, &options).ready().await;
-        Mesh { control, sidecar }
-    }
-
-    /// One sidecar thread, so that what is kept is found again.
-    async fn single(port_name: &str, endpoint: std::net::SocketAddr) -> Mesh {
-        let options = SidecarOptions {
-            workers: 1,
-            ..SidecarOptions::default()
-        };
-        Mesh::start(port_name, &[endpoint], options).await
-    }
-
-    /// `policy`: the trafficPolicy, in one line.
-    async fn policy(&self, policy: &str) {
-        let rule = format!(
-            "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata:
-  name: echo
-spec:
-  host: echo
-  trafficPolicy: {policy}
-"
-        );
-        self.control.apply(&rule).await;
-    }
-
-    async fn get(&self) -> Reply {
-        self.sidecar.get("echo", "/").await
-    }
-
-    /// What nginx saw of a request that it answered.
-    async fn seen(&self) -> String {
-        let reply = self.get().await;
-        assert_eq!(reply.status, 200, "{} {}", reply.flags(), reply.text());
-        reply.text()
-    }
-
-    /// Why a request was not answered.
-    async fn refused(&self) -> String {
-        let reply = self.get().await;
-        // It was tried again, to no avail.
-        assert!(
-            reply.status == 503 && reply.flags().ends_with("UF"),
-            "{} {}",
-            reply.flags(),
-            reply.text()
-        );
-        reply.text()
-    }
-
-    async fn failures(&self, cause: &str) -> f64 {
-        let labels = [("destination_service", NAME), ("cause", cause)];
-        let metrics = self.sidecar.metrics().await;
-        metrics.sum("tsunagi_upstream_tls_failures_total", &labels)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,7 +41,8 @@ pub enum Target {
 /// The connection to there.
 #[derive(Debug)]
 pub enum Upstream {
-    Endpoint(PlainConnection),
+    /// Boxed: it is much larger than the other, and moves about until it is known what is spoken.
+    Endpoint(Box<PlainConnection>),
     Address(UpstreamStream, SocketAddr),
 }
 
@@ -140,7 +141,7 @@ impl Target {
         };
         open_plain(&cluster.learned, &cluster.told, &cluster.members, caller)
             .await
-            .map(Upstream::Endpoint)
+            .map(|endpoint| Upstream::Endpoint(Box::new(endpoint)))
             .map_err(|error| match error {
                 PlainError::NoEndpoint => match cluster.unresolved() {
                     Some(reason) => failed(Flags::UH | Flags::DF, reason.to_string()),
