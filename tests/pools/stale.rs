@@ -107,13 +107,13 @@ async fn nginx_that_closes_connections_all_the_time_fails_no_request() {
             clients.spawn(async move {
                 let mut connection = Connection::open(outbound, Version::Http1).await;
                 let mut count = 0;
+                // In step with nothing: around the time when nginx closes what is idle.
+                let mut pace = tokio::time::interval(Duration::from_millis(11 + number * 3));
                 while started.elapsed() < Duration::from_secs(3) {
                     let reply = connection.get("echo", "/").await;
                     assert_eq!(reply.status, 200, "{} {}", reply.flags(), reply.text());
                     count += 1;
-                    // Around the time when nginx closes what is idle.
-                    let pause = (count * 7 + number * 3) % 50;
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    pace.tick().await;
                 }
                 count
             });

@@ -25,7 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Longer than any process lives.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// How long bytes are passed on.
+/// How long bytes are passed on. Boxed where it is held: every connection's state would be larger by it.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetime {
     /// While nothing passes.
@@ -109,7 +109,7 @@ pub async fn pass<D: Transport, U: Transport>(
     downstream: &mut D,
     upstream: &mut U,
     read: Bytes,
-    lifetime: Lifetime,
+    lifetime: Box<Lifetime>,
     series: &TcpSeries,
 ) -> (Passed, Ending) {
     let mut uncounted = Uncounted(Some(series));
@@ -134,7 +134,7 @@ impl Drop for Uncounted<'_> {
 pub async fn pass_upgraded<D: Transport, U: Transport>(
     downstream: &mut D,
     upstream: &mut U,
-    lifetime: Lifetime,
+    lifetime: Box<Lifetime>,
 ) -> (Passed, Ending) {
     let uncounted = Counter::noop();
     pass_counted(downstream, upstream, Bytes::new(), lifetime, [&uncounted; 2]).await
@@ -144,7 +144,7 @@ async fn pass_counted<D: Transport, U: Transport>(
     downstream: &mut D,
     upstream: &mut U,
     read: Bytes,
-    lifetime: Lifetime,
+    lifetime: Box<Lifetime>,
     [received, sent]: [&Counter; 2],
 ) -> (Passed, Ending) {
     let mut up = Flow::new(&read, received);

@@ -16,8 +16,8 @@ fn series() -> Arc<TcpSeries> {
     Telemetry::new("test").tcp_series(Direction::Outbound, "s", "")
 }
 
-fn quiet_for(idle: Duration) -> Lifetime {
-    Lifetime { idle, ends_at: None }
+fn quiet_for(idle: Duration) -> Box<Lifetime> {
+    Box::new(Lifetime { idle, ends_at: None })
 }
 
 /// Client and server, with a task that passes between them.
@@ -175,10 +175,10 @@ async fn a_connection_that_has_lasted_for_as_long_as_it_may_ends_whatever_passes
         let (mut client, mut downstream) = duplex(64);
         let (mut upstream, mut server) = duplex(64);
         let started = Instant::now();
-        let lifetime = Lifetime {
+        let lifetime = Box::new(Lifetime {
             idle,
             ends_at: Some(started + Duration::from_secs(60)),
-        };
+        });
         let task = tokio::spawn(async move {
             let series = series();
             pass(&mut downstream, &mut upstream, Bytes::new(), lifetime, &series).await

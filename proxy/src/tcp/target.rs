@@ -243,13 +243,13 @@ impl Upstream {
         }
     }
 
-    pub(super) fn lifetime(&self) -> Lifetime {
+    pub(super) fn lifetime(&self) -> Box<Lifetime> {
         match self {
             Self::Endpoint(endpoint) => endpoint.lifetime(),
-            Self::Address(..) => Lifetime {
+            Self::Address(..) => Box::new(Lifetime {
                 idle: ConnectionPool::default().tcp_idle_timeout,
                 ends_at: None,
-            },
+            }),
         }
     }
 }

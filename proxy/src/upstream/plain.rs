@@ -38,15 +38,15 @@ pub enum PlainError {
 pub struct PlainConnection {
     pub stream: UpstreamStream,
     pub attempts: u32,
-    lifetime: Lifetime,
+    lifetime: Box<Lifetime>,
     active: ActiveRequest,
     open: OpenConnection,
 }
 
 impl PlainConnection {
     /// How long it is kept.
-    pub fn lifetime(&self) -> Lifetime {
-        self.lifetime
+    pub fn lifetime(&self) -> Box<Lifetime> {
+        self.lifetime.clone()
     }
 
     /// Tells outlier detection how it ended: an endpoint that takes connections and resets each before it has said anything
@@ -116,10 +116,10 @@ pub async fn open_plain(
                 return Ok(PlainConnection {
                     stream: begun.stream,
                     attempts,
-                    lifetime: Lifetime {
+                    lifetime: Box::new(Lifetime {
                         idle: pool.tcp_idle_timeout,
                         ends_at: Instant::now().checked_add(pool.max_connection_duration),
-                    },
+                    }),
                     open: OpenConnection::new(&active.endpoint, permit),
                     active,
                 });

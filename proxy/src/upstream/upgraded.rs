@@ -63,11 +63,11 @@ impl UpgradedConnection {
     }
 
     /// How long it is kept: silence is no reason to end it, `maxConnectionDuration` is.
-    pub fn lifetime(&self) -> Lifetime {
-        Lifetime {
+    pub fn lifetime(&self) -> Box<Lifetime> {
+        Box::new(Lifetime {
             idle: FOREVER,
             ends_at: self.ends_at.map(Into::into),
-        }
+        })
     }
 
     fn stream(&mut self) -> Pin<&mut dyn Transport> {
