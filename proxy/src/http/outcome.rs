@@ -46,8 +46,10 @@ mod tests {
     use super::*;
 
     fn head(status: StatusCode, grpc_status: Option<&'static str>) -> ResponseHead {
-        let mut head = ResponseHead::default();
-        head.status = status;
+        let mut head = ResponseHead {
+            status,
+            ..ResponseHead::default()
+        };
         if let Some(grpc_status) = grpc_status {
             let name = HeaderName::from_static("grpc-status");
             head.headers.set(&name, &HeaderValue::from_static(grpc_status));
