@@ -96,18 +96,18 @@ impl NameServer {
         self.said
             .names
             .lock()
-            .expect("no panic under the lock")
+            .expect("nobody panics with it")
             .insert(name.to_owned(), known);
     }
 
     /// It does not exist any more.
     pub(crate) fn forget(&self, name: &str) {
-        self.said.names.lock().expect("no panic under the lock").remove(name);
+        self.said.names.lock().expect("nobody panics with it").remove(name);
     }
 
     /// From now on it has failed whatever it is asked.
     pub(crate) fn fail(&self) {
-        *self.said.fails.lock().expect("no panic under the lock") = true;
+        *self.said.fails.lock().expect("nobody panics with it") = true;
     }
 
     pub(crate) fn tcp_questions(&self) -> usize {
@@ -137,8 +137,8 @@ impl Said {
         let (name, end) = name(question.get(12..)?)?;
         let asked = question.get(12..12 + end + 4)?;
         let kind = asked.get(end..end + 2)?;
-        let known = self.names.lock().expect("no panic under the lock").get(&name).cloned();
-        let fails = *self.fails.lock().expect("no panic under the lock");
+        let known = self.names.lock().expect("nobody panics with it").get(&name).cloned();
+        let fails = *self.fails.lock().expect("nobody panics with it");
         let truncated = !over_tcp && known.as_ref().is_some_and(|known| known.only_tcp);
         let records = match &known {
             Some(known) if kind == TYPE_A && !fails && !truncated => known.addresses.clone(),
