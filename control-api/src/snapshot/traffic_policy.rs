@@ -240,7 +240,6 @@ fn outlier_detection(outlier: &OutlierDetection) -> mesh::OutlierDetection {
         min_health_percent: outlier.min_health_percent,
         as_envoy: outlier.as_envoy,
         error_statuses: outlier.error_statuses.iter().copied().map(u32::from).collect(),
-        ..mesh::OutlierDetection::default()
     }
 }
 

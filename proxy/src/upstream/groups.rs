@@ -102,7 +102,7 @@ fn gather(
     unused: &mut Vec<Member>,
 ) -> Vec<Range<usize>> {
     if count == 1 && groups.iter().all(Option::is_some) {
-        return vec![0..members.len()];
+        return std::iter::once(0..members.len()).collect();
     }
     let mut ordered: Vec<(usize, Member)> = Vec::with_capacity(members.len());
     for (member, group) in members.drain(..).zip(groups) {
