@@ -122,7 +122,7 @@ fn choose_in<'m>(
     caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<&'m Member> {
-    let tried = if caller.hash.is_some() { &[] } else { caller.tried };
+    let tried = caller.tried;
     let available = |member: &Member| member.endpoint.health.is_available();
     let fresh = |member: &Member| available(member) && !tried.iter().any(|t| Arc::ptr_eq(t, &member.endpoint));
     let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
