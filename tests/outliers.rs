@@ -356,3 +356,45 @@ async fn envoys_rules_can_be_asked_for() {
     first.set(Behaviour::Answer);
     assert!(held.join_all().await.into_iter().all(|status| status == 200));
 }
+
+/// Of `tsunagi endpoints echo`, the line of the endpoint at this address.
+async fn told(sample: &Sample, address: SocketAddr) -> String {
+    let shown = sample.control.cli(&["endpoints", "echo"]).await.stdout;
+    let line = shown.lines().find(|line| line.contains(&address.to_string()));
+    line.unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_control_plane_shows_each_endpoint_and_which_sidecar_has_ejected_it_why_and_for_how_long() {
+    let sample = two(&["consecutive5xxErrors: 3", "baseEjectionTime: 60s"]).await;
+    let [first, second] = [0, 1].map(|index| sample.upstreams[index].address);
+    assert!(told(&sample, first).await.contains(" healthy "));
+    sample.upstreams[0].set(Behaviour::Status(500));
+    send(&sample, 6).await;
+    let line = eventually("the control plane knows of the ejection", LIMIT, async || {
+        Some(told(&sample, first).await).filter(|line| line.contains(" ejected "))
+    })
+    .await;
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    let [.., state, by, cause, left, ejections] = cells[..] else {
+        panic!("too few cells: {line}")
+    };
+    assert_eq!((state, cause, ejections), ("ejected", "consecutive_5xx", "1"), "{line}");
+    assert!(by.starts_with("default/"), "{line}");
+    let left: u64 = left.trim_end_matches('s').parse().unwrap();
+    assert!((1..=60).contains(&left), "{line}");
+    assert!(told(&sample, second).await.contains(" healthy "));
+    let unknown = sample.control.cli(&["endpoints", "nobody"]).await;
+    assert!(
+        unknown.code == 1 && unknown.stderr.contains("no service is called nobody"),
+        "{unknown:?}"
+    );
+    // What a sidecar has said goes with it.
+    drop(sample.sidecar);
+    let control = &sample.control;
+    let shown = async || control.cli(&["endpoints", "echo"]).await.stdout;
+    eventually("the sidecar's word is gone", LIMIT, async || {
+        (!shown().await.contains("ejected")).then_some(())
+    })
+    .await;
+}

@@ -104,13 +104,13 @@ pub struct SeenReply {
     pub namespace: String,
     /// Each subset has a state of its own.
     pub subset: String,
-    /// ejected, awaiting probe, probing, warming up
+    /// ejected, awaiting probe, probing
     pub state: String,
     /// Why it was ejected.
     pub cause: String,
     /// Until it may return. `null`: that does not depend on time.
     pub seconds_left: Option<f64>,
-    /// In a row so far.
+    /// Ever since the proxy knows it.
     pub ejections: u32,
 }
 

@@ -2,11 +2,11 @@
 //! second.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tsunagi_proto::model::ClusterKey;
 
-use super::{Cluster, Registry};
+use super::{Cause, Cluster, Registry, Standing};
 
 /// An endpoint of a cluster that gets no requests, or not its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct SeenEndpoint {
     pub cause: &'static str,
     /// Until it may return. `None`: that does not depend on time.
     pub left: Option<Duration>,
-    /// In a row so far.
+    /// Ever since it is known.
     pub ejections: u32,
 }
 
@@ -35,17 +35,23 @@ impl Registry {
 }
 
 fn of(cluster: &Cluster) -> Vec<SeenEndpoint> {
-    let (_, members) = cluster.told();
+    let (policy, members) = cluster.told();
+    let detection = policy.outlier_detection.as_ref();
+    let now = Instant::now();
     let endpoints = members.list.iter().map(|member| &member.endpoint);
-    let unusual = endpoints.filter(|endpoint| !endpoint.health.is_healthy());
-    unusual
-        .map(|endpoint| SeenEndpoint {
+    let seen = endpoints.filter_map(|endpoint| {
+        let health = endpoint.outlier_health(detection);
+        (health.standing != Standing::Healthy).then(|| SeenEndpoint {
             key: cluster.key.clone(),
-            address: endpoint.shown_address(),
-            state: endpoint.health_name(),
-            cause: "",
-            left: None,
-            ejections: 0,
+            address: endpoint.connect_address(),
+            state: health.standing.as_str(),
+            cause: health.cause.map(Cause::as_str).unwrap_or_default(),
+            left: health
+                .until
+                .filter(|_| health.standing == Standing::Ejected)
+                .map(|until| until.saturating_duration_since(now)),
+            ejections: health.ejections,
         })
-        .collect()
+    });
+    seen.collect()
 }

@@ -93,11 +93,7 @@ impl Warming {
             return 1.0;
         }
         let time = passed as f64 / window as f64;
-        let grown = if warmup.aggression > 1.0 {
-            time.powf(1.0 / warmup.aggression)
-        } else {
-            time
-        };
+        let grown = time.powf(1.0 / warmup.aggression);
         grown.max(warmup.minimum_percent / 100.0).clamp(LEAST_SHARE, 1.0)
     }
 }
