@@ -69,13 +69,13 @@ impl World {
     pub(crate) async fn declare(&self, port: &str, max_connections: Option<u32>) {
         let address = IpAddr::from(VIRTUAL_ADDRESS);
         let number = self.port;
-        let pool = max_connections.map_or_else(String::new, |most| format!("{{tcp: {{maxConnections: {most}}}}}"));
-        let pool = if pool.is_empty() { "{}".to_owned() } else { pool };
+        // 0 is not set.
+        let most = max_connections.unwrap_or_default();
         let documents = format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: db}}\nspec:\n  clusterIP: {address}\n  \
              selector: {{app: db}}\n  ports: [{{{port}, port: {number}}}]\n---\n\
              apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: db}}\nspec:\n  host: db\n  \
-             trafficPolicy: {{connectionPool: {pool}}}\n"
+             trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {most}}}}}}}\n"
         );
         self.control.apply(&documents).await;
     }
