@@ -126,6 +126,38 @@ async fn a_limit_that_is_lowered_and_raised_under_load_holds_and_fails_nobody() 
     }
 }
 
+/// Each has to wait for a connection of its own, because the one that is open leads elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_whose_keys_lead_to_different_endpoints_share_one_place_in_turn() {
+    for port_name in ["http", "http2"] {
+        let group = Group::default();
+        let upstreams = vec![
+            Upstream::start_in(&group, "a").await,
+            Upstream::start_in(&group, "b").await,
+        ];
+        let rules = policy(
+            "connectionPool: {tcp: {maxConnections: 1}}, \
+             loadBalancer: {consistentHash: {httpQueryParameterName: key}}",
+        );
+        let options = SidecarOptions::default();
+        let sample = Sample::of(port_name, upstreams, &["a", "b"], &rules, &options).await;
+        let mut clients = JoinSet::new();
+        for client in 0..8 {
+            let mut connection = sample.connect(Version::Http1).await;
+            clients.spawn(async move {
+                for turn in 0..5 {
+                    let reply = connection.get("echo", &format!("/?key={client}-{turn}")).await;
+                    assert_eq!(reply.status, 200, "{} {}", reply.flags(), reply.text());
+                }
+            });
+        }
+        clients.join_all().await;
+        assert!(sample.upstreams.iter().all(|upstream| upstream.requests() > 0));
+        assert_eq!((sample.requests(), group.peak_connections()), (40, 1), "{port_name}");
+        pending(&sample, 0.0).await;
+    }
+}
+
 const RETRIED: &str = "apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata:

@@ -149,11 +149,14 @@ pub(super) async fn open(
     Ok(Lease::Http1(Http1Lease::new(http1, pool, false)))
 }
 
-/// A connection that an endpoint turned out to speak HTTP/1.1 on: it goes where the next request finds it.
-pub(super) fn keep(stream: UpstreamStream, connection: Arc<Connection>, open: OpenConnection, pool: &ConnectionPool) {
-    let lease = Http1Lease::new(Http1::new(stream, connection, open), pool, false);
-    // Unused, it is put back.
-    drop(lease);
+/// A connection that an endpoint turned out to speak HTTP/1.1 on. Dropped unused, it goes where the next request finds it.
+pub(super) fn adopt(
+    stream: UpstreamStream,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    pool: &ConnectionPool,
+) -> Lease {
+    Lease::Http1(Http1Lease::new(Http1::new(stream, connection, open), pool, false))
 }
 
 /// A connection is not over before the endpoint has closed it too. Its permit is given on only then, so that an endpoint,

@@ -1,7 +1,7 @@
 //! HTTP/2 connections on their way: opened once for all requests of a worker that wait, in a task of their own. Where TLS
 //! lets the endpoint choose, it may turn out to speak HTTP/1.1, or HTTP/2 where it was thought not to.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 use tsunagi_proto::model;
@@ -20,20 +20,27 @@ use crate::tls::Offer;
 #[derive(Debug, Default)]
 pub(super) struct Opening {
     pub client: Option<ClientAddresses>,
+    /// For the first of those who wait, before the connection is offered to anybody else: it was opened for them, and may
+    /// be of no use to who comes next. Dropped with the last of them, it is offered like any other.
+    first: Mutex<Option<Lease>>,
     done: Notify,
     outcome: OnceLock<Result<(), Arc<ConnectError>>>,
 }
 
 impl Opening {
-    /// Until the connection is there; the error when it could not be opened.
-    pub async fn wait(&self) -> Result<(), Arc<ConnectError>> {
+    /// Until the connection is there; the error when it could not be opened. `None`: another one was first.
+    pub async fn wait(&self) -> Result<Option<Lease>, Arc<ConnectError>> {
         loop {
             let notified = self.done.notified();
             if let Some(outcome) = self.outcome.get() {
-                return outcome.clone();
+                return outcome.clone().map(|()| self.first().take());
             }
             notified.await;
         }
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<Lease>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,9 +68,8 @@ pub(super) fn start_opening(
     let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
     let started = Arc::clone(&opening);
     tokio::spawn(async move {
-        let outcome = open(&cluster, &endpoint, &policy, worker, need, permit)
-            .await
-            .map_err(Arc::new);
+        let opened = open(&cluster, &endpoint, &policy, worker, need, permit).await;
+        let outcome = opened.map(|lease| *started.first() = lease).map_err(Arc::new);
         let mut shard = endpoint.shard(worker);
         shard
             .multiplexed
@@ -88,7 +94,7 @@ async fn open(
     worker: usize,
     need: Need,
     permit: ConnectionPermit,
-) -> Result<(), ConnectError> {
+) -> Result<Option<Lease>, ConnectError> {
     let open = OpenConnection::new(endpoint, permit);
     let _opening = endpoint.open_one();
     let pool = &policy.connection_pool;
@@ -97,13 +103,10 @@ async fn open(
     if need.offer == Offer::Either {
         endpoint.has_chosen(http2 == Some(true));
         if http2 != Some(true) {
-            http1::keep(stream, connection, open, pool);
-            return Ok(());
+            return Ok(Some(http1::adopt(stream, connection, open, pool)));
         }
     }
-    let http2 = greet(stream, connection, open, pool).await?;
-    endpoint.shard(worker).multiplexed.ready.push(http2);
-    Ok(())
+    stand(stream, connection, open, policy).await
 }
 
 /// A connection that an endpoint has chosen HTTP/2 on, where it was thought not to.
@@ -113,8 +116,19 @@ pub(super) async fn adopt(
     open: OpenConnection,
     policy: &model::Cluster,
 ) -> Result<Lease, ConnectError> {
+    let lease = stand(stream, connection, open, policy).await?;
+    lease.ok_or(ConnectError::NoStreams)
+}
+
+/// Puts the connection where requests find it. Its first stream; `None`: it is of no use already.
+async fn stand(
+    stream: UpstreamStream,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    policy: &model::Cluster,
+) -> Result<Option<Lease>, ConnectError> {
     let http2 = greet(stream, connection, open, &policy.connection_pool).await?;
-    let lease = http2.lease(policy).ok_or(ConnectError::NoStreams)?;
+    let lease = http2.lease(policy);
     let Connection { endpoint, worker, .. } = &*http2.connection;
     endpoint.shard(*worker).multiplexed.ready.push(Arc::clone(&http2));
     Ok(lease)

@@ -109,7 +109,9 @@ impl Pool<'_> {
                     Grant::Open(permit) => self.start_opening(permit),
                 },
             };
-            opening.wait().await.map_err(AcquireError::Connect)?;
+            if let Some(lease) = opening.wait().await.map_err(AcquireError::Connect)? {
+                return Ok(lease);
+            }
         }
         self.acquire_http1().await
     }
