@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tsunagi_proto::model::{ConsistentHash, Endpoint as Told, HashKey, HashTable, Health, OutlierDetection, Warmup};
 
-use super::super::testing::{endpoint, policy};
+use super::super::testing::{endpoint, policy, strict};
 use super::super::{Cluster, Outcome};
 use super::*;
 use crate::telemetry::{Direction, Telemetry};
@@ -28,23 +28,6 @@ fn algorithms() -> [LoadBalancer; 5] {
         hashed(HashTable::Ring(64)),
         hashed(HashTable::Maglev(251)),
     ]
-}
-
-/// One error ejects; all but the last may go.
-fn strict() -> OutlierDetection {
-    OutlierDetection {
-        consecutive_5xx: Some(1),
-        consecutive_gateway_errors: None,
-        split_local_origin_errors: false,
-        consecutive_local_origin_failures: None,
-        interval: Duration::from_secs(10),
-        base_ejection_time: Duration::from_secs(30),
-        max_ejection_time: Duration::from_secs(300),
-        max_ejection_percent: 100,
-        min_health_percent: 0,
-        error_statuses: Vec::new(),
-        as_envoy: false,
-    }
 }
 
 /// A cluster and how it is told now.

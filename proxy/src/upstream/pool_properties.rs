@@ -16,9 +16,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
-use tsunagi_proto::model::{self, Health, LoadBalancer, OutlierDetection, UNLIMITED};
+use tsunagi_proto::model::{self, Health, LoadBalancer, UNLIMITED};
 
-use super::testing::{endpoint, policy};
+use super::testing::{endpoint, policy, strict};
 use super::{Caller, Cluster, Lease, Members, Need, Outcome, acquire, acquire_ready, choose};
 use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
 use crate::telemetry::{Direction, Telemetry};
@@ -65,27 +65,11 @@ struct World {
     http1: bool,
 }
 
-fn ejecting() -> OutlierDetection {
-    OutlierDetection {
-        consecutive_5xx: Some(1),
-        consecutive_gateway_errors: None,
-        split_local_origin_errors: false,
-        consecutive_local_origin_failures: None,
-        interval: Duration::from_secs(10),
-        base_ejection_time: Duration::from_secs(30),
-        max_ejection_time: Duration::from_secs(300),
-        max_ejection_percent: 100,
-        min_health_percent: 0,
-        error_statuses: Vec::new(),
-        as_envoy: false,
-    }
-}
-
 impl World {
     async fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let seen = Arc::<Seen>::default();
-        let mut told = model::Cluster::clone(&policy(LoadBalancer::LeastRequest, Some(ejecting())));
+        let mut told = model::Cluster::clone(&policy(LoadBalancer::LeastRequest, Some(strict())));
         let pool = &mut told.connection_pool;
         pool.connect_timeout = Duration::from_secs(5);
         pool.max_requests_per_connection = [1, 2, 5, UNLIMITED][random.random_range(0..4)];

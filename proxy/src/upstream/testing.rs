@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tsunagi_proto::model::{
     Cluster as Told, ClusterKey, Endpoint as ToldEndpoint, LoadBalancer, OutlierDetection, Protocol,
@@ -21,6 +22,23 @@ pub(crate) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<Outl
         outlier_detection,
         ..Told::new(key, Protocol::Http1)
     })
+}
+
+/// One error ejects; all but the last may go.
+pub(super) fn strict() -> OutlierDetection {
+    OutlierDetection {
+        consecutive_5xx: Some(1),
+        consecutive_gateway_errors: None,
+        split_local_origin_errors: false,
+        consecutive_local_origin_failures: None,
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_time: Duration::from_secs(300),
+        max_ejection_percent: 100,
+        min_health_percent: 0,
+        error_statuses: Vec::new(),
+        as_envoy: false,
+    }
 }
 
 pub(super) fn endpoint(port: u16, weight: u32) -> Arc<ToldEndpoint> {
