@@ -1,7 +1,12 @@
 //! TLS and the PROXY protocol to endpoints, from a DestinationRule to what a real nginx saw.
 
+#[path = "upstream_tls/egress.rs"]
+mod egress;
 #[path = "upstream_tls/mesh.rs"]
 mod mesh;
+#[path = "service_entries/name_server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod name_server;
 #[path = "upstream_tls/nginx.rs"]
 mod nginx;
 #[path = "upstream_tls/pki.rs"]
