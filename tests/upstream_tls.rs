@@ -11,6 +11,8 @@ mod name_server;
 mod nginx;
 #[path = "upstream_tls/pki.rs"]
 mod pki;
+#[path = "upstream_tls/turns.rs"]
+mod turns;
 
 use std::time::Duration;
 
