@@ -33,6 +33,8 @@ pub struct Endpoint {
     pub(super) connections: AtomicU32,
     /// Of these, those being opened.
     opening: AtomicU32,
+    /// Requests that waited at the connection limit and got one of its connections that had become free.
+    served: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
     /// It was told healthy once.
@@ -66,6 +68,7 @@ impl Endpoint {
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             opening: AtomicU32::new(0),
+            served: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             was_healthy: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
@@ -106,7 +109,15 @@ impl Endpoint {
     /// Counts a connection that is being opened, until the guard is dropped.
     pub(super) fn open_one(self: &Arc<Self>) -> OpeningGuard {
         self.opening.fetch_add(1, Ordering::Relaxed);
-        OpeningGuard(Arc::clone(self))
+        OpeningGuard {
+            endpoint: Arc::clone(self),
+            served: self.served.load(Ordering::Relaxed),
+        }
+    }
+
+    /// One of those who wait at the connection limit gets a connection to it that has become free.
+    pub(super) fn count_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
@@ -233,11 +244,26 @@ impl Endpoint {
 }
 
 #[derive(Debug)]
-pub(super) struct OpeningGuard(Arc<Endpoint>);
+pub(super) struct OpeningGuard {
+    endpoint: Arc<Endpoint>,
+    /// As many had been when it began.
+    served: u32,
+}
+
+impl OpeningGuard {
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The endpoint is there, whatever becomes of this connection: it has served somebody who waited.
+    pub fn has_served_meanwhile(&self) -> bool {
+        self.endpoint.served.load(Ordering::Relaxed) != self.served
+    }
+}
 
 impl Drop for OpeningGuard {
     fn drop(&mut self) {
-        self.0.opening.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

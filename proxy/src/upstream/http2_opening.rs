@@ -10,7 +10,7 @@ use tsunagi_proto::model::ConnectionPool;
 use super::beginning::{Begun, of_failure};
 use super::connection::{Connection, OpenConnection};
 use super::http2::{Http2, establish, offer_streams};
-use super::queue::ConnectionPermit;
+use super::queue::{ConnectionPermit, ConnectionQueue};
 use super::stream::UpstreamStream;
 use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http1};
 use crate::net::{ConnectError, Lingering};
@@ -69,7 +69,7 @@ pub(super) fn start_opening(
     let started = Arc::clone(&opening);
     tokio::spawn(async move {
         let opened = open(&cluster, &endpoint, &policy, worker, need, permit).await;
-        let outcome = opened.map(|lease| *started.first() = lease).map_err(Arc::new);
+        let outcome = opened.map(|lease| *started.first() = lease);
         let mut shard = endpoint.shard(worker);
         shard
             .multiplexed
@@ -94,11 +94,13 @@ async fn open(
     worker: usize,
     need: Need,
     permit: ConnectionPermit,
-) -> Result<Option<Lease>, ConnectError> {
+) -> Result<Option<Lease>, Arc<ConnectError>> {
     let open = OpenConnection::new(endpoint, permit);
-    let _opening = endpoint.open_one();
+    let opening = endpoint.open_one();
+    let failed = |error| ConnectionQueue::disappoint(cluster, &opening, error);
     let pool = &policy.connection_pool;
-    let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
+    let begun = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await;
+    let Begun { stream, http2, origin } = begun.map_err(failed)?;
     let connection = Connection::new(cluster, endpoint, worker, origin);
     if need.offer == Offer::Either {
         endpoint.has_chosen(http2 == Some(true));
@@ -106,7 +108,7 @@ async fn open(
             return Ok(Some(http1::adopt(stream, connection, open, pool)));
         }
     }
-    stand(stream, connection, open, policy).await
+    stand(stream, connection, open, policy).await.map_err(failed)
 }
 
 /// A connection that an endpoint has chosen HTTP/2 on, where it was thought not to.
