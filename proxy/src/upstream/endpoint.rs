@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tsunagi_proto::model::ConnectionPool;
 
+use super::ClientAddresses;
 use super::balance::Warming;
 use super::http1::Idle;
 use super::http2::Multiplexed;
@@ -194,6 +195,18 @@ impl Endpoint {
     pub(super) fn close_idle(&self) {
         for worker in 0..self.workers() {
             let Shard { idle, multiplexed } = std::mem::take(&mut *self.shard(worker));
+            idle.into_iter().for_each(Idle::close);
+            drop(multiplexed);
+        }
+    }
+
+    /// Closes what is only this client's; what a request of it uses ends with that.
+    pub(super) fn close_own(&self, client: ClientAddresses) {
+        for worker in 0..self.workers() {
+            let mut shard = self.shard(worker);
+            let idle: Vec<Idle> = shard.idle.extract_if(.., |idle| idle.is_of(client)).collect();
+            let multiplexed = shard.multiplexed.close_own(client);
+            drop(shard);
             idle.into_iter().for_each(Idle::close);
             drop(multiplexed);
         }

@@ -83,6 +83,10 @@ impl Idle {
         !self.is_spent(pool, now) && (fresh || self.http1.stream.get_ref().is_silent())
     }
 
+    pub fn is_of(&self, client: ClientAddresses) -> bool {
+        self.http1.connection.origin.client == Some(client)
+    }
+
     /// Closes it; its permit is free once the endpoint has closed too.
     pub fn close(self) {
         linger(self.http1);
@@ -132,7 +136,7 @@ pub(super) async fn open(
     need: Need,
     permit: ConnectionPermit,
 ) -> Result<Lease, Arc<ConnectError>> {
-    let open = OpenConnection::new(endpoint, permit);
+    let open = OpenConnection::new(endpoint, permit, need.client);
     let opening = endpoint.open_one();
     let failed = |error| ConnectionQueue::disappoint(cluster, &opening, error);
     let pool = &policy.connection_pool;

@@ -67,8 +67,10 @@ pub(super) fn start_opening(
     drop(shard);
     let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
     let started = Arc::clone(&opening);
+    // Known from now on, though nobody may wait for it any more when the task begins.
+    let open = OpenConnection::new(&endpoint, permit, need.client);
     tokio::spawn(async move {
-        let opened = open(&cluster, &endpoint, &policy, worker, need, permit).await;
+        let opened = connect(&cluster, &endpoint, &policy, worker, need, open).await;
         let outcome = opened.map(|lease| *started.first() = lease);
         let mut shard = endpoint.shard(worker);
         shard
@@ -82,20 +84,22 @@ pub(super) fn start_opening(
         if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
             endpoint.close_idle();
         }
+        if let Some(client) = need.client.filter(|client| cluster.own.is_gone(*client)) {
+            endpoint.close_own(client);
+        }
         offer_streams(&cluster, &endpoint, &policy, worker, need.client);
     });
     opening
 }
 
-async fn open(
+async fn connect(
     cluster: &Arc<Cluster>,
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,
     worker: usize,
     need: Need,
-    permit: ConnectionPermit,
+    open: OpenConnection,
 ) -> Result<Option<Lease>, Arc<ConnectError>> {
-    let open = OpenConnection::new(endpoint, permit);
     let opening = endpoint.open_one();
     let failed = |error| ConnectionQueue::disappoint(cluster, &opening, error);
     let pool = &policy.connection_pool;
