@@ -5,15 +5,13 @@
 //! Each seed is a run of its own; a failure names it and its steps.
 
 mod endpoints;
+mod requests;
 
-use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::Request;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
@@ -21,11 +19,11 @@ use tokio::task::{JoinHandle, yield_now};
 use tsunagi_proto::model::{self, Health, LoadBalancer, UNLIMITED};
 
 use super::testing::{endpoint, policy, strict};
-use super::{AcquireError, Caller, Cluster, Lease, Members, Need, Outcome, acquire, acquire_ready, choose};
-use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
+use super::{Cluster, Members, Need, Outcome};
 use crate::telemetry::{Direction, Telemetry};
 use crate::tls::Offer;
 use endpoints::{Endpoint, Seen};
+use requests::{End, Sent};
 
 const SEEDS: u64 = 60;
 const STEPS: usize = 600;
@@ -35,15 +33,6 @@ const ENDPOINTS: usize = 3;
 const LIMIT: Duration = Duration::from_secs(10);
 /// Nobody listens there, whatever the port.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 253, 254, 253));
-
-/// What a request does with its connection.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    GiveBack,
-    Drop,
-    Exchange,
-    Upgrade,
-}
 
 /// A request that has not ended.
 struct Started {
@@ -413,87 +402,6 @@ impl Drop for World {
                 &self.steps[last..]
             );
         }
-    }
-}
-
-/// One request, as the request path sends it.
-struct Sent {
-    cluster: Arc<Cluster>,
-    policy: Arc<model::Cluster>,
-    members: Arc<Members>,
-    need: Need,
-    worker: usize,
-    random: u64,
-}
-
-impl Sent {
-    async fn run(self, told: oneshot::Receiver<End>, unconnected: Arc<AtomicBool>) {
-        let Self {
-            cluster,
-            policy,
-            members,
-            need,
-            worker,
-            mut random,
-        } = self;
-        let mut draw = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            random
-        };
-        let caller = Caller {
-            worker,
-            ..Caller::default()
-        };
-        let Some(_active) = choose(&policy, &members, &caller, &mut draw) else {
-            return;
-        };
-        let endpoint = Arc::clone(&_active.endpoint);
-        let lease = match acquire_ready(&endpoint, &policy, need, worker) {
-            Some(lease) => lease,
-            None => match acquire(&cluster, &endpoint, &policy, &members, need, worker).await {
-                Ok(lease) => lease,
-                Err(error) => {
-                    unconnected.store(matches!(error, AcquireError::Connect { .. }), SeqCst);
-                    return;
-                }
-            },
-        };
-        assert_eq!(lease.is_http2(), need.offer == Offer::Http2);
-        let Some(_permit) = cluster.requests.acquire() else {
-            return lease.give_back(true);
-        };
-        match told.await {
-            Ok(End::GiveBack) => lease.give_back(true),
-            Ok(End::Exchange) => exchange(lease, false).await,
-            Ok(End::Upgrade) => exchange(lease, need.offer != Offer::Http2).await,
-            Ok(End::Drop) | Err(_) => drop(lease),
-        }
-    }
-}
-
-async fn exchange(mut lease: Lease, upgrade: bool) {
-    let request = Request::get("http://user/").body(()).unwrap();
-    let mut head = RequestHead::from_http2(request.into_parts().0);
-    head.upgrade = upgrade.then(|| "raw".into());
-    if lease.send_head(&head, BodyLength::None).is_err() {
-        return;
-    }
-    let (mut body, mut transfer) = (Whole(Bytes::new()), Transfer::default());
-    if poll_fn(|cx| transfer.poll_flushed(&mut body, &mut lease, cx))
-        .await
-        .is_err()
-        || poll_fn(|cx| lease.poll_response_head(cx)).await.is_err()
-    {
-        return;
-    }
-    if upgrade {
-        let upgraded = lease.into_upgraded();
-        for _ in 0..500 {
-            yield_now().await;
-        }
-        drop(upgraded);
-    } else {
-        lease.give_back(true);
     }
 }
 
