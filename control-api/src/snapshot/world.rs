@@ -33,6 +33,8 @@ pub struct World {
     rules: Shards<Arc<[String]>>,
     /// What is to say of WorkloadEntries that no service selects, by key.
     idle: Shards<Arc<str>>,
+    /// What documents say of themselves that does nothing, by key.
+    remarks: Shards<Arc<[String]>>,
     /// By virtual address.
     addresses: Shards<Arc<AddressEntry>>,
     /// What is to say of Sidecars, by namespace.
@@ -98,6 +100,7 @@ impl World {
             endpoints: Shards::default(),
             rules: Shards::default(),
             idle: Shards::default(),
+            remarks: Shards::default(),
             addresses: Shards::default(),
             sidecars: Shards::default(),
             departures: Departures::default(),
@@ -128,6 +131,7 @@ impl World {
         for document in &difference.added {
             world.catalog.add(document);
         }
+        world.note_remarks(&difference.removed, &difference.added);
         world.note_places(&difference.removed, &difference.added);
         let mut touched = Touched::default();
         // In the first world every service that selects a workload is new itself.
@@ -150,6 +154,20 @@ impl World {
         world.departures = departures;
         world.rebuild(&touched);
         world
+    }
+
+    fn note_remarks(&mut self, removed: &[Arc<Document>], added: &[Arc<Document>]) {
+        for document in removed.iter().filter(|document| !document.remarks.is_empty()) {
+            self.remarks.remove(&document.key.to_string());
+        }
+        for document in added.iter().filter(|document| !document.remarks.is_empty()) {
+            let key = document.key.to_string();
+            let remarks = document
+                .remarks
+                .iter()
+                .map(|it| format!("{key}: {}: {}", it.field, it.what));
+            self.remarks.insert(&key, remarks.collect());
+        }
     }
 
     /// Machines move, and with them the proxies there; zones begin or cease to matter.
@@ -361,6 +379,7 @@ impl World {
             .chain(of_addresses.flat_map(|entry| &entry.warnings))
             .cloned()
             .chain(self.rules.iter().flat_map(|(_, remarks)| remarks.to_vec()))
+            .chain(self.remarks.iter().flat_map(|(_, remarks)| remarks.to_vec()))
             .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
             .chain(self.sidecars.iter().flat_map(|(_, warnings)| warnings.to_vec()))
             .collect();

@@ -156,3 +156,20 @@ fn an_endpoint_that_is_listed_again_is_one_endpoint_and_warned_of() {
     // It may be one of a subset that the other is not of: proxies see to it that no cluster has both.
     assert_eq!(ids(&lists[1]), [listed, &format!("{listed}#2"), selected]);
 }
+
+#[test]
+fn what_a_document_says_to_no_effect_is_warned_of_as_long_as_it_is_there() {
+    let rule = |name: &str| {
+        let text = format!(
+            "{SERVICE}{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: d, annotations: {{{name}: envoy}}}}, spec: {{host: user-service}}}}"
+        );
+        vec![documents(&text)]
+    };
+    let (wrong, right) = (rule("tsunagi.io/x"), rule("tsunagi.io/outlier-detection"));
+    let told = warnings_after(&[&right, &wrong, &wrong, &right]);
+    let about = |warnings: &Vec<String>| warnings.iter().filter(|it| it.starts_with("DestinationRule/")).count();
+    assert_eq!(told.iter().map(about).collect::<Vec<_>>(), [0, 1, 1, 0]);
+    let expected =
+        "DestinationRule/default/d: metadata.annotations[tsunagi.io/x]: no annotation that is known, it has no effect";
+    assert!(told[1].iter().any(|it| it == expected), "{told:?}");
+}
