@@ -105,7 +105,7 @@ impl<'a> Field<'a> {
         self.report.add(Finding {
             path: self.path(),
             reason: reason.into(),
-            unquoted: false,
+            unquoted: None,
         });
     }
 
@@ -114,7 +114,7 @@ impl<'a> Field<'a> {
         self.report.add(Finding {
             path: self.path_to(name),
             reason: reason.into(),
-            unquoted: false,
+            unquoted: None,
         });
     }
 
@@ -140,7 +140,11 @@ impl<'a> Field<'a> {
                 return self.report.add(Finding {
                     path: self.path(),
                     reason: "must be text".to_owned(),
-                    unquoted: true,
+                    unquoted: Some(if self.value.is_f64() {
+                        String::new()
+                    } else {
+                        self.value.to_string()
+                    }),
                 });
             }
             Value::Bool(value) => format!("is {value}"),

@@ -15,8 +15,8 @@ pub(super) const MOST_FINDINGS: usize = 200;
 pub(super) struct Finding {
     pub path: Vec<Step>,
     pub reason: String,
-    /// There is something else where text is to be: with quotes it would be.
-    pub unquoted: bool,
+    /// There is this where text is to be: with quotes it would be. Empty: it may be shown otherwise than it was written.
+    pub unquoted: Option<String>,
 }
 
 /// Collects the findings of one document.

@@ -196,7 +196,7 @@ impl<'a> Reading<'a> {
             Err(findings) => {
                 for finding in findings {
                     let whole: Vec<Step> = path.iter().chain(&finding.path).cloned().collect();
-                    let written = root.written(&whole).filter(|_| finding.unquoted);
+                    let written = root.written(&whole);
                     let reason = quoted(&finding, written);
                     self.problem(root.line_of(&whole), &names, path_text(&finding.path), reason);
                 }
@@ -242,10 +242,10 @@ impl<'a> Reading<'a> {
 /// What is wrong, with what to write where its author forgot the quotes: a number is not always shown as it was written.
 fn quoted(finding: &Finding, written: Option<&str>) -> String {
     let reason = &finding.reason;
-    match (finding.unquoted, written) {
-        (false, _) => reason.clone(),
-        (true, Some(written)) => format!("{reason}: write \"{written}\" in quotes"),
-        (true, None) => format!("{reason}: write it in quotes"),
+    match finding.unquoted.as_deref().map(|value| written.unwrap_or(value)) {
+        None => reason.clone(),
+        Some("") => format!("{reason}: write it in quotes"),
+        Some(written) => format!("{reason}: write \"{written}\" in quotes"),
     }
 }
 

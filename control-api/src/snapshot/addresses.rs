@@ -2,7 +2,8 @@
 //! which one a ServiceEntry's host without a dot is in namespaces that have no service of that name: one service it is,
 //! wherever it is called.
 //!
-//! Addresses are written as `IpAddr` shows them, here and by the proxies.
+//! Addresses are written as `IpAddr` shows them, here and by the proxies. A ServiceEntry of TCP without any has its port at every
+//! address that nobody has, as in Istio: it is `names::any_address`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::Encoded;
 use super::catalog::Catalog;
-use crate::config::{Document, Spec};
+use crate::config::{Document, Protocol, Spec};
 
 /// What is told of one address.
 #[derive(Debug)]
@@ -39,15 +40,28 @@ fn words(document: &Document) -> impl Iterator<Item = &String> {
     hosts.iter().filter(|host| !host.contains('.') && *host != "*")
 }
 
-/// Its virtual addresses, and its hosts that are one word.
-pub(super) fn names(document: &Document) -> impl Iterator<Item = String> {
-    let addresses = of(document).iter().map(IpAddr::to_string);
-    addresses.chain(words(document).cloned())
+/// The names by which redirected connections find a Service or a ServiceEntry, and its hosts that are one word.
+pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
+    let any = match &document.spec {
+        Spec::ServiceEntry(entry) if entry.addresses.is_empty() && entry.ranges.is_empty() => entry.ports.as_slice(),
+        _ => &[],
+    };
+    let any = any.iter().filter(|port| port.protocol == Protocol::Tcp);
+    of(document)
+        .iter()
+        .map(IpAddr::to_string)
+        .chain(any.map(|port| names::any_address(port.number)))
+        .chain(words(document).cloned())
+}
+
+/// Names of hosts have no colon, and a word no dot.
+fn is_word(name: &str) -> bool {
+    !name.contains([':', '.'])
 }
 
 /// What the address or the word means where the document has it. `None`: that belongs to somebody else.
 fn meaning(catalog: &Catalog, document: &Document, name: &str) -> Option<String> {
-    if name.parse::<IpAddr>().is_ok() {
+    if !is_word(name) {
         return catalog.name_in_force(document);
     }
     let fqdn = resolve_in_rule(name, &document.key.namespace, DEFAULT_CLUSTER_DOMAIN);
@@ -62,15 +76,14 @@ pub(super) fn build(catalog: &Catalog, name: &str) -> Option<AddressEntry> {
         .filter_map(|document| Some((document, meaning(catalog, document, name)?)));
     let (first, fqdn) = named.next()?;
     let hidden = named.filter(|(_, other)| *other != fqdn);
-    let is_address = name.parse::<IpAddr>().is_ok();
     let warnings = hidden
         .map(|(document, other)| {
             let (key, first) = (&document.key, &first.key);
-            if is_address {
-                let field = field(document);
-                format!("{key}: {field}: {first} has {name} too and is older: connections to it go to {fqdn}, not to {other}")
-            } else {
+            if is_word(name) {
                 format!("{key}: spec.hosts: {first} has {name} too and is older: other namespaces mean {fqdn} by it, not {other}")
+            } else {
+                let field = field(document, name);
+                format!("{key}: {field}: {first} has {name} too and is older: connections to it go to {fqdn}, not to {other}")
             }
         })
         .collect();
@@ -97,8 +110,9 @@ pub(super) fn alias(name: &str, of: String) -> Encoded {
     Encoded::whole(names::host(name), Kind::Host(host))
 }
 
-fn field(document: &Document) -> &'static str {
+fn field(document: &Document, address: &str) -> &'static str {
     match &document.spec {
+        _ if address.starts_with("*:") => "spec.ports",
         Spec::Service(_) => "spec.clusterIP",
         _ => "spec.addresses",
     }

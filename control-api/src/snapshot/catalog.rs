@@ -160,8 +160,8 @@ impl Catalog {
         }
         match &document.spec {
             Spec::Service(_) | Spec::ServiceEntry(_) => {
-                for name in addresses::names(document) {
-                    act(&mut self.virtual_addresses, &name, document);
+                for address in addresses::names_of(document) {
+                    act(&mut self.virtual_addresses, &address, document);
                 }
                 for fqdn in fqdns(document) {
                     act(&mut self.services, &fqdn, document);
@@ -226,7 +226,7 @@ impl Catalog {
     }
 
     fn touch_service(&self, document: &Document, touched: &mut Touched) {
-        touched.addresses.extend(addresses::names(document));
+        touched.addresses.extend(addresses::names_of(document));
         touched.ranges.extend(ranges::of(document));
         touched.namespaces.insert(document.key.namespace.clone());
     }
