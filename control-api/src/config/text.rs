@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::read::{Finding, path_text};
 use super::reader;
+use super::report::{Finding, path_text};
 use super::yaml::{self, Node, Step};
 use super::{Document, Kind, Origin, Problem};
 
@@ -68,7 +68,7 @@ pub fn from_object(object: Value) -> Result<Document, Vec<Problem>> {
     reader::document(object, Origin::default(), "").map_err(|findings| {
         let mut reading = Reading::new("", "");
         for finding in findings {
-            reading.problem(0, &names, path_text(&finding.path), finding.reason);
+            reading.problem(0, &names, path_text(&finding.path), quoted(&finding, None));
         }
         reading.problems
     })
@@ -194,9 +194,11 @@ impl<'a> Reading<'a> {
         match reader::document(value, origin, self.default_namespace) {
             Ok(document) => self.documents.push(document),
             Err(findings) => {
-                for Finding { path: inner, reason } in findings {
-                    let whole: Vec<Step> = path.iter().chain(&inner).cloned().collect();
-                    self.problem(root.line_of(&whole), &names, path_text(&inner), reason);
+                for finding in findings {
+                    let whole: Vec<Step> = path.iter().chain(&finding.path).cloned().collect();
+                    let written = root.written(&whole);
+                    let reason = quoted(&finding, written);
+                    self.problem(root.line_of(&whole), &names, path_text(&finding.path), reason);
                 }
             }
         }
@@ -234,6 +236,16 @@ impl<'a> Reading<'a> {
                 format!("is there already, on line {first}"),
             );
         }
+    }
+}
+
+/// What is wrong, with what to write where its author forgot the quotes: a number is not always shown as it was written.
+fn quoted(finding: &Finding, written: Option<&str>) -> String {
+    let reason = &finding.reason;
+    match finding.unquoted.as_deref().map(|value| written.unwrap_or(value)) {
+        None => reason.clone(),
+        Some("") => format!("{reason}: write it in quotes"),
+        Some(written) => format!("{reason}: write \"{written}\" in quotes"),
     }
 }
 

@@ -62,7 +62,7 @@ impl WorkloadEntry {
     }
 }
 
-const SPEC: Fields = Fields {
+pub(super) const SPEC: Fields = Fields {
     supported: &["address", "ports", "labels", "weight", "locality", "serviceAccount"],
     later: &["network"],
 };
