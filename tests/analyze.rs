@@ -97,7 +97,10 @@ fn traps_in_files_are_named_by_line_with_what_to_write_instead() {
         shown.contains("\n    write instead: the narrower rule before the broader one\n"),
         "{shown}"
     );
-    assert!(shown.ends_with("documents: 1 errors, 2 warnings, 1 hints\n"), "{shown}");
+    assert!(
+        shown.ends_with("\n2 documents: 1 error, 2 warnings, 1 hint\n"),
+        "{shown}"
+    );
 }
 
 #[test]

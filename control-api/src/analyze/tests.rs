@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Finding, Input, analyze, locate};
+use super::{Finding, Input, Report, WorkloadLabels, analyze, locate};
 
 mod destination_rules;
 
@@ -37,11 +37,18 @@ spec:
 ";
 
 fn findings_in(text: &str) -> Vec<Finding> {
+    findings_with(&[], text)
+}
+
+/// Where these are connected.
+fn findings_with(clients: &[WorkloadLabels], text: &str) -> Vec<Finding> {
     let mut input = Input::default();
     input.read("a.yaml", text, "default");
     assert_eq!(input.refused, [], "{text}");
     let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
-    let mut findings = analyze(&documents, &input.workloads);
+    let mut report = Report::default();
+    analyze(&documents, &input.workloads, clients, &mut report);
+    let mut findings = report.into_findings();
     locate(&mut findings, "a.yaml", text);
     findings
 }

@@ -34,9 +34,10 @@ mod wildcards;
 mod workload;
 mod world;
 
-pub use catalog::fqdns;
+pub use catalog::{fqdns, owners};
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use endpoints::port_of;
 pub use policy::{at_port, is_for, joins};
 pub use workload::Node;
 pub use world::World;

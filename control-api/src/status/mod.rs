@@ -88,6 +88,8 @@ pub struct ProxyStatus {
     pub subscriptions: usize,
     /// It is about to end.
     pub leaving: bool,
+    /// By which rules select it.
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +137,7 @@ struct Connected {
 }
 
 struct Connection {
+    labels: BTreeMap<String, String>,
     progress: Progress,
     concerns: VecDeque<Span>,
     /// `None`: it has not said anything yet.
@@ -203,6 +206,7 @@ impl Status {
             );
         }
         let connection = Connection {
+            labels: BTreeMap::new(),
             progress,
             concerns: VecDeque::new(),
             health: None,
@@ -294,6 +298,14 @@ impl Reporter {
             .any(|(id, connection)| id != self.id && !connection.progress.leaving)
     }
 
+    /// What the proxy says of itself.
+    pub fn describe(&self, labels: BTreeMap<String, String>) {
+        let mut connected = self.status.lock();
+        if let Some(connection) = connected.proxies.get_mut(&(self.identity.clone(), self.id)) {
+            connection.labels = labels;
+        }
+    }
+
     /// The session made a step; `concern` when a new world changed something that the proxy subscribes to.
     pub fn report(&self, progress: Progress, concern: Option<Span>) {
         let mut connected = self.status.lock();
@@ -354,6 +366,7 @@ impl Connection {
                 .map(Refused::to_string),
             subscriptions: self.progress.subscriptions,
             leaving: self.progress.leaving,
+            labels: self.labels.clone(),
         }
     }
 }
