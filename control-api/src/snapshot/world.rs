@@ -15,6 +15,7 @@ use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::policy::Policies;
 use super::service::Service;
+use super::unseen::UnseenSubset;
 use super::whereabouts::Surroundings;
 use super::{Encoded, Node, addresses, endpoints, host, places, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
@@ -366,6 +367,17 @@ impl World {
         warnings.sort();
         warnings.dedup();
         warnings
+    }
+
+    /// Destinations whose subset some clients lack though a DestinationRule defines it: of all that `warnings` says, what
+    /// can be said with its reason.
+    pub fn unseen_subsets(&self) -> Vec<UnseenSubset> {
+        let remarked = self.remarked.hosts.warnings.iter();
+        let hosts = remarked.filter_map(|(fqdn, ())| self.hosts.get(fqdn));
+        let mut unseen: Vec<UnseenSubset> = hosts.flat_map(|entry| entry.unseen.iter().cloned()).collect();
+        unseen.sort();
+        unseen.dedup();
+        unseen
     }
 
     /// What clients of a namespace are told of a host, of the virtual address of one, or of a name that only a wildcard
