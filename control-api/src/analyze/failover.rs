@@ -53,7 +53,8 @@ pub(super) fn needed(balancer: Option<&LoadBalancer>, endpoints: &[&WorkloadEntr
             return None;
         }
     }
-    let needed = places.keys().filter_map(|client| {
+    // The last of those that need the same is the first by its name.
+    let needed = places.keys().rev().filter_map(|client| {
         let ranked = places
             .iter()
             .map(|(at, count)| (rank(&order, &labels, client, at), at, count));

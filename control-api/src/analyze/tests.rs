@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::{Finding, Input, Report, WorkloadLabels, analyze, locate};
 
 mod destination_rules;
+mod endpoints;
+mod lost_policies;
+mod report;
+mod subsets;
 
 /// A service with two versions, as the rules below have it.
 const MESH: &str = r"
