@@ -445,38 +445,6 @@ fn a_subsets_block_replaces_the_whole_block() {
 }
 
 #[test]
-fn limits_and_outlier_detection_that_surprise_are_explained() {
-    let with = |block: &str| policy("p", &format!("host: several, trafficPolicy: {{{block}}}"));
-    let outlier = "spec.trafficPolicy.outlierDetection";
-    has(
-        &with("outlierDetection: {consecutive5xxErrors: 0}"),
-        "TSU-OUTLIER",
-        outlier,
-    );
-    has(
-        &with("outlierDetection: {consecutiveGatewayErrors: 3}"),
-        "TSU-OUTLIER",
-        &format!("{outlier}.consecutiveGatewayErrors"),
-    );
-    has_not(&with("outlierDetection: {consecutive5xxErrors: 3}"), "TSU-OUTLIER");
-    let pool = "spec.trafficPolicy.connectionPool.http";
-    has(
-        &with("connectionPool: {http: {maxRequestsPerConnection: 1}}"),
-        "TSU-POOL",
-        &format!("{pool}.maxRequestsPerConnection"),
-    );
-    has(
-        &with("connectionPool: {http: {http1MaxPendingRequests: 1}}"),
-        "TSU-POOL",
-        &format!("{pool}.http1MaxPendingRequests"),
-    );
-    has_not(
-        &with("connectionPool: {http: {http1MaxPendingRequests: 10}}"),
-        "TSU-POOL",
-    );
-}
-
-#[test]
 fn a_service_without_endpoints_or_protocol_is_named() {
     let service =
         |rest: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: other}}\nspec: {{{rest}}}\n---\n");

@@ -130,7 +130,7 @@ fn a_share_that_cannot_empty_the_places_before_the_last_is_weighed_against_failo
     );
     assert_eq!(hint.instead, "maxEjectionPercent: 100");
     // By default, too; and where nothing else is to be said of the percentage.
-    has(&ejecting(FOUR, &with("", 50)), code, field);
+    has(&ejecting(FOUR, &with("", 40)), code, field);
     for enough in [75, 100] {
         has_not(&ejecting(FOUR, &with(balancer, enough)), code);
         has_not(&ejecting(FOUR, &with(balancer, enough)), "TSU-OUTLIER");

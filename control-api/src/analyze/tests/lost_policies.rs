@@ -95,7 +95,7 @@ fn http2_max_requests_is_no_limit_of_connections() {
 
 #[test]
 fn what_the_clients_protocol_or_http_1_leaves_without_effect_is_named() {
-    let both = "http: {useClientProtocol: true, h2UpgradePolicy: UPGRADE}";
+    let both = "http: {useClientProtocol: true, h2UpgradePolicy: DO_NOT_UPGRADE}";
     has(&http_pool(both), "TSU-POOL", &at("http.h2UpgradePolicy"));
     has_not(&http_pool("http: {useClientProtocol: true}"), "TSU-POOL");
     let probing = "http: {http2KeepAlive: {interval: 10s, timeout: 1s}}";
@@ -116,4 +116,36 @@ fn a_pool_of_which_all_but_one_may_be_ejected_is_pointed_out() {
     let found = says(&with(""), what).expect("found");
     assert_eq!(found.field, "spec.trafficPolicy.outlierDetection.maxEjectionPercent");
     assert_eq!(says(&with(", minHealthPercent: 30"), what), None);
+}
+
+#[test]
+fn limits_and_outlier_detection_that_surprise_are_explained() {
+    let with = |block: &str| policy("p", &format!("host: several, trafficPolicy: {{{block}}}"));
+    let outlier = "spec.trafficPolicy.outlierDetection";
+    has(
+        &with("outlierDetection: {consecutive5xxErrors: 0}"),
+        "TSU-OUTLIER",
+        outlier,
+    );
+    has(
+        &with("outlierDetection: {consecutiveGatewayErrors: 3}"),
+        "TSU-OUTLIER",
+        &format!("{outlier}.consecutiveGatewayErrors"),
+    );
+    has_not(&with("outlierDetection: {consecutive5xxErrors: 3}"), "TSU-OUTLIER");
+    let pool = "spec.trafficPolicy.connectionPool.http";
+    has(
+        &with("connectionPool: {http: {maxRequestsPerConnection: 1}}"),
+        "TSU-POOL",
+        &format!("{pool}.maxRequestsPerConnection"),
+    );
+    has(
+        &with("connectionPool: {http: {http1MaxPendingRequests: 1}}"),
+        "TSU-POOL",
+        &format!("{pool}.http1MaxPendingRequests"),
+    );
+    has_not(
+        &with("connectionPool: {http: {http1MaxPendingRequests: 10}}"),
+        "TSU-POOL",
+    );
 }
