@@ -4,13 +4,14 @@ mod of_node;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::addresses;
-use super::documents::{Act, Documents, by_age, put, take};
+use super::documents::{Act, Documents, by_age, named, put, take};
 use super::places::places;
 use super::policy_index::{self, PolicyIndex};
 use super::ranges::{self, Ranges};
@@ -296,16 +297,9 @@ impl Catalog {
         self.claims(fqdn).0
     }
 
-    /// The documents that make the host, and those of other namespaces that would like to. A Service owns its FQDN; a
-    /// name that only ServiceEntries have is of the namespace that had it first. Otherwise anyone could put endpoints of
-    /// theirs behind a service of somebody else's.
+    /// The documents that make the host, and those of other namespaces that would like to.
     pub(super) fn claims(&self, fqdn: &str) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
-        let mut services = by_age(&self.services, fqdn);
-        services.sort_by_key(|document| document.key.kind);
-        let owner = services.first().map(|first| first.key.namespace.clone());
-        services
-            .into_iter()
-            .partition(|document| Some(&document.key.namespace) == owner.as_ref())
+        owners(named(&self.services, fqdn).to_vec())
     }
 
     /// VirtualServices for sidecars that name this host, or this wildcard, the oldest first.
@@ -429,6 +423,16 @@ impl Catalog {
             .filter_map(selecting)
             .any(|services| services.iter().any(|service| selects(service, labels)))
     }
+}
+
+/// Of the Services and ServiceEntries that have one FQDN those that make the host, in order of precedence, and those of
+/// other namespaces that would like to. A Service owns its FQDN; a name that only ServiceEntries have is of the namespace
+/// that had it first. Otherwise anyone could put endpoints of theirs behind a service of somebody else's.
+pub fn owners<D: Deref<Target = Document>>(mut documents: Vec<D>) -> (Vec<D>, Vec<D>) {
+    documents.sort_by(|one, other| one.key.kind.cmp(&other.key.kind).then_with(|| one.by_age(other)));
+    let owner = documents.first().map(|first| first.key.namespace.clone());
+    let is_owners = |document: &D| Some(&document.key.namespace) == owner.as_ref();
+    documents.into_iter().partition(is_owners)
 }
 
 fn selects(service: &Document, labels: &BTreeMap<String, String>) -> bool {

@@ -361,7 +361,7 @@ impl<'a> Found<'a> {
 }
 
 /// The endpoint's port of the same name, else the target port.
-pub(super) fn port_of(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
+pub fn port_of(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
     let named = entry.ports.get(&port.name).filter(|_| !port.name.is_empty());
     named.copied().or(match &port.target {
         TargetPort::Number(number) => Some(*number),

@@ -35,9 +35,10 @@ mod wildcards;
 mod workload;
 mod world;
 
-pub use catalog::fqdns;
+pub use catalog::{fqdns, owners};
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use endpoints::port_of;
 pub use policy::{at_port, is_for, joins};
 pub use unseen::UnseenSubset;
 pub use workload::Node;
