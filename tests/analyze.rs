@@ -161,3 +161,14 @@ async fn what_a_control_plane_holds_is_analysed_alone_and_together_with_files() 
         held.stdout
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_policies_are_taken_and_nothing_in_them_is_not_meant() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/policies");
+    let (code, shown, stderr) = offline(&["-f", folder]);
+    assert_eq!(code, Some(0), "{shown}{stderr}");
+    assert!(shown.contains("6 documents: 0 errors, 0 warnings"), "{shown}");
+    let control = ControlPlane::start();
+    let taken = control.cli(&["apply", "--strict", "-f", folder]).await;
+    assert_eq!(taken.code, 0, "{}{}", taken.stdout, taken.stderr);
+}
