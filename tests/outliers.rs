@@ -368,9 +368,24 @@ async fn the_control_plane_shows_each_endpoint_and_which_sidecar_has_ejected_it_
     };
     assert_eq!((state, cause, ejections), ("ejected", "consecutive_5xx", "1"), "{line}");
     assert!(by.starts_with("default/"), "{line}");
-    let left: u64 = left.trim_end_matches('s').parse().unwrap();
+    let left: u64 = left.parse().unwrap();
     assert!((1..=60).contains(&left), "{line}");
     assert!(told(&sample, second).await.contains(" healthy "));
+    // For a script the same words, and one state.
+    let json = sample.control.cli(&["endpoints", "ECHO:80", "-o", "json"]).await.stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let endpoints = json["endpoints"].as_array().unwrap();
+    let of = |address: SocketAddr| endpoints.iter().find(|one| one["address"] == address.to_string());
+    let ejected = of(first).unwrap();
+    assert_eq!(
+        (&ejected["state"], &ejected["reason"], &ejected["told"]),
+        (&"ejected".into(), &"consecutive_5xx".into(), &"healthy".into())
+    );
+    assert_eq!(ejected["seenBy"][0]["state"], "ejected");
+    assert!(ejected["secondsLeft"].is_u64(), "{ejected}");
+    assert_eq!(of(second).unwrap()["state"], "healthy");
+    let elsewhere = sample.control.cli(&["endpoints", "echo:81"]).await;
+    assert!(elsewhere.stderr.contains("there are no endpoints"), "{elsewhere:?}");
     let unknown = sample.control.cli(&["endpoints", "nobody"]).await;
     assert!(
         unknown.code == 1 && unknown.stderr.contains("no service is called nobody"),

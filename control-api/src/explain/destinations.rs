@@ -103,7 +103,8 @@ impl Place<'_> {
         let endpoint = |endpoint: &Arc<model::Endpoint>| {
             Some(Endpoint {
                 address: place(endpoint, cluster.key.port)?,
-                state: policies::state(endpoint.health).to_owned(),
+                resolved: Vec::new(),
+                state: state(endpoint).to_owned(),
                 weight: endpoint.weight,
                 locality: endpoint.locality.clone(),
             })
@@ -137,6 +138,14 @@ fn place(endpoint: &model::Endpoint, port: u16) -> Option<String> {
         None => address.to_string(),
         Some(name) => format!("{name}:{}", address.port()),
     })
+}
+
+/// As it is told, or, of a name, what nobody knows but those who resolve it.
+fn state(endpoint: &tsunagi_proto::model::Endpoint) -> &'static str {
+    match (&endpoint.hostname, endpoint.health) {
+        (Some(_), Health::Healthy) => "UNKNOWN",
+        (_, health) => policies::state(health),
+    }
 }
 
 /// Draining endpoints serve where there is no healthy one, unhealthy ones in a panic.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use health::{HealthReport, SeenEndpoint};
+pub use health::{HealthReport, SeenEndpoint, SeenName, SeenState};
 
 /// After a start the proxies of the one before come back within this time (their longest pause is 3 s): until then nobody
 /// can say whom a change concerns.
@@ -142,7 +142,7 @@ struct Connection {
     progress: Progress,
     concerns: VecDeque<Span>,
     /// `None`: it has not said anything yet.
-    health: Option<HealthReport>,
+    health: Option<Arc<HealthReport>>,
 }
 
 /// One session's hold on the status: dropping it is disconnecting.

@@ -1,5 +1,5 @@
-//! Endpoints that are told by name, as DNS has them now: which names that are, and what becomes of them. Called by
-//! `publisher` and `compile`.
+//! Endpoints that are told by name, as DNS has them now: which names that are, what becomes of them, and what is said of them
+//! to people. Called by `publisher` and `compile`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -7,8 +7,22 @@ use std::sync::Arc;
 
 use tsunagi_proto::model::{Cluster, Discovery, Endpoint, EndpointSet, keep_one_an_address};
 
-use crate::dns::Book;
+use crate::dns::{Answer, Book};
 use crate::upstream::{self, Resolved};
+
+/// What DNS says of an endpoint that is told by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenName {
+    /// FQDN of its service.
+    pub host: String,
+    pub name: String,
+    /// Those in force, sorted.
+    pub addresses: Vec<IpAddr>,
+    /// Why the last lookup brought none.
+    pub failure: Option<Arc<str>>,
+    /// All of them are one endpoint, whose connections take turns.
+    pub in_turns: bool,
+}
 
 /// Which services have an endpoint of which name. What nobody has any more is not looked up any more.
 #[derive(Debug)]
@@ -55,6 +69,32 @@ impl NamedEndpoints {
         }
     }
 
+    /// The first `most` that have been looked up, by service and name, and how many more there are. `in_turns`: the
+    /// services each of whose names is one endpoint.
+    pub(super) fn seen(&self, in_turns: &HashSet<&str>, most: usize) -> (Vec<SeenName>, usize) {
+        let names = self.names.iter();
+        let mut all: Vec<(&str, &str)> = names
+            .flat_map(|(host, names)| names.iter().map(|name| (host.as_str(), name.as_str())))
+            .collect();
+        all.sort_unstable();
+        let seen = all.iter().take(most).filter_map(|(host, name)| {
+            let answer = self.book.answer(name);
+            let in_turns = in_turns.contains(host);
+            (!answer.is_pending()).then(|| SeenName {
+                host: (*host).to_owned(),
+                name: (*name).to_owned(),
+                addresses: in_force(&answer, in_turns).to_vec(),
+                failure: answer.failure.clone(),
+                in_turns,
+            })
+        });
+        (seen.collect(), all.len().saturating_sub(most))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// FQDNs of the services that have an endpoint of one of these names.
     pub(super) fn services_of(&self, names: &[Arc<str>]) -> HashSet<String> {
         let services = names.iter().filter_map(|name| self.services.get(&**name));
@@ -91,9 +131,8 @@ impl Expanded {
     fn add_named(&mut self, endpoint: &Arc<Endpoint>, name: &str, discovery: Discovery, book: &Book) {
         let answer = book.answer(name);
         let in_turns = discovery == Discovery::DnsRoundRobin;
-        // A name that is one endpoint keeps its last addresses, as in Envoy.
-        let has_none = answer.addresses.is_empty() || (answer.absent && !in_turns);
-        if has_none {
+        let addresses = in_force(&answer, in_turns);
+        if addresses.is_empty() {
             if answer.is_pending() {
                 self.state = Resolved::Pending;
             } else if self.state == Resolved::Known {
@@ -111,7 +150,7 @@ impl Expanded {
                     ..Endpoint::clone(endpoint)
                 })
             };
-            self.endpoints.extend(answer.addresses.iter().map(at));
+            self.endpoints.extend(addresses.iter().map(at));
         }
     }
 
@@ -122,6 +161,14 @@ impl Expanded {
         }
         cluster.resolution.set(self.state);
     }
+}
+
+/// A name that is one endpoint keeps its last addresses, as in Envoy.
+fn in_force(answer: &Answer, in_turns: bool) -> &[IpAddr] {
+    if answer.absent && !in_turns {
+        return &[];
+    }
+    &answer.addresses
 }
 
 #[cfg(test)]

@@ -141,3 +141,36 @@ fn a_name_is_looked_up_as_long_as_a_service_has_it() {
     assert!(named_endpoints.book.lines().is_empty());
     assert!(named_endpoints.services_of(&["a".into()]).is_empty());
 }
+
+#[test]
+fn what_dns_says_of_each_name_of_a_service_is_seen_once_there_is_an_answer() {
+    let mut named_endpoints = NamedEndpoints::new(Book::new());
+    assert!(named_endpoints.is_empty());
+    let with = set(vec![named_on_the_wire("a")]);
+    named_endpoints.take("one", Some(&with));
+    named_endpoints.take("two", Some(&with));
+    let seen = |named: &NamedEndpoints, most| {
+        let (seen, omitted) = named.seen(&HashSet::from(["two"]), most);
+        let line = |seen: &SeenName| {
+            let failure = seen.failure.as_deref().unwrap_or("-");
+            format!(
+                "{} {} {} {failure} {}",
+                seen.host,
+                seen.name,
+                seen.addresses.len(),
+                seen.in_turns
+            )
+        };
+        (seen.iter().map(line).collect::<Vec<_>>(), omitted)
+    };
+    assert_eq!(seen(&named_endpoints, 9), (vec![], 0), "nothing has been looked up");
+    let book = &named_endpoints.book;
+    book.learn("a", addresses(&[1, 2]));
+    let expected = ["one a 2 - false", "two a 2 - true"];
+    assert_eq!(seen(&named_endpoints, 9), (expected.map(str::to_owned).into(), 0));
+    // What takes turns keeps its last addresses.
+    book.learn("a", absent());
+    let expected = ["one a 0 NXDOMAIN false", "two a 2 NXDOMAIN true"];
+    assert_eq!(seen(&named_endpoints, 9), (expected.map(str::to_owned).into(), 0));
+    assert_eq!(seen(&named_endpoints, 1).1, 1);
+}
