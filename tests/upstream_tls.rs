@@ -1,18 +1,25 @@
 //! TLS and the PROXY protocol to endpoints, from a DestinationRule to what a real nginx, haproxy or
 //! gRPC server saw.
 
+#[path = "upstream_tls/egress.rs"]
+mod egress;
 #[path = "upstream_tls/grpc.rs"]
 mod grpc;
 #[path = "upstream_tls/haproxy.rs"]
 mod haproxy;
 #[path = "upstream_tls/mesh.rs"]
 mod mesh;
+#[path = "service_entries/name_server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod name_server;
 #[path = "upstream_tls/nginx.rs"]
 mod nginx;
 #[path = "upstream_tls/pki.rs"]
 mod pki;
 #[path = "upstream_tls/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "upstream_tls/turns.rs"]
+mod turns;
 
 use std::time::Duration;
 

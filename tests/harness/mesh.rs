@@ -161,6 +161,8 @@ pub struct SidecarOptions {
     pub state_dir: Option<PathBuf>,
     pub app: Option<SocketAddr>,
     pub args: Vec<String>,
+    /// Of the environment; the rest is the test's.
+    pub env: Vec<(String, String)>,
 }
 
 impl Default for SidecarOptions {
@@ -172,6 +174,7 @@ impl Default for SidecarOptions {
             state_dir: None,
             app: None,
             args: Vec::new(),
+            env: Vec::new(),
         }
     }
 }
@@ -233,6 +236,7 @@ impl Sidecar {
             command.args(["--app-addr", &app.to_string()]);
         }
         command.args(&options.args);
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
         let process = Process::start(&format!("tsunagi-proxy {}", options.node_id), &mut command);
         let address = |name| block_in_place(|| process.address(name, START_LIMIT));
         Sidecar {

@@ -113,6 +113,62 @@ fn a_subset_inherits_block_by_block() {
     assert!(plain.labels.is_empty());
 }
 
+/// A block as the whole host has it, and as its subset does.
+const BLOCKS: [[&str; 2]; 6] = [
+    [
+        "connectionPool: {tcp: {maxConnections: 3}}",
+        "connectionPool: {http: {maxRetries: 7}}",
+    ],
+    ["loadBalancer: {simple: RANDOM}", "loadBalancer: {simple: ROUND_ROBIN}"],
+    [
+        "outlierDetection: {consecutive5xxErrors: 2}",
+        "outlierDetection: {interval: 3s}",
+    ],
+    [
+        "tls: {mode: SIMPLE, sni: a.example}",
+        "tls: {mode: SIMPLE, subjectAltNames: [b.example]}",
+    ],
+    ["proxyProtocol: {version: V1}", "proxyProtocol: {version: V2}"],
+    ["retryBudget: {percent: 7}", "retryBudget: {minRetryConcurrency: 4}"],
+];
+
+/// The policy of the subset, of a host with this one.
+fn of_subset(top: &[&str], own: &[&str]) -> mesh::Cluster {
+    let policy = |blocks: &[&str]| match blocks {
+        [] => String::new(),
+        blocks => format!("trafficPolicy: {{{}}}", blocks.join(", ")),
+    };
+    let spec = format!("{}\n  subsets: [{{name: v1, {}}}]", policy(top), policy(own));
+    let world = world(&format!("{HOST}{}", destination_rule("default", "d", &spec)));
+    cluster(&host(&world, USER), "user-service", "v1").clone()
+}
+
+#[test]
+fn each_block_of_the_host_is_its_subsets_unless_the_subset_has_its_own() {
+    let all = BLOCKS.map(|[top, _]| top);
+    let mut wrong = Vec::new();
+    for (index, [top, own]) in BLOCKS.into_iter().enumerate() {
+        let mut replaced = all;
+        replaced[index] = own;
+        let another = BLOCKS[(index + 1) % BLOCKS.len()][1];
+        for (what, found, expected) in [
+            ("of the whole", of_subset(&[top], &[]), of_subset(&[], &[top])),
+            (
+                "inherited",
+                of_subset(&[top], &[another]),
+                of_subset(&[], &[top, another]),
+            ),
+            ("its own", of_subset(&[top], &[own]), of_subset(&[], &[own])),
+            ("beside others", of_subset(&all, &[own]), of_subset(&[], &replaced)),
+        ] {
+            if found != expected || found == of_subset(&[], &[]) {
+                wrong.push(format!("{what}: {top}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn rules_of_one_host_and_namespace_are_merged_the_oldest_first() {
     let aged = |name: &str, day: u32, spec: &str| {
