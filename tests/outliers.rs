@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpListener;
 use tsunagi_tests::{
-    Behaviour, Connection, ControlPlane, LIMIT, RawConnection, Sample, Sidecar, SidecarOptions, Version, Workload,
-    eventually, request, service,
+    Behaviour, BlackHole, Connection, ControlPlane, LIMIT, RawConnection, Sample, Sidecar, SidecarOptions, Version,
+    Workload, eventually, request, service,
 };
 
 /// A rule for `echo` with these fields of `outlierDetection`, one a line.
@@ -113,24 +113,11 @@ async fn an_endpoint_that_breaks_off_its_answers_is_ejected_although_each_begins
     assert!(is_ejected(&sample, "consecutive_5xx").await);
 }
 
-/// A listener whose queue is full: what connects to it gets no answer at all.
-async fn black_hole() -> (SocketAddr, Vec<TcpStream>, TcpListener) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
-    let listener = socket.listen(1).expect("a listener");
-    let address = listener.local_addr().expect("bound");
-    let mut filling = Vec::new();
-    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
-        filling.push(stream);
-    }
-    (address, filling, listener)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_nobody_answers_at_is_ejected_although_requests_give_up_before_connecting_does() {
-    let (hole, _filling, _listener) = black_hole().await;
+    let hole = BlackHole::start().await;
     let live = tsunagi_tests::Upstream::start("live").await;
-    let workloads = [hole, live.address].map(|address| Workload { version: "v1", address });
+    let workloads = [hole.address, live.address].map(|address| Workload { version: "v1", address });
     let route = "apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata:
@@ -381,9 +368,24 @@ async fn the_control_plane_shows_each_endpoint_and_which_sidecar_has_ejected_it_
     };
     assert_eq!((state, cause, ejections), ("ejected", "consecutive_5xx", "1"), "{line}");
     assert!(by.starts_with("default/"), "{line}");
-    let left: u64 = left.trim_end_matches('s').parse().unwrap();
+    let left: u64 = left.parse().unwrap();
     assert!((1..=60).contains(&left), "{line}");
     assert!(told(&sample, second).await.contains(" healthy "));
+    // For a script the same words, and one state.
+    let json = sample.control.cli(&["endpoints", "ECHO:80", "-o", "json"]).await.stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let endpoints = json["endpoints"].as_array().unwrap();
+    let of = |address: SocketAddr| endpoints.iter().find(|one| one["address"] == address.to_string());
+    let ejected = of(first).unwrap();
+    assert_eq!(
+        (&ejected["state"], &ejected["reason"], &ejected["told"]),
+        (&"ejected".into(), &"consecutive_5xx".into(), &"healthy".into())
+    );
+    assert_eq!(ejected["seenBy"][0]["state"], "ejected");
+    assert!(ejected["secondsLeft"].is_u64(), "{ejected}");
+    assert_eq!(of(second).unwrap()["state"], "healthy");
+    let elsewhere = sample.control.cli(&["endpoints", "echo:81"]).await;
+    assert!(elsewhere.stderr.contains("there are no endpoints"), "{elsewhere:?}");
     let unknown = sample.control.cli(&["endpoints", "nobody"]).await;
     assert!(
         unknown.code == 1 && unknown.stderr.contains("no service is called nobody"),

@@ -200,7 +200,10 @@ impl Sidecar {
         let mut command = Command::new(&binaries().proxy);
         command.arg("run");
         for listener in ["outbound", "inbound", "admin", "metrics", "health"] {
-            command.args([&format!("--{listener}-addr"), "127.0.0.1:0"]);
+            let option = format!("--{listener}-addr");
+            if !options.args.contains(&option) {
+                command.args([&option, "127.0.0.1:0"]);
+            }
         }
         command.arg("--state-dir").arg(state);
         Sidecar::spawn(command, control_plane, options, own)

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tsunagi_tests::{
-    Behaviour, Connection, Group, LIMIT, Reply, Sample, SidecarOptions, Upstream, Version, eventually,
+    Behaviour, BlackHole, Connection, ControlPlane, Group, LIMIT, Reply, Sample, Sidecar, SidecarOptions, Upstream,
+    Version, Workload, eventually, service,
 };
 
 use crate::{policy, pool};
@@ -160,6 +161,39 @@ async fn requests_whose_keys_lead_to_different_endpoints_share_few_places_in_tur
             "{port_name}"
         );
         pending(&sample, 0.0).await;
+    }
+}
+
+/// One attempt after the other, each for all who wait at that time, and not one for each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_answers_those_who_wait_for_a_connection_fail_with_the_first() {
+    let hole = BlackHole::start().await;
+    let control = ControlPlane::start();
+    let workload = Workload {
+        version: "v1",
+        address: hole.address,
+    };
+    let limits = pool("tcp: {maxConnections: 1, connectTimeout: 300ms}");
+    for port_name in ["http", "http2"] {
+        let echo = service("echo", port_name, &[workload]);
+        control.apply(&format!("{echo}---\n{limits}")).await;
+        let sidecar = Sidecar::start(&control).ready().await;
+        let mut clients = JoinSet::new();
+        for _ in 0..12 {
+            let mut connection = Connection::open(sidecar.outbound, Version::Http1).await;
+            clients.spawn(async move { connection.get("echo", "/").await });
+        }
+        for reply in clients.join_all().await {
+            let (status, flags, said) = (reply.status, reply.flags(), reply.text());
+            assert!(status == 503 && flags.contains("UF"), "{status} {flags} {said}");
+            // Three attempts at most; by itself each request would have had its turn after 3.9 to 8.1 s.
+            assert!(
+                reply.elapsed < Duration::from_secs(3),
+                "{port_name}: {:?}",
+                reply.elapsed
+            );
+            assert_eq!(flags.contains("UO"), said.contains("retryBudget"), "{flags}: {said}");
+        }
     }
 }
 

@@ -1,123 +1,174 @@
 //! `GET /v1/endpoints`: every endpoint of the hosts that are asked for, as it is told and as the connected proxies see it.
+//! The addresses of an endpoint that is told by name are what the proxies that have looked it up say.
 
-use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     extract::{Request, State},
     http::StatusCode,
     response::Response,
 };
-use tsunagi_proto::model::Health;
+use tsunagi_proto::model::{Endpoint, Health};
 
 use super::{
     Api,
     failure::Failure,
-    replies::{EndpointReply, EndpointsReply, SeenReply},
+    replies::{EndpointReply, EndpointsReply},
     request::{Format, Query},
+    sightings::{Place, Sighting, Sightings},
 };
 use crate::snapshot::World;
-use crate::status::{HealthReport, Identity, SeenEndpoint};
 
 /// In one answer.
 const MOST_ENDPOINTS: usize = 10_000;
-
-/// Host, port and address.
-type Place = (String, u16, String);
+const NOBODY_ASKED: &str = "resolved by the sidecars: none that is connected has used it";
 
 pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
     let query = Query::of(request.uri(), &["host"])?;
     let format = Format::wanted(request.headers());
-    let wanted = query.text("host").unwrap_or_default().to_owned();
+    let wanted = Wanted::of(query.text("host").unwrap_or_default());
     let world = api.ingest.held().world;
-    let hosts: Vec<String> = world
-        .host_names()
-        .into_iter()
-        .filter(|fqdn| is_meant(fqdn, &wanted))
-        .collect();
-    if hosts.is_empty() && !wanted.is_empty() {
-        return Err(Failure::not_found(format!("no service is called {wanted}")));
+    let mut hosts = world.host_names();
+    hosts.retain(|fqdn| wanted.means(fqdn));
+    if hosts.is_empty() && !wanted.host.is_empty() {
+        return Err(Failure::not_found(format!("no service is called {}", wanted.host)));
     }
-    let mut seen = seen(&api.status.health(), &wanted);
+    let reports = api.status.health();
+    let sightings = Sightings::of(&reports);
+    let endpoints = hosts
+        .iter()
+        .flat_map(|fqdn| of_host(&world, fqdn, wanted.port, &sightings));
     let mut reply = EndpointsReply {
         revision: world.revision(),
-        endpoints: Vec::new(),
+        endpoints: endpoints.collect(),
         omitted: 0,
     };
-    for fqdn in &hosts {
-        reply.endpoints.extend(told(&world, fqdn, &mut seen));
-    }
-    // Addresses of which only the proxies know, as those that a name resolves to.
-    for ((host, port, address), seen_by) in seen {
-        reply.endpoints.push(EndpointReply {
-            host,
-            port,
-            address,
-            seen_by,
-            ..EndpointReply::default()
-        });
-    }
     reply.omitted = reply.endpoints.len().saturating_sub(MOST_ENDPOINTS);
     reply.endpoints.truncate(MOST_ENDPOINTS);
     Ok(format.reply(StatusCode::OK, &reply))
 }
 
-/// Its FQDN, or the beginning of it up to a dot; an empty name means all.
-fn is_meant(fqdn: &str, wanted: &str) -> bool {
-    let rest = fqdn.strip_prefix(wanted);
-    wanted.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+/// A host as it is shown, or the beginning of its name up to a dot, in any case. An empty name means all.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    host: String,
+    port: Option<u16>,
 }
 
-fn seen(reports: &[(Identity, HealthReport)], wanted: &str) -> BTreeMap<Place, Vec<SeenReply>> {
-    let mut seen: BTreeMap<Place, Vec<SeenReply>> = BTreeMap::new();
-    for (identity, report) in reports {
-        for endpoint in report.endpoints.iter().filter(|one| is_meant(&one.host, wanted)) {
-            let place = (endpoint.host.clone(), endpoint.port, endpoint.address.clone());
-            seen.entry(place).or_default().push(by(identity, report, endpoint));
-        }
+impl Wanted {
+    fn of(text: &str) -> Self {
+        let text = text.trim();
+        let (host, port) = match text.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+            Some((host, Ok(port))) => (host, Some(port)),
+            _ => (text, None),
+        };
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        Self { host, port }
     }
-    seen
-}
 
-fn by(identity: &Identity, report: &HealthReport, endpoint: &SeenEndpoint) -> SeenReply {
-    SeenReply {
-        node_id: identity.node_id.clone(),
-        namespace: identity.namespace.clone(),
-        subset: endpoint.subset.clone(),
-        state: endpoint.state.clone(),
-        cause: endpoint.cause.clone(),
-        seconds_left: report.left(endpoint).map(|left| left.as_secs_f64().ceil()),
-        ejections: endpoint.ejections,
+    fn means(&self, fqdn: &str) -> bool {
+        let rest = fqdn.strip_prefix(&self.host);
+        self.host.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 }
 
-fn told(world: &World, fqdn: &str, seen: &mut BTreeMap<Place, Vec<SeenReply>>) -> Vec<EndpointReply> {
+fn of_host(world: &World, fqdn: &str, wanted: Option<u16>, sightings: &Sightings<'_>) -> Vec<EndpointReply> {
     let set = world.endpoints(fqdn).and_then(|encoded| encoded.endpoints());
     let mut replies = Vec::new();
     for endpoint in set.iter().flat_map(|set| set.iter()) {
-        for (port, number) in &endpoint.ports {
-            let address = match &endpoint.hostname {
-                Some(name) => format!("{name}:{number}"),
-                None => std::net::SocketAddr::new(endpoint.address, *number).to_string(),
+        let ports = endpoint.ports.iter();
+        for (port, number) in ports.filter(|(port, _)| wanted.is_none_or(|wanted| wanted == *port)) {
+            let place = Place {
+                host: fqdn,
+                port: *port,
+                name: endpoint.hostname.as_deref().unwrap_or_default(),
             };
-            let place = (fqdn.to_owned(), *port, address);
-            let seen_by = seen.remove(&place).unwrap_or_default();
-            let (host, port, address) = place;
-            replies.push(EndpointReply {
-                host,
-                port,
-                address,
-                locality: endpoint.locality.clone(),
-                weight: endpoint.weight,
-                state: state(endpoint.health).to_owned(),
-                seen_by,
-            });
+            let one = One {
+                endpoint,
+                place,
+                number: *number,
+            };
+            match &endpoint.hostname {
+                None => replies.push(one.by_address(sightings)),
+                Some(_) => replies.extend(one.by_name(sightings)),
+            }
         }
     }
-    replies.sort_by(|one, other| (one.port, &one.address).cmp(&(other.port, &other.address)));
+    replies.sort_by(|one, other| {
+        (one.port, &one.address, &one.resolved).cmp(&(other.port, &other.address, &other.resolved))
+    });
     replies
 }
 
-fn state(health: Health) -> &'static str {
+/// An endpoint at one port of its host.
+struct One<'a> {
+    endpoint: &'a Endpoint,
+    place: Place<'a>,
+    /// Of the endpoint.
+    number: u16,
+}
+
+impl One<'_> {
+    fn by_address(&self, sightings: &Sightings<'_>) -> EndpointReply {
+        let address = SocketAddr::new(self.endpoint.address, self.number);
+        self.reply(address.to_string(), Vec::new(), sightings.at(self.place, address))
+    }
+
+    /// A reply for each of its addresses, and one for the proxies for which it has none.
+    fn by_name(&self, sightings: &Sightings<'_>) -> Vec<EndpointReply> {
+        let address = format!("{}:{}", self.place.name, self.number);
+        let looked = sightings.of_name(self.place.host, self.place.name);
+        if looked.by_none() {
+            return vec![EndpointReply {
+                state: "unknown".to_owned(),
+                reason: NOBODY_ASKED.to_owned(),
+                ..self.reply(address, Vec::new(), Vec::new())
+            }];
+        }
+        let mut addresses = looked.addresses();
+        let unresolved = looked.unresolved();
+        if looked.is_in_turns() {
+            let all = SocketAddr::new(self.endpoint.address, self.number);
+            let seen = sightings.at(self.place, all).into_iter().chain(unresolved);
+            return vec![self.reply(address, addresses.into_iter().collect(), seen.collect())];
+        }
+        addresses.extend(sightings.addresses_at(self.place, self.number));
+        let each = addresses.into_iter().map(|ip| {
+            let mut seen = sightings.at(self.place, SocketAddr::new(ip, self.number));
+            seen.extend(looked.outdated(ip));
+            self.reply(address.clone(), vec![ip], seen)
+        });
+        let mut replies: Vec<EndpointReply> = each.collect();
+        if !unresolved.is_empty() {
+            replies.push(self.reply(address.clone(), Vec::new(), unresolved));
+        }
+        replies
+    }
+
+    /// In the worst of the states in which it is seen; where nobody says anything, as it is told.
+    fn reply(&self, address: String, resolved: Vec<IpAddr>, seen: Vec<Sighting>) -> EndpointReply {
+        let told = told(self.endpoint.health);
+        let worst = seen
+            .iter()
+            .max_by_key(|sighting| (sighting.state, sighting.reply.seconds_left));
+        let worst = worst.map(|sighting| sighting.reply.clone()).unwrap_or_default();
+        EndpointReply {
+            host: self.place.host.to_owned(),
+            port: self.place.port,
+            address,
+            resolved: resolved.iter().map(ToString::to_string).collect(),
+            locality: self.endpoint.locality.clone(),
+            weight: self.endpoint.weight,
+            state: if seen.is_empty() { told.to_owned() } else { worst.state },
+            reason: worst.reason,
+            seconds_left: worst.seconds_left,
+            told: told.to_owned(),
+            seen_by: seen.into_iter().map(|sighting| sighting.reply).collect(),
+        }
+    }
+}
+
+fn told(health: Health) -> &'static str {
     match health {
         Health::Healthy => "healthy",
         Health::Draining => "draining",
@@ -130,12 +181,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_meant_by_its_name_or_the_beginning_of_it() {
-        for wanted in ["", "user", "user.shop", "user.shop.svc.cluster.local"] {
-            assert!(is_meant("user.shop.svc.cluster.local", wanted), "{wanted}");
+    fn a_host_is_meant_by_its_name_or_the_beginning_of_it_in_any_case_and_with_a_port() {
+        for wanted in [
+            "",
+            "user",
+            "user.shop",
+            "user.shop.svc.cluster.local",
+            "user.shop.svc.cluster.local:80",
+            "USER.Shop",
+            "user.shop.svc.cluster.local.",
+            "User:80",
+        ] {
+            assert!(Wanted::of(wanted).means("user.shop.svc.cluster.local"), "{wanted}");
         }
-        for wanted in ["use", "user.sho", "shop", "*"] {
-            assert!(!is_meant("user.shop.svc.cluster.local", wanted), "{wanted}");
+        for wanted in ["use", "user.sho", "shop", "*", "user:x"] {
+            assert!(!Wanted::of(wanted).means("user.shop.svc.cluster.local"), "{wanted}");
         }
+        assert_eq!(Wanted::of("user:80").port, Some(80));
+        assert_eq!(Wanted::of("user").port, None);
     }
 }

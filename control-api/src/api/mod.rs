@@ -16,6 +16,7 @@ pub mod replies;
 mod request;
 mod resources;
 mod server;
+mod sightings;
 mod transactions;
 
 use std::sync::{Arc, atomic::AtomicBool};

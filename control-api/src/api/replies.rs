@@ -1,6 +1,8 @@
 //! The JSON that the HTTP API answers with, beyond Kubernetes' own objects. Written by `api`, read by `cli`. Every field is
 //! always there, so that the answer of some other server is not taken for one of these.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -23,6 +25,9 @@ pub struct TransactionReply {
     /// Only with `wait`: how many there are, whatever they use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected_proxies: Option<usize>,
+    /// Only with `wait`: no connected proxy has asked for a host that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_unused: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -67,6 +72,9 @@ pub struct ProxyReply {
     /// connected, or leaving: it is about to end, and its endpoints get no new requests. Empty: the server does not say.
     #[serde(default)]
     pub state: String,
+    /// By which rules select it. `None`: the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// The answer to `GET /v1/endpoints`.
@@ -86,13 +94,21 @@ pub struct EndpointReply {
     pub host: String,
     /// Of the host.
     pub port: u16,
-    /// Of the endpoint, with its port.
+    /// Of the endpoint, with its port: an address, or a name for which the proxies ask DNS.
     pub address: String,
+    /// Of a name: that address of it which this is, or all of them where they are one endpoint.
+    pub resolved: Vec<String>,
     pub locality: String,
     pub weight: u32,
-    /// As proxies are told: healthy, draining, unhealthy. Empty: only they know of it.
+    /// The worst of those in `seenBy`; where there is none, as `told`, or `unknown`: a name that no proxy has used.
     pub state: String,
-    /// The proxies that send it no requests, or not their share.
+    /// Of the state. Empty: there is nothing to say.
+    pub reason: String,
+    /// Until it may return. `null`: that does not depend on time.
+    pub seconds_left: Option<u64>,
+    /// As proxies are told: healthy, draining, unhealthy.
+    pub told: String,
+    /// The proxies that have something to say of it: that they send it no requests, or not their share.
     pub seen_by: Vec<SeenReply>,
 }
 
@@ -104,12 +120,12 @@ pub struct SeenReply {
     pub namespace: String,
     /// Each subset has a state of its own.
     pub subset: String,
-    /// ejected, awaiting probe, probing
+    /// unresolved, ejected, probing, awaiting probe, healthy
     pub state: String,
-    /// Why it was ejected.
-    pub cause: String,
+    /// Why it was ejected, or what DNS says.
+    pub reason: String,
     /// Until it may return. `null`: that does not depend on time.
-    pub seconds_left: Option<f64>,
+    pub seconds_left: Option<u64>,
     /// Ever since the proxy knows it.
     pub ejections: u32,
 }
@@ -123,6 +139,7 @@ impl TransactionReply {
             warnings: applied.warnings.clone(),
             acknowledgements: None,
             connected_proxies: None,
+            hosts_unused: None,
         }
     }
 }
@@ -159,6 +176,7 @@ impl From<ProxyStatus> for ProxyReply {
             last_refusal: proxy.last_refusal.unwrap_or_default(),
             subscriptions: u32::try_from(proxy.subscriptions).unwrap_or(u32::MAX),
             state: if proxy.leaving { "leaving" } else { "connected" }.to_owned(),
+            labels: Some(proxy.labels),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod grpc;
+mod names;
 mod verdicts;
 
 const SERVICE: &str = "apiVersion: v1

@@ -1,6 +1,8 @@
 //! `POST /v1/transactions`: many documents, all or nothing. `operation=delete` deletes what the documents name; `strict`
 //! refuses what it would warn of; `wait` waits for the proxies that use what was changed.
 
+use std::collections::HashSet;
+
 use axum::{
     extract::{Request, State},
     http::StatusCode,
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, Document},
-    ingest::Removal,
+    ingest::{Applied, Removal},
 };
 
 const PARAMETERS: [&str; 5] = ["dryRun", "strict", "wait", "namespace", "operation"];
@@ -53,10 +55,21 @@ pub(super) async fn transact(State(api): State<Api>, request: Request) -> Result
     let mut reply = TransactionReply::new(&applied, mode.dry_run);
     if let Some(limit) = wait {
         let answers = api.status.wait(applied.last_change(), limit).await;
+        reply.hosts_unused = Some(answers.is_empty() && are_unused(&api, &applied));
         reply.acknowledgements = Some(answers.into_iter().map(AcknowledgementReply::from).collect());
         reply.connected_proxies = Some(api.status.count());
     }
     Ok(format.reply(StatusCode::OK, &reply))
+}
+
+/// Has none of the connected proxies asked for a host in which one of these documents has a part?
+fn are_unused(api: &Api, applied: &Applied) -> bool {
+    let world = api.ingest.held().world;
+    let documents = applied.changes.iter().filter_map(|change| change.document.as_ref());
+    let hosts: HashSet<String> = documents.flat_map(|document| world.concerns(document)).collect();
+    let proxies = api.status.uses();
+    let mut used = proxies.iter().flat_map(|(_, progress)| progress.hosts.iter());
+    !hosts.is_empty() && !used.any(|host| hosts.contains(&**host))
 }
 
 /// A document that says which version it was made from is not deleted in another one.

@@ -58,7 +58,7 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
     output::warn(&transaction.warnings);
     print_changes(&transaction, output)?;
     match (&transaction.acknowledgements, options.wait) {
-        (Some(answers), Some(limit)) => print_answers(answers, transaction.connected_proxies, limit, output),
+        (Some(answers), Some(limit)) => print_answers(&transaction, answers, limit, output),
         (None, Some(_)) => Err(CliError::Failed(
             "the control plane did not say who has acknowledged the change".to_owned(),
         )),
@@ -92,13 +92,13 @@ fn print_changes(transaction: &TransactionReply, output: &mut Output) -> Result<
 }
 
 fn print_answers(
+    transaction: &TransactionReply,
     answers: &[AcknowledgementReply],
-    connected: Option<usize>,
     limit: Duration,
     output: &mut Output,
 ) -> Result<(), CliError> {
     let (good, bad): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.state == "acknowledged");
-    output.line(&summary(good.len(), answers.len(), connected))?;
+    output.line(&summary(good.len(), answers.len(), transaction))?;
     output.flush()?;
     for answer in &bad {
         let proxy = format!("{}/{}", answer.namespace, answer.node_id);
@@ -111,10 +111,13 @@ fn print_answers(
     if bad.is_empty() { Ok(()) } else { Err(CliError::Told) }
 }
 
-/// An older control plane does not say how many proxies are connected.
-fn summary(good: usize, all: usize, connected: Option<usize>) -> String {
+/// An older control plane does not say how many proxies are connected, nor what they use.
+fn summary(good: usize, all: usize, transaction: &TransactionReply) -> String {
     match (good, all) {
-        (_, 0) if connected == Some(0) => "no proxy is connected".to_owned(),
+        (_, 0) if transaction.connected_proxies == Some(0) => "no proxy is connected".to_owned(),
+        (_, 0) if transaction.hosts_unused == Some(true) => {
+            "no connected proxy uses these hosts yet: each is told at its first request".to_owned()
+        }
         (_, 0) => "nothing changes for any connected proxy".to_owned(),
         (1, 1) => "acknowledged by the 1 proxy that uses it".to_owned(),
         (good, all) if good == all => format!("acknowledged by all {all} proxies that use it"),
@@ -147,11 +150,20 @@ mod tests {
 
     #[test]
     fn a_summary_says_how_many_of_how_many() {
-        assert_eq!(summary(0, 0, Some(0)), "no proxy is connected");
-        for connected in [Some(2), None] {
-            assert_eq!(summary(0, 0, connected), "nothing changes for any connected proxy");
+        let wait = |connected_proxies, hosts_unused| TransactionReply {
+            connected_proxies,
+            hosts_unused,
+            ..TransactionReply::default()
+        };
+        assert_eq!(summary(0, 0, &wait(Some(0), Some(true))), "no proxy is connected");
+        for nothing in [wait(Some(2), Some(false)), wait(None, None)] {
+            assert_eq!(summary(0, 0, &nothing), "nothing changes for any connected proxy");
         }
-        assert_eq!(summary(3, 3, Some(4)), "acknowledged by all 3 proxies that use it");
-        assert!(summary(2, 3, Some(3)).starts_with("acknowledged by 2 of 3"));
+        let unused = wait(Some(2), Some(true));
+        let expected = "no connected proxy uses these hosts yet: each is told at its first request";
+        assert_eq!(summary(0, 0, &unused), expected);
+        let used = wait(Some(4), Some(false));
+        assert_eq!(summary(3, 3, &used), "acknowledged by all 3 proxies that use it");
+        assert!(summary(2, 3, &used).starts_with("acknowledged by 2 of 3"));
     }
 }

@@ -5,11 +5,11 @@ use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    CliError,
+    CliError, ask,
     client::{Call, Client},
     get::Format,
     output::{self, Output},
-    refusal, table,
+    table,
 };
 use crate::api::replies::{EndpointReply, EndpointsReply, SeenReply};
 
@@ -21,16 +21,19 @@ const COLUMNS: [&str; 9] = [
     "STATE",
     "SEEN BY",
     "REASON",
-    "LEFT",
+    "SECONDS LEFT",
     "EJECTIONS",
 ];
+/// Of an endpoint that is all addresses of a name.
+const MOST_ADDRESSES: usize = 4;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// The host, or the beginning of its name: user-service, user-service.shop [default: all]
+    /// The host as it is shown, or the beginning of its name: user-service, user-service.shop, lb.example.com:443
+    /// [default: all]
     host: Option<String>,
 
-    /// How to show it
+    /// How to show it. In YAML and JSON `state` is the worst that is seen, and `seenBy` says who sees what
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
@@ -38,16 +41,10 @@ pub(super) struct Options {
 pub(super) async fn run(options: &Options, client: &Client, output: &mut Output) -> Result<(), CliError> {
     let host = options.host.as_deref().unwrap_or_default();
     let path = format!("/v1/endpoints?host={}", utf8_percent_encode(host, NON_ALPHANUMERIC));
-    let reply = client.call(Call::new(Method::GET, path)).await?;
-    if !reply.status.is_success() {
-        return Err(refusal(&reply, client));
-    }
-    let not_understood = |error| CliError::Failed(format!("the control plane's answer is not understood: {error}"));
-    if options.output != Format::Table {
-        let value = serde_json::from_slice(&reply.body).map_err(not_understood)?;
-        return Ok(output.line(&options.output.write(&value)?)?);
-    }
-    let known: EndpointsReply = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+    let call = Call::new(Method::GET, path);
+    let Some(known) = ask::<EndpointsReply>(call, client, options.output, output).await? else {
+        return Ok(());
+    };
     if known.endpoints.is_empty() {
         output::complain("there are no endpoints");
         return Ok(());
@@ -64,55 +61,62 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
 fn rows(endpoint: &EndpointReply) -> Vec<Vec<String>> {
     let start = [
         format!("{}:{}", endpoint.host, endpoint.port),
-        endpoint.address.clone(),
+        with_resolved(&endpoint.address, &endpoint.resolved),
         endpoint.locality.clone(),
         endpoint.weight.to_string(),
     ];
+    let row = |rest: [String; 5]| start.iter().cloned().chain(rest).collect();
     if endpoint.seen_by.is_empty() {
-        let rest = [
-            endpoint.state.clone(),
-            String::new(),
-            String::new(),
-            String::new(),
-            String::new(),
-        ];
-        return vec![start.into_iter().chain(rest).collect()];
+        let (state, reason) = (endpoint.state.clone(), endpoint.reason.clone());
+        return vec![row([state, String::new(), reason, String::new(), String::new()])];
     }
-    let row = |seen: &SeenReply| {
+    let seen = |seen: &SeenReply| {
         let subset = match seen.subset.as_str() {
             "" => String::new(),
             subset => format!(" (subset {subset})"),
         };
-        let left = seen
-            .seconds_left
-            .map(|seconds| format!("{seconds}s"))
-            .unwrap_or_default();
-        let rest = [
+        row([
             seen.state.clone(),
             format!("{}/{}{subset}", seen.namespace, seen.node_id),
-            seen.cause.clone(),
-            left,
+            seen.reason.clone(),
+            seen.seconds_left.map(|seconds| seconds.to_string()).unwrap_or_default(),
             seen.ejections.to_string(),
-        ];
-        start.clone().into_iter().chain(rest).collect()
+        ])
     };
-    endpoint.seen_by.iter().map(row).collect()
+    endpoint.seen_by.iter().map(seen).collect()
+}
+
+/// The address of an endpoint and, of a name, what it is resolved to.
+pub(super) fn with_resolved(address: &str, resolved: &[String]) -> String {
+    if resolved.is_empty() {
+        return address.to_owned();
+    }
+    let more = match resolved.len().saturating_sub(MOST_ADDRESSES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let first = resolved.iter().take(MOST_ADDRESSES).map(String::as_str);
+    format!("{address} ({}{more})", first.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_endpoint_has_a_row_and_one_for_each_proxy_that_sees_it_otherwise() {
-        let mut endpoint = EndpointReply {
+    fn endpoint() -> EndpointReply {
+        EndpointReply {
             host: "user".to_owned(),
             port: 80,
             address: "10.0.0.1:8080".to_owned(),
             weight: 1,
             state: "healthy".to_owned(),
             ..EndpointReply::default()
-        };
+        }
+    }
+
+    #[test]
+    fn an_endpoint_has_a_row_and_one_for_each_proxy_that_sees_it_otherwise() {
+        let mut endpoint = endpoint();
         assert_eq!(
             rows(&endpoint),
             [["user:80", "10.0.0.1:8080", "", "1", "healthy", "", "", "", ""]]
@@ -122,20 +126,41 @@ mod tests {
             namespace: "shop".to_owned(),
             subset: "v1".to_owned(),
             state: "ejected".to_owned(),
-            cause: "consecutive_5xx".to_owned(),
-            seconds_left: Some(12.0),
+            reason: "consecutive_5xx".to_owned(),
+            seconds_left: Some(12),
             ejections: 2,
         };
         let other = SeenReply {
-            state: "warming up".to_owned(),
+            state: "probing".to_owned(),
             seconds_left: None,
             ..SeenReply::default()
         };
         endpoint.seen_by = vec![seen, other];
         let rows = rows(&endpoint);
-        let expected = ["ejected", "shop/web-1 (subset v1)", "consecutive_5xx", "12s", "2"];
+        let expected = ["ejected", "shop/web-1 (subset v1)", "consecutive_5xx", "12", "2"];
         assert_eq!(rows[0][4..], expected);
-        assert_eq!((rows[1][4].as_str(), rows[1][7].as_str()), ("warming up", ""));
+        assert_eq!((rows[1][4].as_str(), rows[1][7].as_str()), ("probing", ""));
         assert!(rows.iter().all(|row| row.len() == COLUMNS.len()));
+    }
+
+    #[test]
+    fn an_address_of_a_name_is_shown_under_its_name_and_an_unknown_state_with_its_reason() {
+        let named = EndpointReply {
+            address: "lb.example.com:443".to_owned(),
+            state: "unknown".to_owned(),
+            reason: "nobody asked".to_owned(),
+            ..endpoint()
+        };
+        let row = rows(&named).remove(0);
+        assert_eq!(
+            row[1..],
+            ["lb.example.com:443", "", "1", "unknown", "", "nobody asked", "", ""]
+        );
+        let with = |addresses: u8| {
+            let resolved: Vec<String> = (1..=addresses).map(|last| format!("10.0.0.{last}")).collect();
+            with_resolved("lb:443", &resolved)
+        };
+        assert_eq!(with(1), "lb:443 (10.0.0.1)");
+        assert_eq!(with(9), "lb:443 (10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 and 5 more)");
     }
 }

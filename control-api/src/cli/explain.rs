@@ -1,21 +1,22 @@
 //! `tsunagi explain`: what a request gets, and why. An answer that says 404 is an answer: only a question that cannot be
 //! asked fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use hyper::Method;
 
 use super::{
-    CliError,
+    CliError, ask,
     client::{Call, Client},
+    endpoints::with_resolved,
     get::Format,
     output::Output,
-    refusal, table,
+    table,
 };
 use crate::explain::{
     HeaderText, Question,
-    answer::{Answer, Destination, Outcome, PassedOver, Policies, Reply, Rule},
+    answer::{Answer, Destination, Endpoint, Outcome, PassedOver, Policies, Reply, Rule},
     default_namespace, get,
 };
 
@@ -61,16 +62,9 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
     let mut call = Call::new(Method::POST, "/v1/explain".to_owned());
     call.media_type = Some("application/json");
     call.body = serde_json::to_string(&question).map_err(|error| CliError::Failed(error.to_string()))?;
-    let reply = client.call(call).await?;
-    if !reply.status.is_success() {
-        return Err(refusal(&reply, client));
-    }
-    let not_understood = |error| CliError::Failed(format!("the control plane's answer is not understood: {error}"));
-    if options.output != Format::Table {
-        let value = serde_json::from_slice(&reply.body).map_err(not_understood)?;
-        return Ok(output.line(&options.output.write(&value)?)?);
-    }
-    let answer: Answer = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+    let Some(answer) = ask(call, client, options.output, output).await? else {
+        return Ok(());
+    };
     Ok(output.line(&shown(&question, &answer))?)
 }
 
@@ -177,8 +171,22 @@ fn summary(question: &Question, answer: &Answer) -> String {
     let faults = answer.policies.iter().flat_map(|policies| &policies.faults);
     lines.extend(faults.map(|fault| format!("  fault           {fault}")));
     lines.push(format!("  answer          {}", verdict(answer)));
-    lines.extend(answer.notes.iter().map(|note| format!("  note            {note}")));
+    let notes = answer.notes.iter().cloned().chain(refusals(answer));
+    lines.extend(notes.map(|note| format!("  note            {note}")));
     lines.join("\n")
+}
+
+/// Why requests for a destination get no further, unless that is the answer itself.
+fn refusals(answer: &Answer) -> Vec<String> {
+    let told = answer.reply.as_ref().map(|reply| &reply.reason);
+    let mut notes = Vec::new();
+    for reply in answer.destinations.iter().filter_map(|to| to.reply.as_ref()) {
+        let note = format!("{} {}: {}", reply.status, reply.flags, reply.reason);
+        if told != Some(&reply.reason) && !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes
 }
 
 /// Of a connection there is no method.
@@ -267,14 +275,9 @@ fn passed_over(passed: &[PassedOver], root: &str) -> Vec<Vec<String>> {
 }
 
 fn destination(to: &Destination) -> Vec<String> {
-    let healthy = to
-        .endpoints
-        .iter()
-        .filter(|endpoint| endpoint.state == "HEALTHY")
-        .count();
     let endpoints = match &to.reply {
-        Some(reply) => format!("{} {}: {}", reply.status, reply.flags, reply.reason),
-        None => format!("{healthy} of {} healthy", to.endpoints.len()),
+        Some(reply) => format!("{} {}", reply.status, reply.flags),
+        None => endpoint_count(&to.endpoints),
     };
     let labels: Vec<String> = to.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let policy = to.traffic_policy.as_ref();
@@ -291,12 +294,26 @@ fn destination(to: &Destination) -> Vec<String> {
     ]
 }
 
+/// `1 of 2 healthy`; names of which nobody knows yet are no part of it.
+fn endpoint_count(endpoints: &[Endpoint]) -> String {
+    let count = |state: &str| endpoints.iter().filter(|endpoint| endpoint.state == state).count();
+    let (unknown, unresolved) = (count("UNKNOWN"), count("UNRESOLVED"));
+    let known = endpoints.len() - unknown - unresolved;
+    let counts = [
+        (unknown + unresolved == 0 || known > 0).then(|| format!("{} of {known} healthy", count("HEALTHY"))),
+        (unknown > 0).then(|| format!("{unknown} resolved by the sidecars")),
+        (unresolved > 0).then(|| format!("{unresolved} unresolved")),
+    ];
+    counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 fn endpoints(destinations: &[Destination]) -> Vec<Vec<String>> {
     let rows = destinations.iter().flat_map(|to| {
         to.endpoints.iter().map(|endpoint| {
+            let (address, resolved) = (&endpoint.address, &endpoint.resolved);
             vec![
                 to.subset.clone(),
-                endpoint.address.clone(),
+                with_resolved(address, resolved),
                 endpoint.state.clone(),
                 endpoint.weight.to_string(),
                 endpoint.locality.clone(),
@@ -342,14 +359,40 @@ fn policies(of_rule: Option<&Policies>, destinations: &[Destination]) -> Vec<Vec
             }
         }
     }
-    for to in destinations {
+    for (to, of) in destinations.iter().zip(short_names(destinations)) {
         let Some(policy) = &to.traffic_policy else { continue };
         for (name, fields) in policy.blocks() {
             let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{key} {value}")).collect();
-            add(&format!("{name} of {}", to.cluster), &fields.join(", "));
+            add(&format!("{name}{of}"), &fields.join(", "));
         }
     }
     rows
+}
+
+/// ` of v1`, as short as tells the destinations apart; of the only one there is nothing to say.
+fn short_names(destinations: &[Destination]) -> Vec<String> {
+    if destinations.len() < 2 {
+        return vec![String::new(); destinations.len()];
+    }
+    let label = |to: &Destination| to.host.split('.').next().unwrap_or_default().to_owned();
+    let ways: [&dyn Fn(&Destination) -> String; 4] = [
+        &|to| {
+            if to.subset.is_empty() {
+                label(to)
+            } else {
+                to.subset.clone()
+            }
+        },
+        &|to| format!("{} {}", label(to), to.subset).trim_end().to_owned(),
+        &|to| format!("{} {}", to.host, to.subset).trim_end().to_owned(),
+        &|to| to.cluster.clone(),
+    ];
+    let clusters: BTreeSet<&String> = destinations.iter().map(|to| &to.cluster).collect();
+    let apart = |way: &&&dyn Fn(&Destination) -> String| {
+        destinations.iter().map(way).collect::<BTreeSet<_>>().len() == clusters.len()
+    };
+    let way = ways.iter().find(apart).unwrap_or(&ways[3]);
+    destinations.iter().map(|to| format!(" of {}", way(to))).collect()
 }
 
 #[cfg(test)]

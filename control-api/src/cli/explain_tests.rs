@@ -52,14 +52,15 @@ fn the_answer_reads_from_the_request_to_the_reasons() {
   VirtualService  shop/user
   rule            rest (http[1])
   answer          from the rule's destinations
+  note            503 UH: no healthy upstream
 
 Rules before it that do not match:
   RULE      PLACE     FIRST THAT FAILED
   testers   http[0]   headers.version: wanted exact \"v2\", the request has none
 
 Destinations:
-  SHARE   WEIGHT   HOST                          PORT   SUBSET   LABELS   ENDPOINTS                     LOAD BALANCER   DESTINATION RULES
-  75 %    3        user.shop.svc.cluster.local   80     v1       <none>   503 UH: no healthy upstream   <none>          shop/user, shop/more";
+  SHARE   WEIGHT   HOST                          PORT   SUBSET   LABELS   ENDPOINTS   LOAD BALANCER   DESTINATION RULES
+  75 %    3        user.shop.svc.cluster.local   80     v1       <none>   503 UH      <none>          shop/user, shop/more";
     assert_eq!(text, expected);
 }
 
@@ -85,16 +86,77 @@ fn every_block_of_a_destinations_policy_has_a_line() {
     assert_eq!(
         rows,
         [
-            "consistentHash of outbound|80|v1|user: httpHeaderName x-user",
-            "localityLbSetting of outbound|80|v1|user: failover[0] from eu to us",
-            "warmup of outbound|80|v1|user: duration 30s",
-            "connectionPool of outbound|80|v1|user: tcp.maxConnections 7",
-            "outlierDetection of outbound|80|v1|user: interval 10s",
-            "retryBudget of outbound|80|v1|user: percent 20",
-            "tls of outbound|80|v1|user: mode SIMPLE",
-            "proxyProtocol of outbound|80|v1|user: version V1",
+            "consistentHash: httpHeaderName x-user",
+            "localityLbSetting: failover[0] from eu to us",
+            "warmup: duration 30s",
+            "connectionPool: tcp.maxConnections 7",
+            "outlierDetection: interval 10s",
+            "retryBudget: percent 20",
+            "tls: mode SIMPLE",
+            "proxyProtocol: version V1",
         ]
     );
+}
+
+#[test]
+fn blocks_are_told_apart_by_the_shortest_name_of_their_destination() {
+    let to = |host: &str, subset: &str| Destination {
+        host: host.to_owned(),
+        subset: subset.to_owned(),
+        cluster: format!("outbound|80|{subset}|{host}"),
+        ..answer().destinations.remove(0)
+    };
+    let (user, other) = ("user.shop.svc.cluster.local", "user.back.svc.cluster.local");
+    let names = |all: &[Destination]| short_names(all).join("");
+    assert_eq!(names(&[to(user, "v1")]), "");
+    assert_eq!(names(&[to(user, "v1"), to(user, "v2")]), " of v1 of v2");
+    assert_eq!(names(&[to(user, "v1"), to("pay.shop", "")]), " of v1 of pay");
+    assert_eq!(names(&[to(user, "v1"), to("pay.shop", "v1")]), " of user v1 of pay v1");
+    assert_eq!(names(&[to(user, ""), to(other, "")]), format!(" of {user} of {other}"));
+    let mut port = to(user, "v1");
+    port.cluster = "outbound|81|v1|user".to_owned();
+    assert_eq!(
+        names(&[to(user, "v1"), port]),
+        format!(" of outbound|80|v1|{user} of outbound|81|v1|user")
+    );
+    assert_eq!(names(&[to(user, "v1"), to(user, "v1")]), " of v1 of v1", "it is one");
+}
+
+#[test]
+fn why_a_destination_is_not_reached_is_said_once() {
+    let mut answer = answer();
+    answer.destinations.push(answer.destinations[0].clone());
+    let question: Question = serde_json::from_str(r#"{"url": "http://user/a"}"#).expect("a question");
+    let said = |answer: &Answer| shown(&question, answer).matches("no healthy upstream").count();
+    assert_eq!(said(&answer), 1);
+    answer.reply.clone_from(&answer.destinations[0].reply);
+    assert_eq!(said(&answer), 1, "it is the answer");
+}
+
+#[test]
+fn endpoints_that_the_sidecars_resolve_are_not_called_healthy() {
+    let counted = |states: &[&str]| {
+        let endpoint = |state: &&str| Endpoint {
+            address: "10.0.0.1:80".to_owned(),
+            resolved: Vec::new(),
+            state: (*state).to_owned(),
+            weight: 1,
+            locality: String::new(),
+        };
+        endpoint_count(&states.iter().map(endpoint).collect::<Vec<_>>())
+    };
+    for (states, expected) in [
+        (&[][..], "0 of 0 healthy"),
+        (&["HEALTHY", "DRAINING"], "1 of 2 healthy"),
+        (&["UNKNOWN"], "1 resolved by the sidecars"),
+        (&["UNRESOLVED"], "1 unresolved"),
+        (
+            &["HEALTHY", "UNKNOWN", "UNRESOLVED"],
+            "1 of 1 healthy, 1 resolved by the sidecars, 1 unresolved",
+        ),
+    ] {
+        assert_eq!(counted(states), expected);
+    }
 }
 
 #[test]

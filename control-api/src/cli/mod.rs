@@ -20,6 +20,7 @@ mod test;
 use std::{io, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
+use serde::de::DeserializeOwned;
 
 use crate::{
     api::failure::StatusObject,
@@ -28,7 +29,7 @@ use crate::{
     config::{Kind, Problem},
     error,
 };
-use client::{Client, Reply};
+use client::{Call, Client, Reply};
 use output::Output;
 
 /// Tsunagi: a service mesh with Istio's routing language. This binary is its control plane and its command line.
@@ -63,7 +64,8 @@ enum Command {
     Analyze(analyze::Options),
     /// Show the connected proxies and what each has acknowledged
     Proxies(proxies::Options),
-    /// Show where requests can go: each endpoint's state, and which proxies have ejected it, why and for how long
+    /// Show where requests can go: each endpoint's state, and which proxies have ejected it or cannot resolve it, why and for
+    /// how long. Proxies tell what they see about once a second (`watch tsunagi endpoints HOST` follows it)
     Endpoints(endpoints::Options),
     /// Show what a request gets: the rule, its destinations with their endpoints, and why the rules before it do not match
     Explain(explain::Options),
@@ -166,6 +168,26 @@ fn run(command: Command, server: &str) -> Result<(), CliError> {
     })
 }
 
+/// What a command shows as a table. `None`: it is shown already, as YAML or JSON.
+async fn ask<T: DeserializeOwned>(
+    call: Call<'_>,
+    client: &Client,
+    format: get::Format,
+    output: &mut Output,
+) -> Result<Option<T>, CliError> {
+    let reply = client.call(call).await?;
+    if !reply.status.is_success() {
+        return Err(refusal(&reply, client));
+    }
+    let not_understood = |error| CliError::Failed(format!("the control plane's answer is not understood: {error}"));
+    if format == get::Format::Table {
+        return serde_json::from_slice(&reply.body).map(Some).map_err(not_understood);
+    }
+    let value = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+    output.line(&format.write(&value)?)?;
+    Ok(None)
+}
+
 /// `virtualservice.networking.istio.io`, as kubectl writes it.
 fn resource_word(kind: &str) -> String {
     let word = kind.to_ascii_lowercase();
@@ -226,7 +248,7 @@ mod tests {
             "tsunagi delete -f a.yaml",
             "tsunagi proxies -o json",
             "tsunagi endpoints",
-            "tsunagi endpoints user.shop -o json",
+            "tsunagi endpoints user.shop:80 -o json",
             "tsunagi inject -f pod.yaml -f - -n shop -o json --inject-config settings.yaml --native-sidecars false",
             "tsunagi serve --webhook-addr 0.0.0.0:15017 --webhook-names a.svc,127.0.0.1 --inject-config settings.yaml",
             "tsunagi demo --exit",

@@ -1,5 +1,7 @@
-//! Where commands write: stdout through a buffer, stderr line by line. Called by every command.
+//! Where commands write: stdout through a buffer, stderr line by line; no terminal obeys what is in it. Called by every
+//! command.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 
 /// What a command prints. Errors come back: a closed pipe is not a failure, `main` knows.
@@ -16,7 +18,7 @@ impl Output {
     }
 
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.0, "{}", text.trim_end_matches('\n'))
+        writeln!(self.0, "{}", printable(text.trim_end_matches('\n')))
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
@@ -45,7 +47,28 @@ fn warning_lines(warnings: &[String]) -> Vec<String> {
 
 /// To whoever watches stderr; if nobody does, there is nobody to tell.
 pub(super) fn complain(text: &str) {
-    drop(writeln!(io::stderr(), "{text}"));
+    drop(writeln!(io::stderr(), "{}", printable(text)));
+}
+
+/// What others wrote is shown and not obeyed: control characters become `\u001b` and the like, as JSON and YAML write them.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(commands) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if commands(character) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Does a terminal obey it, rather than show it?
+fn commands(character: char) -> bool {
+    character.is_control() && !matches!(character, '\n' | '\t')
 }
 
 #[cfg(test)]
@@ -59,5 +82,12 @@ mod tests {
         let lines = warning_lines(&warnings);
         assert_eq!(lines.len(), MOST_WARNINGS + 1);
         assert_eq!(lines.last().map(String::as_str), Some("warning: and 10 more"));
+    }
+
+    #[test]
+    fn nothing_of_what_is_shown_moves_the_cursor() {
+        let shown = printable("a\u{1b}[2Jb\u{9b}1Ad\re\tf\ng\u{7f} é");
+        assert_eq!(shown, "a\\u001b[2Jb\\u009b1Ad\\u000de\tf\ng\\u007f é");
+        assert!(matches!(printable("as it is\n"), Cow::Borrowed(_)));
     }
 }

@@ -4,11 +4,11 @@ use clap::Args;
 use hyper::Method;
 
 use super::{
-    CliError,
+    CliError, ask,
     client::{Call, Client},
     get::Format,
     output::{self, Output},
-    refusal, table,
+    table,
 };
 use crate::api::replies::{ProxiesReply, ProxyReply};
 
@@ -30,16 +30,10 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(options: &Options, client: &Client, output: &mut Output) -> Result<(), CliError> {
-    let reply = client.call(Call::new(Method::GET, "/v1/proxies".to_owned())).await?;
-    if !reply.status.is_success() {
-        return Err(refusal(&reply, client));
-    }
-    let not_understood = |error| CliError::Failed(format!("the control plane's answer is not understood: {error}"));
-    if options.output != Format::Table {
-        let value = serde_json::from_slice(&reply.body).map_err(not_understood)?;
-        return Ok(output.line(&options.output.write(&value)?)?);
-    }
-    let known: ProxiesReply = serde_json::from_slice(&reply.body).map_err(not_understood)?;
+    let call = Call::new(Method::GET, "/v1/proxies".to_owned());
+    let Some(known) = ask::<ProxiesReply>(call, client, options.output, output).await? else {
+        return Ok(());
+    };
     if known.proxies.is_empty() {
         output::complain("no proxy is connected");
         return Ok(());

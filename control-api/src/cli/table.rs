@@ -3,6 +3,8 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use super::output::printable;
+
 /// The lines of a table; nothing is cut, however narrow the terminal.
 pub(super) fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
@@ -23,7 +25,7 @@ fn shown(text: String) -> String {
     if text.is_empty() {
         "<none>".to_owned()
     } else {
-        text.replace(['\n', '\r'], " ")
+        printable(&text.replace(['\n', '\r'], " ")).into_owned()
     }
 }
 
@@ -36,8 +38,9 @@ mod tests {
         let rows = vec![
             vec!["user-service".into(), String::new()],
             vec!["a".into(), "b\nc".into()],
+            vec!["\u{1b}[2J".into(), "d".into()],
         ];
-        let expected = "NAME           HOSTS\nuser-service   <none>\na              b c";
+        let expected = "NAME           HOSTS\nuser-service   <none>\na              b c\n\\u001b[2J      d";
         assert_eq!(render(&["NAME", "HOSTS"], rows), expected);
     }
 }

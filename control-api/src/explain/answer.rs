@@ -111,7 +111,11 @@ pub struct Destination {
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     pub address: String,
-    /// `HEALTHY`, `DRAINING` or `UNHEALTHY`, as proxies are told; what each of them has ejected is its own finding.
+    /// Of a name: the addresses that the proxies which have used it know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<String>,
+    /// `HEALTHY`, `DRAINING` or `UNHEALTHY`, as proxies are told; what each of them has ejected is its own finding. A name is
+    /// `UNKNOWN` as long as no proxy has used it, and `UNRESOLVED` where it has no address for any that did.
     pub state: String,
     pub weight: u32,
     pub locality: String,

@@ -74,10 +74,14 @@ fn retries(policy: &RetryPolicy) -> String {
         let each = each.map(|limit| format!(", {limit} each"));
         return format!("{attempts}, {}{}", conditions(&policy.on), each.unwrap_or_default());
     }
-    let times = if attempts == 1 { "time" } else { "times" };
+    let times = if attempts == 1 {
+        "once"
+    } else {
+        &format!("up to {attempts} times")
+    };
     let each = each.map(|limit| format!("; {limit} each"));
     format!(
-        "an attempt that fails before a response begins is sent again (up to {attempts} {times}) where nothing can have been processed, or the method is idempotent; no answer of an endpoint is{}",
+        "{times} where no answer began, if unprocessed or idempotent; never after an answer{}",
         each.unwrap_or_default()
     )
 }
@@ -200,8 +204,7 @@ mod tests {
 
     #[test]
     fn default_retries_are_no_promise_for_answers_of_endpoints() {
-        let wanted = "an attempt that fails before a response begins is sent again (up to 2 times) where nothing can have \
-                      been processed, or the method is idempotent; no answer of an endpoint is";
+        let wanted = "up to 2 times where no answer began, if unprocessed or idempotent; never after an answer";
         let retries = |policy: &RetryPolicy| super::retries(policy);
         assert_eq!(retries(&RetryPolicy::default()), wanted);
         let limited = RetryPolicy {
@@ -209,7 +212,7 @@ mod tests {
             per_try_timeout: Some(Duration::from_secs(2)),
             ..RetryPolicy::default()
         };
-        let wanted = wanted.replace("2 times", "1 time") + "; 2s each";
+        let wanted = wanted.replace("up to 2 times", "once") + "; 2s each";
         assert_eq!(retries(&limited), wanted);
     }
 }

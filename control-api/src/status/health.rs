@@ -1,42 +1,87 @@
 //! How the connected proxies see the endpoints that they call, as each has reported last. Gone with the proxy's connection.
 //! Written by `api`'s gRPC door, read by `tsunagi endpoints`.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Identity, Status};
 
+/// The later, the worse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SeenState {
+    #[default]
+    Healthy,
+    /// The time of its ejection is over: the next request that chooses it is the probe.
+    AwaitingProbe,
+    Probing,
+    Ejected,
+    /// A name without an address.
+    Unresolved,
+}
+
+impl SeenState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::AwaitingProbe => "awaiting probe",
+            Self::Probing => "probing",
+            Self::Ejected => "ejected",
+            Self::Unresolved => "unresolved",
+        }
+    }
+}
+
 /// An endpoint of one cluster that a proxy sends no requests, or not their share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenEndpoint {
     /// Of the cluster.
     pub host: String,
     pub port: u16,
     pub subset: String,
-    /// address:port
-    pub address: String,
-    pub state: String,
-    /// Of an ejection.
-    pub cause: String,
+    /// The name that has the address; empty: it is told by address.
+    pub hostname: String,
+    /// Unspecified: the whole of a name whose connections take turns.
+    pub address: SocketAddr,
+    pub state: SeenState,
+    /// Of an ejection, as in metrics.
+    pub cause: &'static str,
     /// Until it may return, when the report came. `None`: that does not depend on time.
     pub left: Option<Duration>,
     pub ejections: u32,
+}
+
+/// What DNS says to a proxy of an endpoint that is told by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenName {
+    /// FQDN of its service.
+    pub host: String,
+    pub name: String,
+    /// Those in force; none: requests find nobody there.
+    pub addresses: Vec<IpAddr>,
+    /// Why the last lookup brought none.
+    pub failure: String,
+    /// All of them are one endpoint, whose connections take turns.
+    pub in_turns: bool,
 }
 
 /// What one proxy has reported.
 #[derive(Clone, Debug)]
 pub struct HealthReport {
     pub endpoints: Vec<SeenEndpoint>,
+    pub names: Vec<SeenName>,
     /// There are so many more.
     pub omitted: u32,
     received: Instant,
 }
 
 impl HealthReport {
-    pub fn new(endpoints: Vec<SeenEndpoint>, omitted: u32) -> Self {
+    pub fn new(endpoints: Vec<SeenEndpoint>, names: Vec<SeenName>, omitted: u32) -> Self {
         Self {
             endpoints,
+            names,
             omitted,
             received: Instant::now(),
         }
@@ -57,12 +102,12 @@ impl Status {
         let Some((_, connection)) = connected.proxies.range_mut(range).next_back() else {
             return false;
         };
-        connection.health = Some(report);
+        connection.health = Some(Arc::new(report));
         true
     }
 
     /// What each connected proxy has reported, by namespace and name.
-    pub fn health(&self) -> Vec<(Identity, HealthReport)> {
+    pub fn health(&self) -> Vec<(Identity, Arc<HealthReport>)> {
         let connected = self.lock();
         let reported = connected
             .proxies
@@ -86,11 +131,17 @@ mod tests {
 
     fn ejected(left: u64) -> HealthReport {
         let endpoint = SeenEndpoint {
-            state: "ejected".to_owned(),
+            host: "user".to_owned(),
+            port: 80,
+            subset: String::new(),
+            hostname: String::new(),
+            address: ([10, 0, 0, 1], 8080).into(),
+            state: SeenState::Ejected,
+            cause: "",
             left: Some(Duration::from_secs(left)),
-            ..SeenEndpoint::default()
+            ejections: 1,
         };
-        HealthReport::new(vec![endpoint], 0)
+        HealthReport::new(vec![endpoint], Vec::new(), 0)
     }
 
     #[tokio::test(start_paused = true)]

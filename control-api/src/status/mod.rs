@@ -5,6 +5,7 @@
 //! concerned by a revision when a resource that it subscribes to got a new version by it. Revisions that one debounced
 //! push carried together are answered together.
 
+mod description;
 mod health;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use health::{HealthReport, SeenEndpoint};
+pub use health::{HealthReport, SeenEndpoint, SeenName, SeenState};
 
 /// After a start the proxies of the one before come back within this time (their longest pause is 3 s): until then nobody
 /// can say whom a change concerns.
@@ -88,6 +89,8 @@ pub struct ProxyStatus {
     pub subscriptions: usize,
     /// It is about to end.
     pub leaving: bool,
+    /// By which rules select it.
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,10 +138,11 @@ struct Connected {
 }
 
 struct Connection {
+    labels: BTreeMap<String, String>,
     progress: Progress,
     concerns: VecDeque<Span>,
     /// `None`: it has not said anything yet.
-    health: Option<HealthReport>,
+    health: Option<Arc<HealthReport>>,
 }
 
 /// One session's hold on the status: dropping it is disconnecting.
@@ -203,6 +207,7 @@ impl Status {
             );
         }
         let connection = Connection {
+            labels: BTreeMap::new(),
             progress,
             concerns: VecDeque::new(),
             health: None,
@@ -354,6 +359,7 @@ impl Connection {
                 .map(Refused::to_string),
             subscriptions: self.progress.subscriptions,
             leaving: self.progress.leaving,
+            labels: self.labels.clone(),
         }
     }
 }

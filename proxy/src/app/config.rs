@@ -15,8 +15,8 @@ use crate::dns::{self, Resolver};
 use crate::drain::DrainWatch;
 use crate::net;
 use crate::snapshot::{Publisher, Update};
-use crate::upstream::{Registry, SeenEndpoint};
-use crate::xds::{Client, ClientConfig, Sink};
+use crate::upstream::Registry;
+use crate::xds::{Client, ClientConfig, Seen, Sink};
 
 /// How finely ejection times and idle timeouts are kept.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -116,8 +116,8 @@ impl Sink for Announced {
         Sink::surplus(&mut *lock(&self.publisher))
     }
 
-    fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
-        Sink::seen_endpoints(&*lock(&self.publisher), most)
+    fn seen(&self) -> Seen {
+        Sink::seen(&*lock(&self.publisher))
     }
 }
 

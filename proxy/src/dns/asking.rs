@@ -71,10 +71,12 @@ fn take(book: &Book, telemetry: &Telemetry, ended: impl Iterator<Item = (Arc<str
             Outcome::Failed(_) => LookupResult::Failed,
         });
         tracing::debug!(%name, ?outcome, "looked up");
+        let is_first = book.answer(&name).said_at.is_none();
         let is_news = book.names().take(&name, outcome, now(), rand::random());
         if is_news {
             let answer = book.answer(&name);
             match &answer.failure {
+                None if is_first => tracing::info!(%name, addresses = ?answer.addresses, "a name has addresses"),
                 None => tracing::info!(%name, addresses = ?answer.addresses, "a name has other addresses"),
                 Some(reason) => tracing::warn!(%name, %reason, "a name has no address"),
             }

@@ -24,4 +24,5 @@ pub use located::Unlocated;
 pub use passthrough::Passthrough;
 pub use publisher::Publisher;
 pub use reader::{Lookup, Reader, Shared, Snapshot};
+pub use resolved::SeenName;
 pub use update::Update;

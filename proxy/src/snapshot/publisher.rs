@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tsunagi_proto::model::{self, ClusterKey, EndpointSet, Source};
+use tsunagi_proto::model::{self, ClusterKey, Discovery, EndpointSet, Source};
 use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
 
 use super::compile::{Cluster, Compiler, Host};
 use super::naming::{Naming, is_alias};
 use super::reader::{Shared, Snapshot};
-use super::resolved::NamedEndpoints;
+use super::resolved::{NamedEndpoints, SeenName};
 use super::{Inbound, Update};
 use crate::dns::Book;
 use crate::telemetry::Telemetry;
@@ -158,6 +158,17 @@ impl Publisher {
         self.compiler.place = place;
         let concerned = self.clusters.values().filter(|cluster| cluster.told.locality.is_some());
         concerned.map(|cluster| cluster.told.key.host.clone()).collect()
+    }
+
+    /// What DNS says of the endpoints that are told by name: the first `most`, and how many more there are.
+    pub fn seen_names(&self, most: usize) -> (Vec<SeenName>, usize) {
+        if self.named.is_empty() {
+            return (Vec::new(), 0);
+        }
+        let told = self.clusters.values().map(|cluster| &cluster.told);
+        let in_turns = told.filter(|told| told.discovery == Discovery::DnsRoundRobin);
+        self.named
+            .seen(&in_turns.map(|told| told.key.host.as_str()).collect(), most)
     }
 
     /// Names that nobody has called for `seconds`; the caller gives up their subscription.

@@ -1,14 +1,28 @@
-//! Endpoints that are told by name, as DNS has them now: which names that are, and what becomes of them. Called by
-//! `publisher` and `compile`.
+//! Endpoints that are told by name, as DNS has them now: which names that are, what becomes of them, and what is said of them
+//! to people. Called by `publisher` and `compile`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tsunagi_proto::model::{Discovery, Endpoint, EndpointSet};
+use tsunagi_proto::model::{Cluster, Discovery, Endpoint, EndpointSet, keep_one_an_address};
 
-use crate::dns::Book;
+use crate::dns::{Answer, Book};
 use crate::upstream::{self, Resolved};
+
+/// What DNS says of an endpoint that is told by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenName {
+    /// FQDN of its service.
+    pub host: String,
+    pub name: String,
+    /// Those in force, sorted.
+    pub addresses: Vec<IpAddr>,
+    /// Why the last lookup brought none.
+    pub failure: Option<Arc<str>>,
+    /// All of them are one endpoint, whose connections take turns.
+    pub in_turns: bool,
+}
 
 /// Which services have an endpoint of which name. What nobody has any more is not looked up any more.
 #[derive(Debug)]
@@ -55,6 +69,32 @@ impl NamedEndpoints {
         }
     }
 
+    /// The first `most` that have been looked up, by service and name, and how many more there are. `in_turns`: the
+    /// services each of whose names is one endpoint.
+    pub(super) fn seen(&self, in_turns: &HashSet<&str>, most: usize) -> (Vec<SeenName>, usize) {
+        let names = self.names.iter();
+        let mut all: Vec<(&str, &str)> = names
+            .flat_map(|(host, names)| names.iter().map(|name| (host.as_str(), name.as_str())))
+            .collect();
+        all.sort_unstable();
+        let seen = all.iter().take(most).filter_map(|(host, name)| {
+            let answer = self.book.answer(name);
+            let in_turns = in_turns.contains(host);
+            (!answer.is_pending()).then(|| SeenName {
+                host: (*host).to_owned(),
+                name: (*name).to_owned(),
+                addresses: in_force(&answer, in_turns).to_vec(),
+                failure: answer.failure.clone(),
+                in_turns,
+            })
+        });
+        (seen.collect(), all.len().saturating_sub(most))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// FQDNs of the services that have an endpoint of one of these names.
     pub(super) fn services_of(&self, names: &[Arc<str>]) -> HashSet<String> {
         let services = names.iter().filter_map(|name| self.services.get(&**name));
@@ -72,26 +112,27 @@ pub(super) struct Expanded {
 }
 
 impl Expanded {
-    pub(super) fn of(told: impl Iterator<Item = Arc<Endpoint>>, discovery: Discovery, book: &Book) -> Self {
+    /// Two names may have one address, or one that is listed, too.
+    pub(super) fn of(told: impl Iterator<Item = Arc<Endpoint>>, cluster: &Cluster, book: &Book) -> Self {
         let mut expanded = Self::default();
         for endpoint in told {
             match &endpoint.hostname {
                 None => expanded.endpoints.push(endpoint),
-                Some(name) => expanded.add_named(&endpoint, name, discovery, book),
+                Some(name) => expanded.add_named(&endpoint, name, cluster.discovery, book),
             }
         }
         if !expanded.endpoints.is_empty() {
             expanded.state = Resolved::Known;
         }
+        keep_one_an_address(&mut expanded.endpoints, cluster.key.port);
         expanded
     }
 
     fn add_named(&mut self, endpoint: &Arc<Endpoint>, name: &str, discovery: Discovery, book: &Book) {
         let answer = book.answer(name);
         let in_turns = discovery == Discovery::DnsRoundRobin;
-        // A name that is one endpoint keeps its last addresses, as in Envoy.
-        let has_none = answer.addresses.is_empty() || (answer.absent && !in_turns);
-        if has_none {
+        let addresses = in_force(&answer, in_turns);
+        if addresses.is_empty() {
             if answer.is_pending() {
                 self.state = Resolved::Pending;
             } else if self.state == Resolved::Known {
@@ -109,7 +150,7 @@ impl Expanded {
                     ..Endpoint::clone(endpoint)
                 })
             };
-            self.endpoints.extend(answer.addresses.iter().map(at));
+            self.endpoints.extend(addresses.iter().map(at));
         }
     }
 
@@ -120,6 +161,14 @@ impl Expanded {
         }
         cluster.resolution.set(self.state);
     }
+}
+
+/// A name that is one endpoint keeps its last addresses, as in Envoy.
+fn in_force(answer: &Answer, in_turns: bool) -> &[IpAddr] {
+    if answer.absent && !in_turns {
+        return &[];
+    }
+    &answer.addresses
 }
 
 #[cfg(test)]

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use tsunagi_proto::model::ClusterKey;
 
-use super::{Cause, Cluster, Registry, Standing};
+use super::{Cause, Cluster, Member, Registry, Standing};
 
 /// An endpoint of a cluster that gets no requests, or not its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenEndpoint {
     pub key: ClusterKey,
+    /// The name that has this address, where it is told by name.
+    pub hostname: Option<String>,
+    /// Unspecified: the whole of a name whose connections take turns.
     pub address: SocketAddr,
-    /// As `/clusters` says it.
-    pub state: &'static str,
-    /// Of its ejection; empty: it is not ejected.
-    pub cause: &'static str,
+    pub standing: Standing,
+    /// Of its ejection.
+    pub cause: Option<Cause>,
     /// Until it may return. `None`: that does not depend on time.
     pub left: Option<Duration>,
     /// Ever since it is known.
@@ -27,7 +29,9 @@ impl Registry {
     /// The first `most` of them by cluster and address, and how many more there are.
     pub fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
         let mut seen: Vec<SeenEndpoint> = self.awake_clusters().iter().flat_map(|cluster| of(cluster)).collect();
-        seen.sort_by(|one, other| (&one.key, one.address).cmp(&(&other.key, other.address)));
+        seen.sort_by(|one, other| {
+            (&one.key, &one.hostname, one.address).cmp(&(&other.key, &other.hostname, other.address))
+        });
         let omitted = seen.len().saturating_sub(most);
         seen.truncate(most);
         (seen, omitted)
@@ -38,14 +42,14 @@ fn of(cluster: &Cluster) -> Vec<SeenEndpoint> {
     let (policy, members) = cluster.told();
     let detection = policy.outlier_detection.as_ref();
     let now = Instant::now();
-    let endpoints = members.list.iter().map(|member| &member.endpoint);
-    let seen = endpoints.filter_map(|endpoint| {
+    let seen = members.list.iter().filter_map(|Member { endpoint, told, .. }| {
         let health = endpoint.outlier_health(detection);
         (health.standing != Standing::Healthy).then(|| SeenEndpoint {
             key: cluster.key.clone(),
-            address: endpoint.connect_address(),
-            state: health.standing.as_str(),
-            cause: health.cause.map(Cause::as_str).unwrap_or_default(),
+            hostname: told.hostname.clone(),
+            address: endpoint.address,
+            standing: health.standing,
+            cause: health.cause,
             left: health
                 .until
                 .filter(|_| health.standing == Standing::Ejected)
@@ -54,4 +58,55 @@ fn of(cluster: &Cluster) -> Vec<SeenEndpoint> {
         })
     });
     seen.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use tsunagi_proto::model::{Endpoint, LoadBalancer};
+
+    use super::super::testing::{endpoint, policy, strict};
+    use super::super::{Caller, Outcome, choose};
+    use super::*;
+    use crate::telemetry::Telemetry;
+
+    /// An endpoint that is a name, at port 9.
+    fn named() -> Arc<Endpoint> {
+        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Arc::new(Endpoint {
+            hostname: Some("db.example.com".to_owned()),
+            ..Endpoint::new("name", nowhere, vec![(80, 9)])
+        })
+    }
+
+    #[test]
+    fn an_ejected_name_is_seen_by_its_name_and_to_look_at_it_takes_no_turn_of_its_addresses() {
+        let policy = policy(LoadBalancer::RoundRobin, Some(strict()));
+        let registry = Registry::new(Telemetry::new("test"), 1);
+        let cluster = registry.cluster(&policy);
+        let members = cluster.reconcile(Arc::clone(&policy), &[named(), endpoint(1, 1)]);
+        let addresses = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        cluster.rotate("name", &addresses);
+        while registry.seen_endpoints(9).0.is_empty() {
+            let mut request = choose(&policy, &members, &Caller::default(), &mut || 0).unwrap();
+            let status = if request.endpoint.id == "name" { 500 } else { 200 };
+            request.observe(&cluster, policy.outlier_detection.as_ref(), Outcome::Status(status));
+        }
+        let shown = members.list[0].endpoint.shown_address();
+        let (seen, omitted) = registry.seen_endpoints(9);
+        let [seen] = &seen[..] else { unreachable!("{seen:?}") };
+        assert_eq!(
+            (seen.hostname.as_deref(), seen.address, seen.standing),
+            (
+                Some("db.example.com"),
+                (Ipv4Addr::UNSPECIFIED, 9).into(),
+                Standing::Ejected
+            )
+        );
+        assert_eq!((seen.cause, omitted), (Some(Cause::Consecutive5xx), 0));
+        assert_eq!(members.list[0].endpoint.shown_address(), shown);
+        assert_eq!(registry.seen_endpoints(0).1, 1);
+    }
 }

@@ -14,11 +14,11 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// `fraction` is drawn evenly from 0 to 1.
+    /// In whole milliseconds. `fraction` is drawn evenly from 0 to 1.
     pub(super) fn failed(&mut self, fraction: f64) -> Duration {
         let ceiling = SHORTEST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        ceiling.mul_f64(fraction.clamp(0.0, 1.0))
+        Duration::from_millis(ceiling.mul_f64(fraction.clamp(0.0, 1.0)).as_millis() as u64)
     }
 
     /// The last session was healthy.
@@ -39,6 +39,7 @@ mod tests {
         assert_eq!(ceilings[9], LONGEST);
         assert_eq!(backoff.failed(0.5), LONGEST / 2);
         assert_eq!(backoff.failed(0.0), Duration::ZERO);
+        assert_eq!(backoff.failed(1.0 / 3.5), Duration::from_millis(857));
         for _ in 0..100 {
             backoff.failed(1.0);
         }

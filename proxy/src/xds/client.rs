@@ -16,7 +16,8 @@ use tsunagi_proto::wire::discovery::DeltaDiscoveryResponse;
 
 use super::backoff::Backoff;
 use super::link::{Event, Link};
-use super::reporter::{MOST_ENDPOINTS, Reporter};
+use super::outage::Outage;
+use super::reporter::Reporter;
 use super::saver::Saver;
 use super::session::{Identity, Session};
 use super::sink::Sink;
@@ -54,6 +55,7 @@ pub struct Client<S> {
     session: Session,
     link: Link,
     backoff: Backoff,
+    outage: Outage,
     saver: Saver,
     reporter: Reporter,
     sink: S,
@@ -99,6 +101,7 @@ impl<S: Sink> Client<S> {
             session: Session::new(identity),
             link: Link::Waiting(Instant::now()),
             backoff: Backoff::default(),
+            outage: Outage::default(),
             saver,
             reporter: Reporter::default(),
             sink,
@@ -158,8 +161,8 @@ impl<S: Sink> Client<S> {
     async fn report(&mut self) {
         self.reporter.check().await;
         if let Some(channel) = self.link.channel() {
-            let (seen, omitted) = self.sink.seen_endpoints(MOST_ENDPOINTS);
-            self.reporter.report(channel, self.session.identity(), &seen, omitted);
+            let seen = self.sink.seen();
+            self.reporter.report(channel, self.session.identity(), &seen);
         }
     }
 
@@ -222,10 +225,16 @@ impl<S: Sink> Client<S> {
         self.telemetry.set_control_plane_connected(false);
         if lasted >= HEALTHY_AFTER {
             self.backoff.reset();
+            self.outage.over();
         }
-        let delay = self.backoff.failed(rand::random());
-        tracing::warn!(control_plane = %self.control_plane, reason, retry_in = ?delay, "no control plane");
-        self.link = Link::Waiting(Instant::now() + delay);
+        let (now, retry_in) = (Instant::now(), self.backoff.failed(rand::random()));
+        let control_plane = &self.control_plane;
+        if self.outage.is_news(reason, now) {
+            tracing::warn!(%control_plane, reason, ?retry_in, "no control plane: serving on with what is in force");
+        } else {
+            tracing::debug!(%control_plane, reason, ?retry_in, "no control plane");
+        }
+        self.link = Link::Waiting(now + retry_in);
     }
 
     /// Only when this has returned is the answer taken from the session.

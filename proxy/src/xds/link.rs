@@ -145,13 +145,34 @@ async fn open(control_plane: Uri, first: Option<DeltaDiscoveryRequest>) -> Resul
     })
 }
 
-/// tonic's errors say "transport error" and keep the cause to themselves.
+/// tonic's errors say "transport error" and keep the cause to themselves. A cause that repeats what is said is left out.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
+        let reason = inner.to_string();
+        if !text.ends_with(&reason) {
+            text = format!("{text}: {reason}");
+        }
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn why_there_is_no_connection_is_said_once() {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let uri: Uri = format!("http://{address}").parse().unwrap();
+        let Event::Lost { reason, .. } = Link::open(&uri, None).event(false).await else {
+            unreachable!("nobody listens there")
+        };
+        assert_eq!(reason.matches("tcp connect error").count(), 1, "{reason}");
+        assert!(reason.contains("refused"), "{reason}");
+    }
 }

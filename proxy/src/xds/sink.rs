@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
-use crate::snapshot::{Publisher, Update};
+use crate::snapshot::{Publisher, SeenName, Update};
 use crate::upstream::SeenEndpoint;
 
 /// How long a host is kept that nobody calls.
 const IDLE_AFTER: Duration = Duration::from_secs(3600);
+
+/// What the control plane takes in one report.
+const MOST_ENDPOINTS: usize = 1_000;
+const MOST_NAMES: usize = 500;
+
+/// What people ask the control plane about endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Those that get no requests, or not their share.
+    pub endpoints: Vec<SeenEndpoint>,
+    pub names: Vec<SeenName>,
+    /// There are so many more.
+    pub omitted: usize,
+}
 
 pub trait Sink: Send {
     /// When this returns, the update is in force: only then is it acknowledged.
@@ -20,9 +34,9 @@ pub trait Sink: Send {
     fn idle(&mut self) -> Vec<String>;
     /// Names whose subscription is to be given up because there are too many of their kind; asked after each update.
     fn surplus(&mut self) -> Vec<String>;
-    /// Endpoints that get no requests, or not their share, and how many there are beyond `most`; asked once a second.
-    fn seen_endpoints(&self, _most: usize) -> (Vec<SeenEndpoint>, usize) {
-        (Vec::new(), 0)
+    /// Asked once a second.
+    fn seen(&self) -> Seen {
+        Seen::default()
     }
 }
 
@@ -43,7 +57,13 @@ impl Sink for Publisher {
         self.surplus_aliases()
     }
 
-    fn seen_endpoints(&self, most: usize) -> (Vec<SeenEndpoint>, usize) {
-        self.registry().seen_endpoints(most)
+    fn seen(&self) -> Seen {
+        let (endpoints, more) = self.registry().seen_endpoints(MOST_ENDPOINTS);
+        let (names, more_names) = self.seen_names(MOST_NAMES);
+        Seen {
+            endpoints,
+            names,
+            omitted: more + more_names,
+        }
     }
 }

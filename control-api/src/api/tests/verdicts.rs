@@ -102,6 +102,34 @@ async fn a_wait_says_how_many_proxies_there_are() {
 }
 
 #[tokio::test]
+async fn a_wait_says_whether_any_proxy_uses_the_hosts() {
+    let plane = Plane::new();
+    let identity = Identity {
+        namespace: "default".to_owned(),
+        node_id: "web".to_owned(),
+    };
+    let progress = |hosts: &[&str]| Progress {
+        seen: 9,
+        answered: 9,
+        acknowledged: 9,
+        hosts: hosts.iter().map(|host| Arc::from(*host)).collect(),
+        ..Progress::default()
+    };
+    let proxy = plane
+        .api
+        .status
+        .connect(identity, progress(&["other.default.svc.cluster.local"]));
+    let unused = async |yaml: &str| plane.apply("?wait=1s", yaml).await.json()["hostsUnused"].clone();
+    assert_eq!(unused(SERVICE).await, json!(true));
+    assert_eq!(unused(SERVICE).await, json!(true), "the same again");
+    let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: all}\nspec: {outboundTrafficPolicy: {mode: ALLOW_ANY}}\n";
+    assert_eq!(unused(sidecar).await, json!(false), "it is about no host");
+    proxy.report(progress(&["user-service.default.svc.cluster.local"]), None);
+    assert_eq!(unused(SERVICE).await, json!(false));
+    assert_eq!(plane.apply("", SERVICE).await.json()["hostsUnused"], json!(null));
+}
+
+#[tokio::test]
 async fn readiness_waits_for_the_first_content_of_the_config_folder_when_nothing_is_stored() {
     let plane = Plane::new();
     let folder = tempfile::tempdir().expect("a temporary folder");
