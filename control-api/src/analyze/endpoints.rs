@@ -204,7 +204,7 @@ fn twice(findings: &mut Findings<'_>, fqdn: &str, first: &Known<'_>, again: &Kno
         );
         return findings.add(TWICE, again.service, "spec", what, "one document for both");
     }
-    let what = format!("is an endpoint of {fqdn} already, by {}", first.place());
+    let what = format!("is an endpoint of {fqdn} already, by {}: it counts once", first.place());
     let instead = "a weight, if it is to get more requests";
     findings.add(TWICE, again.document, again.field("address"), what, instead);
 }

@@ -17,6 +17,7 @@ mod policies;
 mod report;
 mod rules;
 mod services;
+mod subsets;
 mod traffic_policies;
 mod virtual_services;
 
@@ -89,6 +90,7 @@ pub fn analyze(
         destination_rules::check(&mut findings, document, rule);
     }
     services::check(&mut findings);
+    subsets::check(&mut findings, documents);
 }
 
 #[cfg(test)]

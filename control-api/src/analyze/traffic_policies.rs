@@ -1,43 +1,42 @@
 //! What a policy of a DestinationRule really says: of the host, of a subset, of a port of either. What is lost because a
 //! block or a port stands in the place of others, and settings that cannot act or act otherwise than they read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tsunagi_proto::model::H2UpgradePolicy;
 
-use super::mesh::{covers_host, has_labels};
+use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity, failover};
 use crate::config::{
-    Algorithm, ClientTls, ConnectionPool, DestinationRule, Document, LoadBalancer, LocalitySetting, OutlierDetection,
-    PortPolicy, Protocol, ServicePort, TlsMode, TrafficPolicy, WorkloadEntry,
+    Algorithm, ClientTls, ConnectionPool, DestinationRule, Document, LoadBalancer, LocalitySetting, PortPolicy,
+    Protocol, ServicePort, TlsMode, TrafficPolicy,
 };
 use crate::snapshot::at_port;
 
 const LOST: Check = ("TSU-POLICY-REPLACED", Severity::Warning);
 const PORT: Check = ("TSU-PORT", Severity::Warning);
-const OUTLIER: Check = ("TSU-OUTLIER", Severity::Info);
+pub(super) const OUTLIER: Check = ("TSU-OUTLIER", Severity::Info);
 const POOL: Check = ("TSU-POOL", Severity::Info);
 const INERT: Check = ("TSU-LOCALITY-INERT", Severity::Warning);
 const WARMUP: Check = ("TSU-WARMUP", Severity::Warning);
 const HASH: Check = ("TSU-HASH", Severity::Info);
 const TLS: Check = ("TSU-TLS", Severity::Warning);
-const FAILOVER: Check = ("TSU-FAILOVER", Severity::Info);
 
 type Labels = BTreeMap<String, String>;
 
 /// What is written in one place, and what is in force by it.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     /// `spec.trafficPolicy.portLevelSettings[0]`.
     field: String,
     own: PortPolicy,
     /// At each of its ports; not empty.
-    in_force: Vec<TrafficPolicy>,
+    pub in_force: Vec<TrafficPolicy>,
     /// Of the service; none: they are not known.
     ports: Vec<&'a ServicePort>,
     /// That its endpoints have.
-    labels: &'a Labels,
+    pub labels: &'a Labels,
 }
 
 impl Place<'_> {
@@ -345,67 +344,7 @@ fn outliers(findings: &mut Findings<'_>, document: &Document, rule: &Destination
         let at = format!("{field}.interval");
         findings.add(OUTLIER, document, at, what, "an interval shorter than baseEjectionTime");
     }
-    ejected_share(findings, document, rule, outlier, (place, &field));
-}
-
-/// Endpoints of the place, where all of them are known.
-fn known_endpoints<'a>(findings: &Findings<'a>, rule: &DestinationRule, place: &Place<'_>) -> Vec<&'a WorkloadEntry> {
-    let mesh = findings.mesh;
-    let Some(service) = mesh.service(&rule.host).filter(|service| service.lists_all()) else {
-        return Vec::new();
-    };
-    let (ports, mut seen) = (service.ports(), HashSet::new());
-    let all = mesh.endpoints(service).into_iter();
-    let once = all.filter(|known| seen.insert(known.identity(&ports)));
-    let entries = once.map(|known| known.entry);
-    entries
-        .filter(|entry| has_labels(&entry.labels, place.labels))
-        .collect()
-}
-
-fn ejected_share(
-    findings: &mut Findings<'_>,
-    document: &Document,
-    rule: &DestinationRule,
-    outlier: &OutlierDetection,
-    (place, field): (&Place<'_>, &str),
-) {
-    let (most, least) = (outlier.max_ejection_percent, outlier.min_health_percent);
-    let at = format!("{field}.maxEjectionPercent");
-    let endpoints = known_endpoints(findings, rule, place);
-    let balancer = place.in_force.first().and_then(|policy| policy.load_balancer.as_ref());
-    let needed = failover::needed(balancer, &endpoints);
-    if most == 100 && least == 0 && needed.is_none() {
-        let what = "every endpoint but the last may be ejected at once";
-        findings.add(OUTLIER, document, &*at, what, "less, if the rest cannot bear the load");
-    }
-    if least > 0 && most + least > 100 {
-        let what = format!(
-            "with {most} % of the endpoints ejected fewer than minHealthPercent, {least} %, are healthy: then all of them get requests again, ejected ones too"
-        );
-        let instead = format!("maxEjectionPercent: {}, or a smaller minHealthPercent", 100 - least);
-        findings.add(OUTLIER, document, &*at, what, instead);
-    }
-    let (total, ejectable) = (endpoints.len(), failover::ejectable(outlier, endpoints.len()));
-    if let Some(needed) = needed.filter(|needed| needed.ejected > ejectable) {
-        let what = format!(
-            "{most} % of {total} endpoints ejects {ejectable}, and from {} requests fail over to {} only once {} are: those that fail get requests until then",
-            needed.from, needed.to, needed.ejected
-        );
-        findings.add(FAILOVER, document, at, what, "maxEjectionPercent: 100");
-    } else if total > 1 && total.saturating_mul(usize::try_from(most).unwrap_or(100)) < 100 {
-        let all_the_same = if outlier.as_envoy {
-            "none is ever ejected"
-        } else {
-            "one is ejected all the same, and no second one beside it"
-        };
-        let what = format!("{most} % of {total} endpoints is less than one: {all_the_same}");
-        let instead = format!(
-            "maxEjectionPercent: {}, for two at once",
-            200_usize.div_ceil(total).min(100)
-        );
-        findings.add(OUTLIER, document, at, what, instead);
-    }
+    failover::ejected_share(findings, document, rule, outlier, (place, &field));
 }
 
 fn pools(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {

@@ -5,6 +5,7 @@
 //! concerned by a revision when a resource that it subscribes to got a new version by it. Revisions that one debounced
 //! push carried together are answered together.
 
+mod description;
 mod health;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -296,14 +297,6 @@ impl Reporter {
         connected
             .of(&self.identity)
             .any(|(id, connection)| id != self.id && !connection.progress.leaving)
-    }
-
-    /// What the proxy says of itself.
-    pub fn describe(&self, labels: BTreeMap<String, String>) {
-        let mut connected = self.status.lock();
-        if let Some(connection) = connected.proxies.get_mut(&(self.identity.clone(), self.id)) {
-            connection.labels = labels;
-        }
     }
 
     /// The session made a step; `concern` when a new world changed something that the proxy subscribes to.
