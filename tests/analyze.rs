@@ -253,3 +253,14 @@ async fn connected_sidecars_are_clients_and_those_who_do_not_see_a_subset_are_na
     let words = "no subset a for clients outside namespace default: DestinationRule/default/shop, which defines a, is exported to `.` only";
     assert!(held.stdout.contains(words), "{}", held.stdout);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_policies_are_taken_and_nothing_in_them_is_not_meant() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/policies");
+    let (code, shown, stderr) = offline(&["-f", folder]);
+    assert_eq!(code, Some(0), "{shown}{stderr}");
+    assert!(shown.contains("6 documents: 0 errors, 0 warnings"), "{shown}");
+    let control = ControlPlane::start();
+    let taken = control.cli(&["apply", "--strict", "-f", folder]).await;
+    assert_eq!(taken.code, 0, "{}{}", taken.stdout, taken.stderr);
+}

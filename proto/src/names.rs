@@ -25,6 +25,11 @@ pub fn host(fqdn: &str) -> String {
     format!("host/{fqdn}")
 }
 
+/// The host that stands for a port of every address that no service has: a service of TCP without an address.
+pub fn any_address(port: u16) -> String {
+    format!("*:{port}")
+}
+
 pub fn endpoints(fqdn: &str) -> String {
     format!("endpoints/{fqdn}")
 }
@@ -71,10 +76,13 @@ pub fn version_of(encoded: &[u8]) -> String {
 
 /// The FQDNs that a client in `namespace` may mean by `name` (no port), the likeliest first; the first that exists wins.
 /// Follows the search list of a Kubernetes pod: `svc`, `svc.ns`, `svc.ns.svc`, else the name itself. An IP address means
-/// the service that has it.
+/// the service that has it, a name of `any_address` itself.
 pub fn candidates(name: &str, namespace: &str, domain: &str) -> Vec<String> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return vec![address.to_string()];
+    }
+    if name.starts_with("*:") {
+        return vec![name.to_owned()];
     }
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let labels = name.split('.').count();

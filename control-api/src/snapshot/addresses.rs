@@ -1,6 +1,7 @@
 //! Which service has a virtual address: a redirected connection knows no name, so a proxy asks for `host/<address>`.
 //!
-//! Addresses are written as `IpAddr` shows them, here and by the proxies.
+//! Addresses are written as `IpAddr` shows them, here and by the proxies. A ServiceEntry of TCP without any has its port at every
+//! address that nobody has, as in Istio: it is `names::any_address`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::Encoded;
 use super::catalog::Catalog;
-use crate::config::{Document, Spec};
+use crate::config::{Document, Protocol, Spec};
 
 /// What is told of one address.
 #[derive(Debug)]
@@ -28,6 +29,19 @@ pub(super) fn of(document: &Document) -> &[IpAddr] {
     }
 }
 
+/// The names by which redirected connections find a Service or a ServiceEntry.
+pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
+    let any = match &document.spec {
+        Spec::ServiceEntry(entry) if entry.addresses.is_empty() && entry.ranges.is_empty() => entry.ports.as_slice(),
+        _ => &[],
+    };
+    let any = any.iter().filter(|port| port.protocol == Protocol::Tcp);
+    of(document)
+        .iter()
+        .map(IpAddr::to_string)
+        .chain(any.map(|port| names::any_address(port.number)))
+}
+
 /// `None`: no service has the address.
 pub(super) fn build(catalog: &Catalog, address: &str) -> Option<AddressEntry> {
     let documents = catalog.at_virtual_address(address);
@@ -41,7 +55,7 @@ pub(super) fn build(catalog: &Catalog, address: &str) -> Option<AddressEntry> {
             format!(
                 "{}: {}: {} has {address} too and is older: connections to it go to {fqdn}, not to {other}",
                 document.key,
-                field(document),
+                field(document, address),
                 first.key
             )
         })
@@ -69,8 +83,9 @@ pub(super) fn alias(name: &str, of: String) -> Encoded {
     Encoded::whole(names::host(name), Kind::Host(host))
 }
 
-fn field(document: &Document) -> &'static str {
+fn field(document: &Document, address: &str) -> &'static str {
     match &document.spec {
+        _ if address.starts_with("*:") => "spec.ports",
         Spec::Service(_) => "spec.clusterIP",
         _ => "spec.addresses",
     }

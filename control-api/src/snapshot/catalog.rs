@@ -166,8 +166,8 @@ impl Catalog {
         }
         match &document.spec {
             Spec::Service(_) | Spec::ServiceEntry(_) => {
-                for address in addresses::of(document) {
-                    act(&mut self.virtual_addresses, &address.to_string(), document);
+                for address in addresses::names_of(document) {
+                    act(&mut self.virtual_addresses, &address, document);
                 }
                 for fqdn in fqdns(document) {
                     act(&mut self.services, &fqdn, document);
@@ -232,8 +232,7 @@ impl Catalog {
     }
 
     fn touch_service(&self, document: &Document, touched: &mut Touched) {
-        let addresses = addresses::of(document).iter();
-        touched.addresses.extend(addresses.map(IpAddr::to_string));
+        touched.addresses.extend(addresses::names_of(document));
         touched.ranges.extend(ranges::of(document));
         touched.namespaces.insert(document.key.namespace.clone());
     }

@@ -28,7 +28,7 @@ pub(super) fn may_be_covered(name: &str) -> bool {
     let service = name
         .strip_suffix(DEFAULT_CLUSTER_DOMAIN)
         .is_some_and(|rest| rest.ends_with(".svc."));
-    !service && name.parse::<IpAddr>().is_err()
+    !service && !name.contains(':') && name.parse::<IpAddr>().is_err()
 }
 
 /// The names that one of the wildcards covers.
@@ -105,6 +105,7 @@ mod tests {
             ("a.shop.svc.cluster.local", false),
             ("10.0.0.1", false),
             ("fd00::1", false),
+            ("*:5432", false),
             ("svc.cluster.local", true),
         ] {
             assert_eq!(may_be_covered(name), covered, "{name}");

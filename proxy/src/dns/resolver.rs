@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
@@ -20,14 +20,21 @@ use super::names::Outcome;
 /// Of one question; a resolv.conf may say less.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Clones ask the same servers.
+/// Clones ask the same servers, which are read at the first question: few sidecars ever ask one.
 #[derive(Clone)]
 pub struct Resolver {
-    /// Why there is none, in the place of it.
-    hickory: Result<Arc<TokioResolver>, String>,
-    search: Arc<[Name]>,
-    ndots: usize,
+    /// In the place of those of resolv.conf.
+    server: Option<SocketAddr>,
     families: &'static [RecordType],
+    servers: Arc<OnceLock<Servers>>,
+}
+
+/// Whom to ask, and for which forms of a name.
+struct Servers {
+    /// Why there is none, in the place of it.
+    hickory: Result<TokioResolver, String>,
+    search: Vec<Name>,
+    ndots: usize,
 }
 
 /// What one form of a name brought for one family of addresses.
@@ -40,49 +47,23 @@ enum Found {
 impl Resolver {
     /// `server` in the place of those of resolv.conf; `own` are the addresses of this machine.
     pub fn new(server: Option<SocketAddr>, own: &[IpAddr]) -> Self {
-        let (config, options) = system_conf::read_system_conf().unwrap_or_else(|error| {
-            if server.is_none() {
-                tracing::warn!(%error, "/etc/resolv.conf names no server: only names in /etc/hosts have addresses");
-            }
-            (ResolverConfig::default(), ResolverOpts::default())
-        });
-        Self::with(config, options, server, families(own))
-    }
-
-    fn with(
-        mut config: ResolverConfig,
-        mut options: ResolverOpts,
-        server: Option<SocketAddr>,
-        families: &'static [RecordType],
-    ) -> Self {
-        if let Some(server) = server {
-            config.name_servers = vec![name_server(server)];
-        }
-        let search = config.search.clone().into();
-        let ndots = options.ndots;
-        // Names are kept by their time to live, in `names`.
-        options.cache_size = 0;
-        options.timeout = options.timeout.min(LONGEST_TIMEOUT);
-        let mut builder = Hickory::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let hickory = builder.build().map(Arc::new);
         Self {
-            hickory: hickory.map_err(|error| format!("there is no resolver: {error}")),
-            search,
-            ndots,
-            families,
+            server,
+            families: families(own),
+            servers: Arc::default(),
         }
     }
 
     /// The addresses of a name. Dropping the future gives the questions up.
     pub async fn ask(self, name: Arc<str>) -> Outcome {
-        let hickory = match &self.hickory {
+        let servers = self.servers.get_or_init(|| Servers::read(self.server));
+        let hickory = match &servers.hickory {
             Ok(hickory) => hickory,
             Err(reason) => return Outcome::Failed(reason.clone()),
         };
         let mut last = Outcome::Failed(format!("{name:?} is not a name of DNS"));
         let mut failed = None;
-        for form in forms(&name, self.ndots, &self.search) {
+        for form in forms(&name, servers.ndots, &servers.search) {
             last = ask_all(hickory, &form, self.families).await;
             match &last {
                 Outcome::Addresses { .. } => return last,
@@ -91,6 +72,37 @@ impl Resolver {
             }
         }
         failed.unwrap_or(last)
+    }
+}
+
+impl Servers {
+    fn read(server: Option<SocketAddr>) -> Self {
+        let (config, options) = system_conf::read_system_conf().unwrap_or_else(|error| {
+            if server.is_none() {
+                tracing::warn!(%error, "/etc/resolv.conf names no server: only names in /etc/hosts have addresses");
+            }
+            (ResolverConfig::default(), ResolverOpts::default())
+        });
+        Self::with(config, options, server)
+    }
+
+    fn with(mut config: ResolverConfig, mut options: ResolverOpts, server: Option<SocketAddr>) -> Self {
+        if let Some(server) = server {
+            config.name_servers = vec![name_server(server)];
+        }
+        let search = config.search.clone();
+        let ndots = options.ndots;
+        // Names are kept by their time to live, in `names`.
+        options.cache_size = 0;
+        options.timeout = options.timeout.min(LONGEST_TIMEOUT);
+        let mut builder = Hickory::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let hickory = builder.build();
+        Self {
+            hickory: hickory.map_err(|error| format!("there is no resolver: {error}")),
+            search,
+            ndots,
+        }
     }
 }
 

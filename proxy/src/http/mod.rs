@@ -37,5 +37,5 @@ mod upgrade;
 
 pub use connection::{read_start, serve_connection, serve_recognised};
 pub use downstream::DownstreamConnection;
-pub use redirected::{find_address, find_server_name, find_sharing, is_for_the_mesh};
+pub use redirected::{find_address, find_any_address, find_server_name, find_sharing, is_for_the_mesh};
 pub use request_path::Proxy;

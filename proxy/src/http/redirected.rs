@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tsunagi_proto::model::{OutboundTrafficPolicy, Protocol};
+use tsunagi_proto::names;
 
 use super::head::{self, Authority};
 use super::local_reply::Cause;
@@ -78,6 +79,16 @@ pub async fn find_address(proxy: &Proxy, address: IpAddr) -> Option<Arc<Host>> {
         // Boxed: what is rare should not make every connection's state larger.
         None => found(Box::pin(seek_host(proxy, &name, patience(proxy))).await),
     }
+}
+
+/// The service of TCP that has the port at every address that nobody has, if any; asked for on first use.
+pub async fn find_any_address(proxy: &Proxy, port: u16) -> Option<Arc<Host>> {
+    let name = names::any_address(port);
+    let host = match proxy.reader.with(|snapshot| snapshot.known(&name)) {
+        Some(host) => Some(host),
+        None => found(Box::pin(seek_host(proxy, &name, patience(proxy))).await),
+    };
+    host.filter(|host| host.port(port).is_some_and(|port| port.protocol == Protocol::Tcp))
 }
 
 /// The host of the mesh that a TLS client asks for by name, asked for on first use. `waits`: there is nowhere else to go. An

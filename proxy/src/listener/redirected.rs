@@ -15,8 +15,8 @@ use crate::codec::{
 };
 use crate::drain::DrainWatch;
 use crate::http::{
-    DownstreamConnection, Proxy, find_address, find_server_name, find_sharing, is_for_the_mesh, read_start,
-    serve_recognised,
+    DownstreamConnection, Proxy, find_address, find_any_address, find_server_name, find_sharing, is_for_the_mesh,
+    read_start, serve_recognised,
 };
 use crate::net::{is_outbound_listener, is_own_address};
 use crate::snapshot::{Host, SeenConnection};
@@ -86,12 +86,19 @@ fn is_for_listener(stream: &TcpStream, destination: SocketAddr) -> bool {
 impl Redirected<'_> {
     async fn outbound(self, stream: TcpStream) {
         let (address, port) = (self.destination.ip(), self.destination.port());
-        match find_address(self.proxy, address).await {
-            Some(host) if host.port(port).is_some() => {
+        let has_address = find_address(self.proxy, address)
+            .await
+            .filter(|host| host.port(port).is_some());
+        let host = match has_address {
+            Some(host) => Some(host),
+            None => find_any_address(self.proxy, port).await,
+        };
+        match host {
+            Some(host) => {
                 host.touch();
                 self.reach_service(stream, &host, port).await;
             }
-            _ => self.reach_unknown(stream).await,
+            None => self.reach_unknown(stream).await,
         }
     }
 

@@ -130,6 +130,32 @@ fn an_address_leads_to_the_service_that_has_it_and_else_to_that_of_the_narrowest
 }
 
 #[test]
+fn a_tcp_port_without_an_address_is_of_the_oldest_service_that_has_it_and_the_other_is_told() {
+    let tcp = |name: &str, rest: &str| {
+        entry(
+            name,
+            &format!("{{hosts: [{name}.com], ports: [{{number: 5432, name: tcp}}, {{number: 80, name: http}}]{rest}}}"),
+        )
+    };
+    let (one, two) = (tcp("one", ""), tcp("two", ""));
+    let addressed = tcp("addressed", ", addresses: [10.0.0.9]");
+    let first = world(&format!("{addressed}{one}{two}"));
+    assert_eq!(alias(&first, "*:5432").as_deref(), Some("one.com"));
+    assert_eq!(alias(&first, "10.0.0.9").as_deref(), Some("addressed.com"));
+    assert_eq!(alias(&first, "*:80"), None, "a request says whom it is for");
+    let warned = "ServiceEntry/default/two: spec.ports: ServiceEntry/default/one has *:5432 too and is older: connections to it go to one.com, not to two.com";
+    assert!(
+        first.warnings().iter().any(|warning| warning == warned),
+        "{:?}",
+        first.warnings()
+    );
+
+    let second = World::build(documents(&format!("{addressed}{two}")).into_iter(), 2, Some(&first));
+    assert!(second.changed().contains(&"host/*:5432".to_owned()));
+    assert_eq!(alias(&second, "*:5432").as_deref(), Some("two.com"));
+}
+
+#[test]
 fn of_two_services_of_one_name_the_first_says_where_the_endpoints_are() {
     let ports = "ports: [{number: 80, name: http}]";
     let one = entry("one", &format!("{{hosts: [a.com], resolution: DNS, {ports}}}"));
