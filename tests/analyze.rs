@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tsunagi_tests::{ControlPlane, binaries};
+use tsunagi_tests::{ControlPlane, Sidecar, SidecarOptions, binaries};
 
 /// The service and its endpoint, as a file of a user's repository beside his Deployments.
 const SERVICES: &str = "apiVersion: v1
@@ -97,7 +97,10 @@ fn traps_in_files_are_named_by_line_with_what_to_write_instead() {
         shown.contains("\n    write instead: the narrower rule before the broader one\n"),
         "{shown}"
     );
-    assert!(shown.ends_with("documents: 1 errors, 2 warnings, 1 hints\n"), "{shown}");
+    assert!(
+        shown.ends_with("\n2 documents: 1 error, 2 warnings, 1 hint\n"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -117,6 +120,10 @@ fn a_document_that_would_be_refused_is_an_error_with_its_line_and_keeps_nothing_
     let path = folder.path().to_str().expect("UTF-8");
     let (code, shown, _) = offline(&["-f", path]);
     assert_eq!(code, Some(1));
+    assert!(
+        shown.ends_with("\n2 documents: 1 error, 0 warnings, 0 hints\n"),
+        "{shown}"
+    );
     let expected =
         format!("{path}/rules.yaml:19: error IST0106 VirtualService shop: spec.http[1].retires: unknown field");
     assert!(shown.lines().any(|it| it.starts_with(&expected)), "{expected}\n{shown}");
@@ -160,6 +167,91 @@ async fn what_a_control_plane_holds_is_analysed_alone_and_together_with_files() 
         "{}",
         held.stdout
     );
+}
+
+/// A subset that selects nothing, behind so many hints and warnings that they alone would fill what is shown.
+fn crowded() -> String {
+    let good: Vec<String> = (0..1_100)
+        .map(|it| format!("{{name: s{it}, labels: {{version: v1}}}}"))
+        .collect();
+    let rule = |name: &str, subsets: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}}}\nspec: {{host: e.example.com, subsets: [{subsets}]}}\n"
+        )
+    };
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: [e.example.com], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 127.0.0.1, labels: {version: v1}}]}\n";
+    let good = good.join(", ");
+    format!(
+        "{entry}{}{}",
+        rule("d", &good),
+        rule("z", "{name: bad, labels: {version: v9}}")
+    )
+}
+
+#[test]
+fn an_error_is_not_lost_behind_more_hints_than_are_shown_and_what_is_not_shown_is_said() {
+    let folder = folder(&[("crowded.yaml", &crowded())]);
+    let path = folder.path().to_str().expect("UTF-8");
+    let (code, shown, stderr) = offline(&["-f", path, "--no-info"]);
+    assert_eq!(code, Some(1), "{shown}{stderr}");
+    assert!(shown.contains("error IST0173 DestinationRule default/z"), "{shown}");
+    assert!(
+        shown.ends_with("\n3 documents: 1 error, 0 warnings, 0 hints\n"),
+        "{shown}"
+    );
+    let (code, shown, _) = offline(&["-f", path]);
+    assert_eq!(code, Some(1));
+    let end = "\nand 102 more, of which none is worse than those above\n3 documents: 1 error, 0 warnings, 1101 hints\n";
+    assert!(shown.ends_with(end), "{shown}");
+    let (_, shown, _) = offline(&["-f", path, "-o", "json"]);
+    let value: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(value["findings"].as_array().map(Vec::len), Some(1_000));
+    assert_eq!(value["omitted"], 102);
+    assert_eq!(
+        value["totals"],
+        serde_json::json!({"errors": 1, "warnings": 0, "hints": 1101})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connected_sidecars_are_clients_and_those_who_do_not_see_a_subset_are_named_with_the_server() {
+    let control = ControlPlane::start();
+    let service = SERVICES.split("---").next().expect("the service");
+    let route = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shop}\nspec: {hosts: [shop], http: [{route: [{destination: {host: shop, subset: a}}]}]}\n";
+    let rule = |more: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: shop}}\nspec: {{host: shop, subsets: [{{name: a}}], {more}}}\n"
+        )
+    };
+    assert_eq!(
+        control
+            .cli_with_input(&["apply", "-f", "-"], &format!("{service}{route}"))
+            .await
+            .code,
+        0
+    );
+    let analyze = ["analyze", "--with-server", "-f", "-"];
+    let options = SidecarOptions {
+        args: vec!["--labels".into(), "app=web".into()],
+        ..SidecarOptions::default()
+    };
+    let _sidecar = Sidecar::start_with(control.grpc, &options).ready().await;
+    for (app, is_told) in [("web", false), ("job", true)] {
+        let selecting = rule(&format!("workloadSelector: {{matchLabels: {{app: {app}}}}}"));
+        let told = control.cli_with_input(&analyze, &selecting).await;
+        assert_eq!(told.stdout.contains("IST0127"), is_told, "{app}: {}", told.stdout);
+    }
+    let private = rule("exportTo: [.]");
+    let told = control.cli_with_input(&analyze, &private).await;
+    assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);
+    let words = "stdin:4: warning TSU-SUBSET-UNSEEN DestinationRule default/shop: spec.exportTo: clients outside namespace default do not see the subset a";
+    assert!(told.stdout.contains(words), "{}", told.stdout);
+    // Of what it holds, too, whenever it is asked.
+    assert_eq!(control.cli_with_input(&["apply", "-f", "-"], &private).await.code, 0);
+    let held = control.cli(&["analyze"]).await;
+    assert_eq!(held.code, 1);
+    let words = "no subset a for clients outside namespace default: DestinationRule/default/shop, which defines a, is exported to `.` only";
+    assert!(held.stdout.contains(words), "{}", held.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

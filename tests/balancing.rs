@@ -1,6 +1,9 @@
 //! Weights of endpoints, and requests whose key decides where they go: a header, a cookie, a query parameter, the client's
 //! address. With the users' own YAML, through real sidecars.
 
+#[path = "balancing/warmup.rs"]
+mod warmup;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 

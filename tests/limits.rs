@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tsunagi_tests::{
-    Behaviour, Connection, ControlPlane, Group, LIMIT, Reply, Sample, Sidecar, SidecarOptions, Upstream, Version,
-    Workload, eventually, request, service,
+    Behaviour, BlackHole, Connection, ControlPlane, Group, LIMIT, Reply, Sample, Sidecar, SidecarOptions, Upstream,
+    Version, Workload, eventually, request, service,
 };
 
 fn policy(pool: &str) -> String {
@@ -208,25 +208,10 @@ async fn an_unused_connection_closes_after_the_idle_timeout() {
     assert!(started.elapsed() >= Duration::from_millis(300));
 }
 
-/// A listener whose queue is full: the kernel answers no further connection attempt.
-async fn deaf() -> (TcpListener, Vec<TcpStream>) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket
-        .bind("127.0.0.1:0".parse().expect("an address"))
-        .expect("a loopback address");
-    let listener = socket.listen(1).expect("a bound socket");
-    let address = listener.local_addr().expect("a bound socket");
-    let mut waiting = Vec::new();
-    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
-        waiting.push(connected.expect("the queue has room"));
-    }
-    (listener, waiting)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_takes_longer_than_the_connect_timeout_fails_the_request() {
-    let (listener, _waiting) = deaf().await;
-    let address = listener.local_addr().expect("a bound socket");
+    let hole = BlackHole::start().await;
+    let address = hole.address;
     let control = ControlPlane::start();
     let echo = service("echo", "http", &[Workload { version: "v1", address }]);
     let pool = policy("      tcp:\n        connectTimeout: 250ms\n");

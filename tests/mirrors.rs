@@ -1,7 +1,9 @@
 //! Copies of requests: they arrive whole, nobody waits for them, and limits hold for them, through real processes.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use tsunagi_tests::{
     Behaviour, ControlPlane, LIMIT, Sidecar, SidecarOptions, Upstream, Version, Workload, binomial_bounds, body,
     eventually, request, service,
@@ -12,17 +14,26 @@ struct Mirrored {
     sidecar: Sidecar,
     first: Upstream,
     copy: Upstream,
+    /// More endpoints of the copies' destination.
+    others: Vec<Upstream>,
 }
 
 impl Mirrored {
     async fn start(mirrors: &str, copy_policy: &str) -> Self {
+        Self::start_with(mirrors, copy_policy, &[]).await
+    }
+
+    async fn start_with(mirrors: &str, copy_policy: &str, more: &[&str]) -> Self {
         let (first, copy) = (Upstream::start("first").await, Upstream::start("copy").await);
-        let one = |upstream: &Upstream| {
-            [Workload {
-                version: "v1",
-                address: upstream.address,
-            }]
+        let mut others = Vec::new();
+        for name in more {
+            others.push(Upstream::start(name).await);
+        }
+        let workload = |upstream: &Upstream| Workload {
+            version: "v1",
+            address: upstream.address,
         };
+        let copies: Vec<Workload<'_>> = std::iter::once(&copy).chain(&others).map(workload).collect();
         let control = ControlPlane::start();
         let rules = format!(
             "apiVersion: networking.istio.io/v1
@@ -47,8 +58,8 @@ spec:
 "
         );
         let services = [
-            service("first", "http", &one(&first)),
-            service("copy", "http", &one(&copy)),
+            service("first", "http", &[workload(&first)]),
+            service("copy", "http", &copies),
             rules,
         ];
         control.apply(&services.join("---\n")).await;
@@ -60,6 +71,7 @@ spec:
             sidecar,
             first,
             copy,
+            others,
         }
     }
 
@@ -195,4 +207,48 @@ async fn each_mirror_gets_its_share() {
         metrics.sum("tsunagi_mirrored_requests_total", &nowhere),
         REQUESTS as f64
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_go_where_their_own_destinations_policy_leads_the_key_of_the_request() {
+    const USERS: usize = 20;
+    let by_user = |user: usize, host: &str| {
+        let mut sent = request("GET", host, "/");
+        let value = HeaderValue::from_str(&format!("user-{user}")).expect("a header value");
+        sent.headers_mut().insert("x-user", value);
+        sent
+    };
+    for (key, by_header) in [("httpHeaderName: x-user", true), ("useSourceIp: true", false)] {
+        let policy = format!("{{loadBalancer: {{consistentHash: {{{key}}}}}}}");
+        let mesh = Mirrored::start_with(ALL, &policy, &["second copy", "third copy"]).await;
+        for user in 0..3 * USERS {
+            let reply = mesh.sidecar.send(by_user(user % USERS, "first")).await;
+            assert_eq!((reply.status, &*reply.text()), (200, "first"));
+        }
+        mesh.wait_for("answered", 3.0 * USERS as f64).await;
+        let places: Vec<HashSet<String>> = std::iter::once(&mesh.copy)
+            .chain(&mesh.others)
+            .map(|upstream| {
+                let seen = upstream.seen().into_iter();
+                seen.map(|seen| seen.headers["x-user"].to_str().expect("text").to_owned())
+                    .collect()
+            })
+            .collect();
+        let users: usize = places.iter().map(HashSet::len).sum();
+        assert_eq!(users, USERS, "a user's copies stay together: {places:?}");
+        let used = places.iter().filter(|users| !users.is_empty()).count();
+        assert_eq!(used > 1, by_header, "{key}: {places:?}");
+        // Where the user's own requests go.
+        for user in 0..USERS {
+            let reply = mesh.sidecar.send(by_user(user, "copy")).await.text();
+            let index = ["copy", "second copy", "third copy"]
+                .iter()
+                .position(|name| *name == reply);
+            let index = index.unwrap_or_else(|| panic!("{reply} answered"));
+            assert!(
+                places[index].contains(&format!("user-{user}")),
+                "{key}: {user} at {reply}"
+            );
+        }
+    }
 }

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpListener;
 use tsunagi_tests::{
-    Behaviour, Connection, ControlPlane, LIMIT, RawConnection, Sample, Sidecar, SidecarOptions, Version, Workload,
-    eventually, request, service,
+    Behaviour, BlackHole, Connection, ControlPlane, LIMIT, RawConnection, Sample, Sidecar, SidecarOptions, Version,
+    Workload, eventually, request, service,
 };
 
 /// A rule for `echo` with these fields of `outlierDetection`, one a line.
@@ -113,24 +113,11 @@ async fn an_endpoint_that_breaks_off_its_answers_is_ejected_although_each_begins
     assert!(is_ejected(&sample, "consecutive_5xx").await);
 }
 
-/// A listener whose queue is full: what connects to it gets no answer at all.
-async fn black_hole() -> (SocketAddr, Vec<TcpStream>, TcpListener) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
-    let listener = socket.listen(1).expect("a listener");
-    let address = listener.local_addr().expect("bound");
-    let mut filling = Vec::new();
-    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
-        filling.push(stream);
-    }
-    (address, filling, listener)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_nobody_answers_at_is_ejected_although_requests_give_up_before_connecting_does() {
-    let (hole, _filling, _listener) = black_hole().await;
+    let hole = BlackHole::start().await;
     let live = tsunagi_tests::Upstream::start("live").await;
-    let workloads = [hole, live.address].map(|address| Workload { version: "v1", address });
+    let workloads = [hole.address, live.address].map(|address| Workload { version: "v1", address });
     let route = "apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata:

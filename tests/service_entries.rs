@@ -1,11 +1,19 @@
 //! ServiceEntry end to end: endpoints that are names, with a name server of the test's own, and services whose endpoints are
 //! where the client connects to, by the real packet filter in network namespaces.
 
+#[path = "tls/endpoint.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod endpoint;
+#[path = "connections/mesh.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod mesh;
 #[path = "service_entries/name_server.rs"]
 mod name_server;
 #[path = "interception/plane.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod plane;
+#[path = "service_entries/redirected.rs"]
+mod redirected;
 #[path = "service_entries/shown.rs"]
 mod shown;
 #[path = "interception/world.rs"]

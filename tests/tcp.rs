@@ -1,10 +1,26 @@
 //! TCP through a tunnel (`CONNECT` to a TCP port of a service): what a redirected connection gets, without redirection.
 
+use std::time::{Duration, Instant};
+
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tsunagi_tests::{ControlPlane, LIMIT, RawConnection, Sidecar, Workload, eventually, service, within};
 
 const FQDN: &str = "echo.default.svc.cluster.local";
+
+/// A DestinationRule for `echo` with these limits of TCP, in YAML's flow style.
+fn pool(tcp: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: echo
+spec:
+  host: echo
+  trafficPolicy: {{connectionPool: {{tcp: {{{tcp}}}}}}}
+"
+    )
+}
 
 struct Mesh {
     _control: ControlPlane,
@@ -144,18 +160,7 @@ async fn an_endpoint_that_is_down_is_passed_over_for_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_connection_limit_holds_for_tcp() {
-    let rules = "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata:
-  name: echo
-spec:
-  host: echo
-  trafficPolicy:
-    connectionPool:
-      tcp:
-        maxConnections: 1
-";
-    let mesh = Mesh::start("tcp", 0, rules).await;
+    let mesh = Mesh::start("tcp", 0, &pool("maxConnections: 1")).await;
     let (client, mut server) = mesh.tunnel().await;
     assert_eq!(mesh.connect().await.0, 503);
     drop(client);
@@ -163,6 +168,54 @@ spec:
     drop(server);
     eventually("the place is free again", LIMIT, async || {
         (mesh.connect().await.0 == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_ends_when_nothing_has_passed_for_the_idle_timeout_and_not_before() {
+    const IDLE: Duration = Duration::from_millis(600);
+    let mesh = Mesh::start("tcp", 0, &pool("idleTimeout: 600ms")).await;
+    let (mut client, mut server) = mesh.tunnel().await;
+    let began = Instant::now();
+    // Bytes of either side keep it.
+    while began.elapsed() < IDLE * 3 {
+        server.write("x").await;
+        assert_eq!(client.read_exact(1).await, b"x");
+        assert!(!client.is_closed_within(IDLE / 6).await, "after {:?}", began.elapsed());
+    }
+    let silent = Instant::now();
+    server.write("x").await;
+    assert_eq!(client.read_exact(1).await, b"x");
+    within("the end", LIMIT, client.read_to_end()).await;
+    let lasted = silent.elapsed();
+    assert!((IDLE..IDLE * 8).contains(&lasted), "{lasted:?}");
+    assert!(server.is_closed_within(LIMIT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_nobody_answers_at_is_given_up_after_the_connect_timeout() {
+    let mut mesh = Mesh::start("tcp", 0, &pool("connectTimeout: 300ms")).await;
+    // Of the endpoint's port, whose queue is full: it answers no further connection attempt.
+    let address = mesh.listener.local_addr().expect("bound");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    mesh.listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    socket.set_reuseaddr(true).expect("a socket");
+    socket.bind(address).expect("the port is free again");
+    let _deaf = socket.listen(1).expect("a bound socket");
+    let mut waiting = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(connected.expect("the queue has room"));
+    }
+    let began = Instant::now();
+    assert_eq!(mesh.connect().await.0, 503);
+    let waited = began.elapsed();
+    assert!((300..3000).contains(&waited.as_millis()), "{waited:?}");
+    // The tunnel was a request, and nothing came of it.
+    let labels = [("destination_service", FQDN), ("response_flags", "UF")];
+    eventually("it is counted", LIMIT, async || {
+        let metrics = mesh.sidecar.metrics().await;
+        (metrics.sum("http_requests_total", &labels) == 1.0).then_some(())
     })
     .await;
 }

@@ -105,5 +105,6 @@ fn proxy(upstream: Version, endpoints: &[SocketAddr], drain: &Drain) -> Arc<Prox
         telemetry,
         drain: drain.clone(),
         on_demand_timeout: Duration::from_secs(1),
+        own_connections: Arc::default(),
     })
 }

@@ -9,6 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Enough that the copy of one is small at 100,000 names.
 const SHARDS: usize = 256;
 
+/// A shard with room for no more than this is left as it is.
+const ROOM: usize = 64;
+
 #[derive(Clone, Debug)]
 pub struct Shards<V> {
     shards: Vec<Arc<HashMap<Arc<str>, V>>>,
@@ -43,7 +46,12 @@ impl<V: Clone> Shards<V> {
             .get_mut(shard_of(name))
             .filter(|shard| shard.contains_key(name))
         {
-            Arc::make_mut(shard).remove(name);
+            let shard = Arc::make_mut(shard);
+            shard.remove(name);
+            // What was large once need not stay so, in memory and in every copy.
+            if shard.capacity() > ROOM && shard.len() < shard.capacity() / 8 {
+                shard.shrink_to(shard.len() * 2);
+            }
         }
     }
 
@@ -93,6 +101,17 @@ mod tests {
         assert_eq!((first.get("a"), first.get("b")), (Some(&2), Some(&1)));
         first.remove("a");
         assert_eq!(first.iter().count(), 1);
+    }
+
+    #[test]
+    fn what_was_large_does_not_stay_so() {
+        let mut all: Shards<u32> = Shards::default();
+        let room = |all: &Shards<u32>| all.shards.iter().map(|shard| shard.capacity()).sum::<usize>();
+        (0..50_000).for_each(|n| all.insert(&n.to_string(), n));
+        let large = room(&all);
+        (10..50_000).for_each(|n| all.remove(&n.to_string()));
+        assert!(room(&all) * 2 < large, "{} of {large}", room(&all));
+        assert_eq!(all.iter().count(), 10);
     }
 
     #[test]

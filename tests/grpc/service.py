@@ -1,6 +1,6 @@
 """A gRPC service and its client with grpcio, bytes in and bytes out: every kind of call, and calls that end in every way.
 
-service.py serve NAME              serves on a free port; what becomes of calls is told on stdout
+service.py serve NAME [CERT KEY]   serves on a free port; what becomes of calls is told on stdout
 service.py call ADDRESS AUTHORITY METHOD [TEXT] [SECONDS]
                                    prints each answer on a line of its own, then the status
 """
@@ -19,7 +19,7 @@ def tell(text):
     print(text, flush=True)
 
 
-def serve(name):
+def serve(name, certificate=None, key=None):
     ended = threading.Event()
 
     def say(request, context):
@@ -72,7 +72,12 @@ def serve(name):
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if certificate is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        with open(key, "rb") as key, open(certificate, "rb") as certificate:
+            pair = (key.read(), certificate.read())
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     if port == 0:
         sys.exit("cannot listen")
     server.start()
@@ -110,6 +115,6 @@ def call(address, authority, method, text="", seconds="20"):
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(*sys.argv[2:])
     else:
         call(*sys.argv[2:])

@@ -8,6 +8,7 @@
 mod ads;
 mod binaries;
 mod binomial;
+mod black_hole;
 mod client;
 mod eventually;
 mod kube_api;
@@ -26,6 +27,7 @@ mod yaml;
 pub use ads::AdsClient;
 pub use binaries::{Binaries, binaries};
 pub use binomial::binomial_bounds;
+pub use black_hole::BlackHole;
 pub use client::{Body, Connection, Reply, Version, body, empty, request, slow_body};
 pub use eventually::{LIMIT, eventually, within};
 pub use kube_api::{KubeApi, Patched};

@@ -161,6 +161,8 @@ pub struct SidecarOptions {
     pub state_dir: Option<PathBuf>,
     pub app: Option<SocketAddr>,
     pub args: Vec<String>,
+    /// Of the environment; the rest is the test's.
+    pub env: Vec<(String, String)>,
 }
 
 impl Default for SidecarOptions {
@@ -172,6 +174,7 @@ impl Default for SidecarOptions {
             state_dir: None,
             app: None,
             args: Vec::new(),
+            env: Vec::new(),
         }
     }
 }
@@ -197,7 +200,10 @@ impl Sidecar {
         let mut command = Command::new(&binaries().proxy);
         command.arg("run");
         for listener in ["outbound", "inbound", "admin", "metrics", "health"] {
-            command.args([&format!("--{listener}-addr"), "127.0.0.1:0"]);
+            let option = format!("--{listener}-addr");
+            if !options.args.contains(&option) {
+                command.args([&option, "127.0.0.1:0"]);
+            }
         }
         command.arg("--state-dir").arg(state);
         Sidecar::spawn(command, control_plane, options, own)
@@ -230,6 +236,7 @@ impl Sidecar {
             command.args(["--app-addr", &app.to_string()]);
         }
         command.args(&options.args);
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
         let process = Process::start(&format!("tsunagi-proxy {}", options.node_id), &mut command);
         let address = |name| block_in_place(|| process.address(name, START_LIMIT));
         Sidecar {

@@ -126,16 +126,21 @@ async fn a_sidecar_whose_application_is_gone_ends_soon_whoever_does_not_answer()
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
-/// In a process namespace of its own, as of a pod that shares it: a first process, the sidecar, and an application that ends
-/// after three seconds.
+/// In a network namespace and a process namespace of its own, as of a pod that shares it: a first process, the sidecar, and
+/// an application that ends after three seconds. Sockets of others on this machine would be the application's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_jobs_sidecar_ends_with_the_last_process_of_the_application() {
     if !require_root() {
         return;
     }
-    let plane = StandIn::start(Departures::Told).await;
+    let (bridge, pod) = block_in_place(|| {
+        let bridge = Bridge::new();
+        let pod = bridge.pod("job");
+        (bridge, pod)
+    });
+    let plane = StandIn::start_at(SocketAddr::new(bridge.address(), 0), Departures::Told).await;
     let state = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new("unshare");
+    let mut command = pod.command("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]);
     command
         .arg(r#""$0" "$@" & sidecar=$!; sleep 3 & app=$!; wait $app; echo the application has ended; wait $sidecar"#);

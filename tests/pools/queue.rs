@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tsunagi_tests::{
-    Behaviour, Connection, Group, LIMIT, Reply, Sample, SidecarOptions, Upstream, Version, eventually,
+    Behaviour, BlackHole, Connection, ControlPlane, Group, LIMIT, Reply, Sample, Sidecar, SidecarOptions, Upstream,
+    Version, Workload, eventually, service,
 };
 
 use crate::{policy, pool};
@@ -126,26 +127,27 @@ async fn a_limit_that_is_lowered_and_raised_under_load_holds_and_fails_nobody() 
     }
 }
 
-/// Each has to wait for a connection of its own, because the one that is open leads elsewhere.
+/// Each has to wait for a connection of its own, because those that are open lead elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_whose_keys_lead_to_different_endpoints_share_one_place_in_turn() {
-    for port_name in ["http", "http2"] {
+async fn requests_whose_keys_lead_to_different_endpoints_share_few_places_in_turn() {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    for (port_name, places) in [("http", 1), ("http2", 1), ("http", 2), ("http2", 2)] {
         let group = Group::default();
-        let upstreams = vec![
-            Upstream::start_in(&group, "a").await,
-            Upstream::start_in(&group, "b").await,
-        ];
-        let rules = policy(
-            "connectionPool: {tcp: {maxConnections: 1}}, \
-             loadBalancer: {consistentHash: {httpQueryParameterName: key}}",
-        );
+        let mut upstreams = Vec::new();
+        for name in NAMES {
+            upstreams.push(Upstream::start_in(&group, name).await);
+        }
+        let rules = policy(&format!(
+            "connectionPool: {{tcp: {{maxConnections: {places}}}}}, \
+             loadBalancer: {{consistentHash: {{httpQueryParameterName: key}}}}"
+        ));
         let options = SidecarOptions::default();
-        let sample = Sample::of(port_name, upstreams, &["a", "b"], &rules, &options).await;
+        let sample = Sample::of(port_name, upstreams, &NAMES, &rules, &options).await;
         let mut clients = JoinSet::new();
         for client in 0..8 {
             let mut connection = sample.connect(Version::Http1).await;
             clients.spawn(async move {
-                for turn in 0..5 {
+                for turn in 0..8 {
                     let reply = connection.get("echo", &format!("/?key={client}-{turn}")).await;
                     assert_eq!(reply.status, 200, "{} {}", reply.flags(), reply.text());
                 }
@@ -153,8 +155,45 @@ async fn requests_whose_keys_lead_to_different_endpoints_share_one_place_in_turn
         }
         clients.join_all().await;
         assert!(sample.upstreams.iter().all(|upstream| upstream.requests() > 0));
-        assert_eq!((sample.requests(), group.peak_connections()), (40, 1), "{port_name}");
+        assert_eq!(
+            (sample.requests(), group.peak_connections()),
+            (64, places),
+            "{port_name}"
+        );
         pending(&sample, 0.0).await;
+    }
+}
+
+/// One attempt after the other, each for all who wait at that time, and not one for each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_answers_those_who_wait_for_a_connection_fail_with_the_first() {
+    let hole = BlackHole::start().await;
+    let control = ControlPlane::start();
+    let workload = Workload {
+        version: "v1",
+        address: hole.address,
+    };
+    let limits = pool("tcp: {maxConnections: 1, connectTimeout: 300ms}");
+    for port_name in ["http", "http2"] {
+        let echo = service("echo", port_name, &[workload]);
+        control.apply(&format!("{echo}---\n{limits}")).await;
+        let sidecar = Sidecar::start(&control).ready().await;
+        let mut clients = JoinSet::new();
+        for _ in 0..12 {
+            let mut connection = Connection::open(sidecar.outbound, Version::Http1).await;
+            clients.spawn(async move { connection.get("echo", "/").await });
+        }
+        for reply in clients.join_all().await {
+            let (status, flags, said) = (reply.status, reply.flags(), reply.text());
+            assert!(status == 503 && flags.contains("UF"), "{status} {flags} {said}");
+            // Three attempts at most; by itself each request would have had its turn after 3.9 to 8.1 s.
+            assert!(
+                reply.elapsed < Duration::from_secs(3),
+                "{port_name}: {:?}",
+                reply.elapsed
+            );
+            assert_eq!(flags.contains("UO"), said.contains("retryBudget"), "{flags}: {said}");
+        }
     }
 }
 
@@ -220,4 +259,47 @@ async fn a_retry_budget_bounds_the_retries_at_once_whatever_max_retries_says() {
     let (at_once, refused) = retries_at_once("connectionPool: {http: {maxRetries: 1}}").await;
     assert_eq!(at_once, 1);
     assert!(refused > 0);
+}
+
+/// Twenty at once: the first attempts of ten fail together, while the others stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_budget_is_a_share_of_the_requests_in_flight() {
+    for (percent, at_least, at_most) in [(40, 6, 8), (10, 1, 2)] {
+        let rules = format!(
+            "{RETRIED}{}",
+            policy(&format!(
+                "loadBalancer: {{simple: ROUND_ROBIN}}, retryBudget: {{percent: {percent}, minRetryConcurrency: 1}}"
+            ))
+        );
+        let options = SidecarOptions {
+            workers: 1,
+            ..SidecarOptions::default()
+        };
+        let sample = Sample::with("http", &["fails", "holds"], &rules, &options).await;
+        let (fails, holds) = (&sample.upstreams[0], &sample.upstreams[1]);
+        fails.set(Behaviour::Hold);
+        holds.set(Behaviour::Hold);
+        let mut replies = JoinSet::new();
+        (0..20).for_each(|_| drop(replies.spawn(get(&sample))));
+        eventually("each has ten", LIMIT, async || {
+            (fails.live_requests() == 10 && holds.live_requests() == 10).then_some(())
+        })
+        .await;
+        fails.set(Behaviour::Status(500));
+        let mut refused = 0;
+        eventually("each of ten was refused a retry or stays", LIMIT, async || {
+            while let Some(reply) = replies.try_join_next() {
+                let reply = reply.expect("a reply");
+                assert_eq!((reply.status, reply.flags()), (500, "UO"), "{}", reply.text());
+                refused += 1;
+            }
+            (refused + holds.live_requests() == 20).then_some(())
+        })
+        .await;
+        let retried = 10 - refused;
+        assert!((at_least..=at_most).contains(&retried), "{percent} %: {retried}");
+        assert_eq!(fails.requests(), 10, "who has failed is not asked again");
+        holds.set(Behaviour::Answer);
+        assert!(replies.join_all().await.iter().all(|reply| reply.status == 200));
+    }
 }

@@ -24,7 +24,7 @@ impl Files {
         authority.issue(folder.path(), "client", &["client.example.com"], 2);
         Authority::new("theirs").issue(folder.path(), "stranger", &[NAME], 3);
         write(folder.path(), "ca.pem", &authority.pem());
-        write(folder.path(), "crl.pem", &authority.revoke());
+        write(folder.path(), "crl.pem", &authority.revoke(&[REVOKED]));
         Files { folder, authority }
     }
 

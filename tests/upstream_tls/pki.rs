@@ -7,7 +7,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 
-/// That `revoke` means.
+/// Of the certificate that is revoked from the beginning.
 pub(crate) const REVOKED: u64 = 13;
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -38,9 +38,10 @@ impl Authority {
         write(folder, &format!("{name}.key"), &key.serialize_pem());
     }
 
-    pub(crate) fn revoke(&self) -> String {
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(REVOKED),
+    /// A list of these serial numbers.
+    pub(crate) fn revoke(&self, serials: &[u64]) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
             reason_code: None,
             invalidity_date: None,
@@ -50,7 +51,7 @@ impl Authority {
             next_update: rcgen::date_time_ymd(2090, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
+            revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = params.signed_by(&self.0).expect("a signature");

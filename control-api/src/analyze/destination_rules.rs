@@ -1,9 +1,10 @@
 //! DestinationRules: whom they are for, which subsets are used and exist, what a policy really says.
 
 use super::mesh::covers_host;
+use super::report::listed;
 use super::{Check, Findings, Severity, traffic_policies};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
-use crate::config::{DestinationRule, Document, ExportTo, Spec, Subset};
+use crate::config::{DestinationRule, Document, ExportTo, Subset};
 
 const UNKNOWN_HOST: Check = ("IST0174", Severity::Warning);
 const NO_ENDPOINT: Check = ("IST0173", Severity::Error);
@@ -50,16 +51,16 @@ fn visibility(findings: &mut Findings<'_>, document: &Document, rule: &Destinati
     let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != own).collect();
     let mesh = findings.mesh;
     if let Some(service) = mesh.service(&rule.host)
-        && service.key.namespace != own
+        && service.namespace() != own
         && own != DEFAULT_ROOT_NAMESPACE
         && !others.is_empty()
     {
         let what = format!(
             "clients of {} look for rules in their own namespace, in that of the service ({}) and in the root namespace, not in {own}",
-            others.join(", "),
-            service.key.namespace
+            listed(&others),
+            service.namespace()
         );
-        let instead = format!("the rule in namespace {}, or in theirs", service.key.namespace);
+        let instead = format!("the rule in namespace {}, or in theirs", service.namespace());
         return findings.add(EXPORT, document, "spec.exportTo", what, instead);
     }
     for name in others.into_iter().filter(|name| !mesh.has_namespace(name)) {
@@ -71,10 +72,10 @@ fn visibility(findings: &mut Findings<'_>, document: &Document, rule: &Destinati
 fn clients(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule) {
     let (mesh, namespace) = (findings.mesh, document.key.namespace.as_str());
     let selector = &rule.workload_selector;
-    if selector.is_empty() || !mesh.knows_workloads() || mesh.has_workload(Some(namespace), selector) {
+    if selector.is_empty() || !mesh.knows_clients() || mesh.has_client(Some(namespace), selector) {
         return;
     }
-    let elsewhere = if mesh.has_workload(None, selector) {
+    let elsewhere = if mesh.has_client(None, selector) {
         "; workloads of other namespaces are never selected"
     } else {
         ""
@@ -91,11 +92,8 @@ fn workloads(findings: &mut Findings<'_>, document: &Document, rule: &Destinatio
     let Some(service) = mesh.service(&rule.host).filter(|_| mesh.knows_workloads()) else {
         return;
     };
-    let mut labels = subset.labels.clone();
-    if let Spec::Service(service) = &service.spec {
-        labels.extend(service.selector.clone());
-    }
-    if !labels.is_empty() && !mesh.has_workload(Some(&service.key.namespace), &labels) {
+    let namespace = Some(service.namespace());
+    if !service.may_have(&subset.labels, |labels| mesh.has_workload(namespace, labels)) {
         let shown: Vec<String> = subset
             .labels
             .iter()
@@ -104,7 +102,7 @@ fn workloads(findings: &mut Findings<'_>, document: &Document, rule: &Destinatio
         let what = format!(
             "no endpoint of {} has {}: requests to the subset get 503 UH",
             rule.host,
-            shown.join(",")
+            listed(&shown)
         );
         findings.add(
             NO_ENDPOINT,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::mesh::covers_host;
+use super::report::listed;
 use super::{Check, Findings, Severity};
 use crate::config::{DestinationRule, Document, TrafficPolicy};
 use crate::snapshot::{is_for, joins};
@@ -107,19 +108,32 @@ fn merged(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (first, other
     }
 }
 
-/// One with a selector goes before one for all, and takes over from it only what both are exported to alike.
+/// One with a selector goes before one for all, and takes over from it only what both are exported to alike, and of that
+/// only what it does not say itself.
 fn selected((document, rule): Rule<'_>, (first, other): Rule<'_>, findings: &mut Findings<'_>) {
+    let takes_over = joins(first, document);
     let lost = lost_subsets(rule, other);
-    if joins(first, document) || lost.is_empty() {
+    if !takes_over && !lost.is_empty() {
+        let what = format!(
+            "for the workloads that it selects this hides {}: its subsets {} do not exist for them",
+            first.key,
+            listed(&lost)
+        );
+        let instead = format!("those subsets here, too, or `.` in the exportTo of {}", first.key);
+        findings.add(HIDDEN, document, "spec.workloadSelector", what, instead);
+    }
+    if takes_over && rule.policy.is_none() {
         return;
     }
-    let what = format!(
-        "for the workloads that it selects this hides {}: its subsets {} do not exist for them",
-        first.key,
-        lost.join(", ")
-    );
-    let instead = format!("those subsets here, too, or `.` in the exportTo of {}", first.key);
-    findings.add(HIDDEN, document, "spec.workloadSelector", what, instead);
+    let blocks = lost_blocks(rule.policy.as_ref(), other.policy.as_ref());
+    if !blocks.is_empty() {
+        let what = format!(
+            "for the workloads that it selects this hides {}: its {blocks} is not in force for them",
+            first.key
+        );
+        let instead = "what is to be kept of it here, too";
+        findings.add(NOT_INHERITED, document, "spec.workloadSelector", what, instead);
+    }
 }
 
 /// For clients of its own namespace, a rule hides the one of the service's namespace, subsets and all.
@@ -127,7 +141,7 @@ fn other_namespace(findings: &mut Findings<'_>, host: &str, one: Rule<'_>, two: 
     let Some(service) = findings.mesh.service(host) else {
         return;
     };
-    let home = service.key.namespace.as_str();
+    let home = service.namespace();
     let pair = match (one.0.key.namespace == home, two.0.key.namespace == home) {
         (false, true) => Some((one, two)),
         (true, false) => Some((two, one)),
@@ -150,7 +164,7 @@ fn other_namespace(findings: &mut Findings<'_>, host: &str, one: Rule<'_>, two: 
         let what = format!(
             "for {whom} this hides {}: its subsets {} do not exist for them",
             owner.key,
-            lost.join(", ")
+            listed(&lost)
         );
         findings.add(HIDDEN, client, "spec.host", what, "those subsets here, too");
     }

@@ -1,6 +1,7 @@
 //! Where rules lead: hosts, subsets and ports that are not there, which is a 503 NC for every such request.
 
-use super::mesh::{covers_host, ports};
+use super::mesh::covers_host;
+use super::report::listed;
 use super::{Check, Findings, Severity};
 use crate::config::{Document, HttpRule, SourceMatch, VirtualService, WeightedDestination};
 
@@ -106,12 +107,9 @@ fn target(findings: &mut Findings<'_>, document: &Document, field: &str, target:
         };
         return findings.add(NOT_FOUND, document, format!("{field}.host"), what, instead);
     };
-    let known = ports(service);
-    let numbers = known
-        .iter()
-        .map(|port| port.number.to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let known = service.ports();
+    let numbers: Vec<String> = known.iter().map(|port| port.number.to_string()).collect();
+    let numbers = listed(&numbers);
     match target.port {
         Some(port) if !known.is_empty() && known.iter().all(|it| it.number != port) => {
             let what = format!("{} has no port {port}: {}", target.host, target.lost);
@@ -162,7 +160,7 @@ fn subset(findings: &mut Findings<'_>, document: &Document, field: &str, target:
     let instead = match (rules.first(), names.as_slice()) {
         (None, _) => format!("a DestinationRule for {} with that subset", target.host),
         (Some((rule, _)), []) => format!("the subset in {}", rule.key),
-        (Some((rule, _)), names) => format!("one of {} (by {})", names.join(", "), rule.key),
+        (Some((rule, _)), names) => format!("one of {} (by {})", listed(names), rule.key),
     };
     findings.add(NOT_FOUND, document, format!("{field}.subset"), what, instead);
 }
@@ -185,12 +183,12 @@ fn source(findings: &mut Findings<'_>, document: &Document, field: &str, source:
     if let Some(namespace) = source
         .namespace
         .as_deref()
-        .filter(|it| !mesh.has_namespace(it) && mesh.knows_workloads())
+        .filter(|it| !mesh.has_namespace(it) && mesh.knows_clients())
     {
         let what = format!("nothing is known of a namespace {namespace}: is any client there?");
         findings.add(NO_SOURCE, document, format!("{field}.sourceNamespace"), what, "");
     }
-    if !source.labels.is_empty() && mesh.knows_workloads() && !mesh.has_workload(None, &source.labels) {
+    if !source.labels.is_empty() && mesh.knows_clients() && !mesh.has_client(None, &source.labels) {
         let what = "no workload that is known here has these labels: does any client?";
         findings.add(
             NO_SOURCE,

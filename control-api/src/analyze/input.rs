@@ -21,14 +21,24 @@ const WORKLOADS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "Replica
 pub struct Input {
     pub documents: Vec<Document>,
     pub workloads: Vec<WorkloadLabels>,
-    /// Documents that are refused, and text that is none.
+    /// Of documents that are refused, and of text that is none.
     pub refused: Vec<Finding>,
+    /// How many documents were read, refused ones and all.
+    pub count: usize,
 }
 
 impl Input {
     /// Adds the documents of a file; those that say no namespace are in `namespace`.
     pub fn read(&mut self, file: &str, text: &str, namespace: &str) {
         let survey = survey(file, text, namespace);
+        self.count += survey.documents.len() + survey.refused;
+        if survey.is_cut {
+            self.refused.push(refused(Problem {
+                file: file.to_owned(),
+                reason: "there is so much wrong with it that the rest was not read".to_owned(),
+                ..Problem::default()
+            }));
+        }
         self.documents.extend(survey.documents);
         self.workloads
             .extend(survey.others.iter().filter_map(|other| workload(other, namespace)));

@@ -1,40 +1,60 @@
-//! The documents by what the checks ask for: services by name, their endpoints, rules, where clients are.
+//! The documents by what the checks ask for: services by name, rules, workloads, where clients are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::WorkloadLabels;
-use crate::config::{DestinationRule, Document, Kind, ServiceEndpoints, ServicePort, Spec, VirtualService};
+use super::endpoints::{Known, Selectable, Service};
+use crate::config::{DestinationRule, Document, Kind, ServiceEndpoints, Spec, VirtualService};
 use crate::snapshot::fqdns;
 
 type Labels = BTreeMap<String, String>;
 
 pub(super) struct Mesh<'a> {
-    /// By FQDN, in order of precedence.
-    services: BTreeMap<String, Vec<&'a Document>>,
+    /// By FQDN.
+    services: BTreeMap<String, Service<'a>>,
     /// In order of precedence.
     pub virtual_services: Vec<(&'a Document, &'a VirtualService)>,
     pub destination_rules: Vec<(&'a Document, &'a DestinationRule)>,
     /// With their namespaces.
     workloads: Vec<(&'a str, &'a Labels)>,
+    /// Of which it is only known that they call others.
+    clients: Vec<(&'a str, &'a Labels)>,
+    /// WorkloadEntries.
+    selectable: Vec<Selectable<'a>>,
     /// Where any document or workload is.
     namespaces: BTreeSet<&'a str>,
 }
 
 impl<'a> Mesh<'a> {
-    pub fn new(documents: &'a [Arc<Document>], workloads: &'a [WorkloadLabels]) -> Self {
+    pub fn new(documents: &'a [Arc<Document>], workloads: &'a [WorkloadLabels], clients: &'a [WorkloadLabels]) -> Self {
+        let placed = |list: &'a [WorkloadLabels]| list.iter().map(|it| (it.namespace.as_str(), &it.labels)).collect();
         let mut mesh = Self {
             services: BTreeMap::new(),
             virtual_services: Vec::new(),
             destination_rules: Vec::new(),
-            workloads: workloads.iter().map(|it| (it.namespace.as_str(), &it.labels)).collect(),
-            namespaces: workloads.iter().map(|it| it.namespace.as_str()).collect(),
+            workloads: placed(workloads),
+            clients: placed(clients),
+            selectable: Vec::new(),
+            namespaces: workloads
+                .iter()
+                .chain(clients)
+                .map(|it| it.namespace.as_str())
+                .collect(),
         };
         let mut sorted: Vec<&Document> = documents.iter().map(|document| &**document).collect();
         sorted.sort_by(|one, other| one.by_age(other));
+        let mut named: BTreeMap<String, Vec<&Document>> = BTreeMap::new();
         for document in sorted {
             mesh.add(document);
+            for fqdn in fqdns(document) {
+                named.entry(fqdn).or_default().push(document);
+            }
         }
+        let services = named.into_iter();
+        mesh.services = services
+            .filter_map(|(fqdn, documents)| Some((fqdn, Service::of(documents)?)))
+            .collect();
         mesh
     }
 
@@ -45,41 +65,32 @@ impl<'a> Mesh<'a> {
         }
         self.namespaces.insert(namespace);
         match &document.spec {
-            Spec::Service(_) => self.add_service(document),
             Spec::ServiceEntry(entry) => {
-                self.add_service(document);
                 if let ServiceEndpoints::Listed(endpoints) = &entry.endpoints {
                     self.workloads
                         .extend(endpoints.iter().map(|endpoint| (namespace, &endpoint.labels)));
                 }
             }
-            Spec::WorkloadEntry(entry) => self.workloads.push((namespace, &entry.labels)),
+            Spec::WorkloadEntry(entry) => {
+                self.workloads.push((namespace, &entry.labels));
+                self.selectable.push((document, entry));
+            }
             Spec::EndpointSlice(slice) => {
                 self.workloads
                     .extend(slice.endpoints.iter().map(|endpoint| (namespace, &endpoint.labels)));
             }
             Spec::VirtualService(rule) => self.virtual_services.push((document, rule)),
             Spec::DestinationRule(rule) => self.destination_rules.push((document, rule)),
-            Spec::Sidecar(_) | Spec::Node(_) => {}
+            Spec::Service(_) | Spec::Sidecar(_) | Spec::Node(_) => {}
         }
     }
 
-    fn add_service(&mut self, document: &'a Document) {
-        for fqdn in fqdns(document) {
-            self.services.entry(fqdn).or_default().push(document);
-        }
-    }
-
-    pub fn service(&self, fqdn: &str) -> Option<&'a Document> {
-        self.services
-            .get(fqdn)
-            .or_else(|| self.wildcard(fqdn))?
-            .first()
-            .copied()
+    pub fn service(&self, fqdn: &str) -> Option<&Service<'a>> {
+        self.services.get(fqdn).or_else(|| self.wildcard(fqdn))
     }
 
     /// A ServiceEntry's `*.example.com` that covers the name.
-    fn wildcard(&self, fqdn: &str) -> Option<&Vec<&'a Document>> {
+    fn wildcard(&self, fqdn: &str) -> Option<&Service<'a>> {
         let mut rest = fqdn;
         while let Some((_, suffix)) = rest.split_once('.') {
             if let Some(found) = self.services.get(&format!("*.{suffix}")) {
@@ -88,6 +99,15 @@ impl<'a> Mesh<'a> {
             rest = suffix;
         }
         None
+    }
+
+    pub fn workload_entries(&self) -> &[Selectable<'a>] {
+        &self.selectable
+    }
+
+    /// Those endpoints of a service that documents write with their labels.
+    pub fn endpoints(&self, service: &Service<'a>) -> Vec<Known<'a>> {
+        service.endpoints(&self.selectable)
     }
 
     /// Without any service nothing can be said of hosts: the rules are read alone.
@@ -99,23 +119,26 @@ impl<'a> Mesh<'a> {
         !self.workloads.is_empty()
     }
 
-    pub fn services(&self) -> impl Iterator<Item = (&str, &[&'a Document])> {
-        self.services
-            .iter()
-            .map(|(fqdn, documents)| (fqdn.as_str(), documents.as_slice()))
+    pub fn services(&self) -> impl Iterator<Item = (&str, &Service<'a>)> {
+        self.services.iter().map(|(fqdn, service)| (fqdn.as_str(), service))
     }
 
     pub fn has_namespace(&self, namespace: &str) -> bool {
         self.namespaces.contains(namespace)
     }
 
-    /// Is there a workload with all of these labels? `namespace`: only there.
+    /// Is there a workload with all of these labels that can be an endpoint? `namespace`: only there.
     pub fn has_workload(&self, namespace: Option<&str>, labels: &Labels) -> bool {
-        let has = |(place, own): &(&str, &Labels)| {
-            namespace.is_none_or(|wanted| wanted == *place)
-                && labels.iter().all(|(key, value)| own.get(key) == Some(value))
-        };
-        self.workloads.iter().any(has)
+        has(&self.workloads, namespace, labels)
+    }
+
+    /// The same of those that call others.
+    pub fn has_client(&self, namespace: Option<&str>, labels: &Labels) -> bool {
+        self.has_workload(namespace, labels) || has(&self.clients, namespace, labels)
+    }
+
+    pub fn knows_clients(&self) -> bool {
+        self.knows_workloads() || !self.clients.is_empty()
     }
 
     /// DestinationRules for the host, in order of precedence.
@@ -135,23 +158,15 @@ impl<'a> Mesh<'a> {
     }
 }
 
-pub(super) fn ports(service: &Document) -> &[ServicePort] {
-    match &service.spec {
-        Spec::Service(service) => &service.ports,
-        Spec::ServiceEntry(entry) => &entry.ports,
-        _ => &[],
-    }
+fn has(workloads: &[(&str, &Labels)], namespace: Option<&str>, labels: &Labels) -> bool {
+    let mut there = workloads
+        .iter()
+        .filter(|(place, _)| namespace.is_none_or(|it| it == *place));
+    there.any(|(_, own)| has_labels(own, labels))
 }
 
-/// How many endpoints it has, where they are all listed.
-pub(super) fn listed_endpoints(service: &Document) -> Option<usize> {
-    match &service.spec {
-        Spec::ServiceEntry(entry) => match &entry.endpoints {
-            ServiceEndpoints::Listed(endpoints) => Some(endpoints.len()),
-            ServiceEndpoints::Selected(_) => None,
-        },
-        _ => None,
-    }
+pub(super) fn has_labels(own: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| own.get(key) == Some(value))
 }
 
 /// Is `host` the one of a rule, or covered by its wildcard?

@@ -6,72 +6,33 @@
 
 mod cover;
 mod destination_rules;
+mod endpoints;
+mod failover;
 mod hidden_rules;
 mod hosts;
 mod input;
 mod matches;
 mod mesh;
 mod policies;
+mod report;
 mod rules;
 mod services;
+mod subsets;
 mod traffic_policies;
 mod virtual_services;
 
 pub use input::{Input, WorkloadLabels, locate};
+pub use report::{Finding, Report, Severity, Totals, Unwanted};
 
-use std::fmt;
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::config::{Document, Origin};
 use mesh::Mesh;
 
-/// After so many the rest is not shown.
-const MOST_FINDINGS: usize = 1_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    Error,
-    Warning,
-    Info,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Info => "info",
-        })
-    }
-}
-
-/// One thing that its author did not mean.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// `IST0130` where Istio has the check, else `TSU-…`.
-    pub code: &'static str,
-    pub severity: Severity,
-    /// Empty: the document is not in a file.
-    pub file: String,
-    /// Of the field; 0: not known.
-    pub line: u32,
-    pub kind: String,
-    pub namespace: String,
-    pub name: String,
-    /// As in `spec.http[0].route`.
-    pub field: String,
-    pub what: String,
-    /// Empty: it says itself.
-    pub instead: String,
-}
-
 /// Collects what the checks find in one document after the other.
 struct Findings<'a> {
     mesh: &'a Mesh<'a>,
-    list: Vec<Finding>,
+    report: &'a mut Report,
 }
 
 /// Of a check: code and severity.
@@ -86,11 +47,8 @@ impl Findings<'_> {
         what: impl Into<String>,
         instead: impl Into<String>,
     ) {
-        if self.list.len() >= MOST_FINDINGS {
-            return;
-        }
         let Origin { file, line } = document.origin.clone();
-        self.list.push(Finding {
+        self.report.add(Finding {
             code,
             severity,
             file,
@@ -105,13 +63,16 @@ impl Findings<'_> {
     }
 }
 
-/// All that is found, document by document. `workloads` are those that are known beside the documents' own.
-pub fn analyze(documents: &[Arc<Document>], workloads: &[WorkloadLabels]) -> Vec<Finding> {
-    let mesh = Mesh::new(documents, workloads);
-    let mut findings = Findings {
-        mesh: &mesh,
-        list: Vec::new(),
-    };
+/// All that is found, document by document. `workloads` are those that are known beside the documents' own, `clients`
+/// those of which it is only known that they call others.
+pub fn analyze(
+    documents: &[Arc<Document>],
+    workloads: &[WorkloadLabels],
+    clients: &[WorkloadLabels],
+    report: &mut Report,
+) {
+    let mesh = Mesh::new(documents, workloads, clients);
+    let mut findings = Findings { mesh: &mesh, report };
     virtual_services::conflicts(&mut findings);
     for (document, rule) in &mesh.virtual_services {
         virtual_services::check(&mut findings, document, rule);
@@ -129,7 +90,7 @@ pub fn analyze(documents: &[Arc<Document>], workloads: &[WorkloadLabels]) -> Vec
         destination_rules::check(&mut findings, document, rule);
     }
     services::check(&mut findings);
-    findings.list
+    subsets::check(&mut findings, documents);
 }
 
 #[cfg(test)]

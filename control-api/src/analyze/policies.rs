@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::report::listed;
 use super::{Check, Findings, Severity};
 use crate::config::{Abort, Document, HttpRule, Retries, StringMatch};
 
@@ -69,7 +70,7 @@ fn repeated_writes(findings: &mut Findings<'_>, document: &Document, field: &str
     if retries.attempts > 0 && !dangerous.is_empty() && admits_writes(rule) {
         let what = format!(
             "with {} a POST is sent again that may have been carried out: a payment may be made up to {} times",
-            dangerous.join(", "),
+            listed(&dangerous),
             retries.attempts + 1
         );
         let instead = "these retries in a rule that matches `method: {exact: GET}`; connect-failure and refused-stream for the rest";

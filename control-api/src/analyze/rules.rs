@@ -1,6 +1,7 @@
 //! The rules of a VirtualService among each other: which are never met, what is left over, who gets how much.
 
 use super::cover::{Cover, covers_connection};
+use super::report::listed;
 use super::{Check, Findings, Severity};
 use crate::config::{ConnectionRule, Document, HttpRule, VirtualService, WeightedDestination};
 
@@ -153,7 +154,7 @@ fn weights(findings: &mut Findings<'_>, document: &Document, field: &str, route:
             .iter()
             .map(|to| format!("{:.1} %", f64::from(to.weight) * 100.0 / total.max(1) as f64))
             .collect();
-        let what = format!("the weights add up to {total}: the shares are {}", shares.join(", "));
+        let what = format!("the weights add up to {total}: the shares are {}", listed(&shares));
         findings.add(
             (WEIGHTS.0, Severity::Info),
             document,

@@ -1,8 +1,9 @@
 //! Services: without endpoints, without a protocol, two of one name.
 
-use super::mesh::ports;
-use super::{Check, Findings, Severity};
-use crate::config::{Document, Protocol, ServiceEndpoints, Spec};
+use std::collections::{BTreeMap, HashSet};
+
+use super::{Check, Findings, Severity, endpoints};
+use crate::config::{Document, Kind, Protocol};
 
 const NO_WORKLOAD: Check = ("IST0127", Severity::Warning);
 const PORT_NAME: Check = ("IST0118", Severity::Info);
@@ -10,54 +11,45 @@ const SAME_HOST: Check = ("TSU-SAME-HOST", Severity::Warning);
 
 pub(super) fn check(findings: &mut Findings<'_>) {
     let mesh = findings.mesh;
-    let mut seen: Vec<&Document> = Vec::new();
-    for (fqdn, documents) in mesh.services() {
-        for (number, document) in documents.iter().copied().enumerate() {
-            if let Some(first) = documents[..number]
-                .iter()
-                .find(|first| first.key.namespace != document.key.namespace)
-            {
-                let what = format!(
-                    "{fqdn} belongs to {}, of another namespace: this one adds no endpoints to it",
-                    first.key
-                );
-                findings.add(
-                    SAME_HOST,
-                    document,
-                    "spec.hosts",
-                    what,
-                    "another host, or one document for both",
-                );
-            }
+    let mut seen = HashSet::new();
+    let mut told = endpoints::Told::new();
+    for (fqdn, service) in mesh.services() {
+        for document in &service.others {
+            let what = format!(
+                "{fqdn} belongs to {}, of another namespace: this one adds no endpoints to it",
+                service.first().key
+            );
+            let instead = "another host, or one document for both";
+            findings.add(SAME_HOST, document, "spec.hosts", what, instead);
+        }
+        endpoints::check(findings, fqdn, service, &mut told);
+        for document in service.documents.iter().chain(&service.others) {
             // A ServiceEntry with several hosts comes once for each.
-            if !seen.iter().any(|other| std::ptr::eq(*other, document)) {
-                seen.push(document);
-                service(findings, document);
+            if seen.insert(&document.key) {
+                of_document(findings, document);
+                endpoints::weights(findings, document);
             }
         }
     }
+    for (document, _) in mesh.workload_entries() {
+        endpoints::weights(findings, document);
+    }
 }
 
-fn service(findings: &mut Findings<'_>, document: &Document) {
+fn of_document(findings: &mut Findings<'_>, document: &Document) {
     let namespace = &document.key.namespace;
-    let selector = match &document.spec {
-        Spec::Service(service) => Some(&service.selector),
-        Spec::ServiceEntry(entry) => match &entry.endpoints {
-            ServiceEndpoints::Selected(selector) => Some(selector),
-            ServiceEndpoints::Listed(_) => None,
-        },
-        _ => None,
-    };
-    let nobody = |selector: &&std::collections::BTreeMap<String, String>| {
-        !selector.is_empty()
-            && findings.mesh.knows_workloads()
-            && !findings.mesh.has_workload(Some(namespace), selector)
-    };
-    if selector.filter(nobody).is_some() {
+    let mesh = findings.mesh;
+    let nobody =
+        |selector: &&BTreeMap<String, String>| mesh.knows_workloads() && !mesh.has_workload(Some(namespace), selector);
+    if endpoints::selector(document).filter(nobody).is_some() {
+        let field = match document.key.kind {
+            Kind::Service => "spec.selector",
+            _ => "spec.workloadSelector",
+        };
         let what = "selects no workload: requests get 503 UH";
-        findings.add(NO_WORKLOAD, document, "spec.selector", what, "the labels of its pods");
+        findings.add(NO_WORKLOAD, document, field, what, "the labels of its pods");
     }
-    for (index, port) in ports(document)
+    for (index, port) in endpoints::ports(document)
         .iter()
         .enumerate()
         .filter(|(_, port)| port.protocol == Protocol::Detect)

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Finding, Input, analyze, locate};
+use super::{Finding, Input, Report, WorkloadLabels, analyze, locate};
 
 mod destination_rules;
+mod endpoints;
+mod lost_policies;
+mod report;
+mod subsets;
 
 /// A service with two versions, as the rules below have it.
 const MESH: &str = r"
@@ -37,11 +41,18 @@ spec:
 ";
 
 fn findings_in(text: &str) -> Vec<Finding> {
+    findings_with(&[], text)
+}
+
+/// Where these are connected.
+fn findings_with(clients: &[WorkloadLabels], text: &str) -> Vec<Finding> {
     let mut input = Input::default();
     input.read("a.yaml", text, "default");
     assert_eq!(input.refused, [], "{text}");
     let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
-    let mut findings = analyze(&documents, &input.workloads);
+    let mut report = Report::default();
+    analyze(&documents, &input.workloads, clients, &mut report);
+    let mut findings = report.into_findings();
     locate(&mut findings, "a.yaml", text);
     findings
 }
@@ -431,38 +442,6 @@ fn a_subsets_block_replaces_the_whole_block() {
     let field = "spec.subsets[0].trafficPolicy.connectionPool";
     has(&with("http: {http2MaxRequests: 3}"), "TSU-POLICY-REPLACED", field);
     has_not(&with("tcp: {maxConnections: 3}"), "TSU-POLICY-REPLACED");
-}
-
-#[test]
-fn limits_and_outlier_detection_that_surprise_are_explained() {
-    let with = |block: &str| policy("p", &format!("host: several, trafficPolicy: {{{block}}}"));
-    let outlier = "spec.trafficPolicy.outlierDetection";
-    has(
-        &with("outlierDetection: {consecutive5xxErrors: 0}"),
-        "TSU-OUTLIER",
-        outlier,
-    );
-    has(
-        &with("outlierDetection: {consecutiveGatewayErrors: 3}"),
-        "TSU-OUTLIER",
-        &format!("{outlier}.consecutiveGatewayErrors"),
-    );
-    has_not(&with("outlierDetection: {consecutive5xxErrors: 3}"), "TSU-OUTLIER");
-    let pool = "spec.trafficPolicy.connectionPool.http";
-    has(
-        &with("connectionPool: {http: {maxRequestsPerConnection: 1}}"),
-        "TSU-POOL",
-        &format!("{pool}.maxRequestsPerConnection"),
-    );
-    has(
-        &with("connectionPool: {http: {http1MaxPendingRequests: 1}}"),
-        "TSU-POOL",
-        &format!("{pool}.http1MaxPendingRequests"),
-    );
-    has_not(
-        &with("connectionPool: {http: {http1MaxPendingRequests: 10}}"),
-        "TSU-POOL",
-    );
 }
 
 #[test]

@@ -1,40 +1,66 @@
 //! What a policy of a DestinationRule really says: of the host, of a subset, of a port of either. What is lost because a
 //! block or a port stands in the place of others, and settings that cannot act or act otherwise than they read.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use tsunagi_proto::model::H2UpgradePolicy;
 
-use super::mesh::{covers_host, listed_endpoints, ports};
-use super::{Check, Findings, Severity};
+use super::mesh::covers_host;
+use super::report::listed;
+use super::{Check, Findings, Severity, failover};
 use crate::config::{
-    Algorithm, ClientTls, ConnectionPool, DestinationRule, Document, LoadBalancer, LocalitySetting, OutlierDetection,
-    PortPolicy, Protocol, ServicePort, TlsMode, TrafficPolicy,
+    Algorithm, ClientTls, ConnectionPool, DestinationRule, Document, LoadBalancer, LocalitySetting, PortPolicy,
+    Protocol, ServicePort, TlsMode, TrafficPolicy,
 };
 use crate::snapshot::at_port;
 
 const LOST: Check = ("TSU-POLICY-REPLACED", Severity::Warning);
 const PORT: Check = ("TSU-PORT", Severity::Warning);
-const OUTLIER: Check = ("TSU-OUTLIER", Severity::Info);
+pub(super) const OUTLIER: Check = ("TSU-OUTLIER", Severity::Info);
 const POOL: Check = ("TSU-POOL", Severity::Info);
 const INERT: Check = ("TSU-LOCALITY-INERT", Severity::Warning);
 const WARMUP: Check = ("TSU-WARMUP", Severity::Warning);
 const HASH: Check = ("TSU-HASH", Severity::Info);
 const TLS: Check = ("TSU-TLS", Severity::Warning);
 
+type Labels = BTreeMap<String, String>;
+
 /// What is written in one place, and what is in force by it.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     /// `spec.trafficPolicy.portLevelSettings[0]`.
     field: String,
     own: PortPolicy,
-    in_force: TrafficPolicy,
+    /// At each of its ports; not empty.
+    pub in_force: Vec<TrafficPolicy>,
     /// Of the service; none: they are not known.
     ports: Vec<&'a ServicePort>,
+    /// That its endpoints have.
+    pub labels: &'a Labels,
+}
+
+impl Place<'_> {
+    /// Wherever it is in force.
+    fn everywhere(&self, holds: impl Fn(&TrafficPolicy) -> bool) -> bool {
+        self.in_force.iter().all(holds)
+    }
+}
+
+/// A policy where it is written.
+struct Written<'a> {
+    /// The host's, of a subset.
+    above: Option<&'a TrafficPolicy>,
+    own: &'a TrafficPolicy,
+    /// The subset's.
+    labels: &'a Labels,
 }
 
 pub(super) fn check(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule) {
     let top = rule.policy.as_ref();
-    if let Some(top) = top {
-        whole(findings, document, rule, "spec.trafficPolicy", (None, top));
+    if let Some(own) = top {
+        let (above, labels) = (None, &Labels::new());
+        let written = Written { above, own, labels };
+        whole(findings, document, rule, "spec.trafficPolicy", &written);
     }
     for (index, subset) in rule.subsets.iter().enumerate() {
         let Some(own) = &subset.policy else { continue };
@@ -42,23 +68,34 @@ pub(super) fn check(findings: &mut Findings<'_>, document: &Document, rule: &Des
         if let Some(top) = top {
             replaced(findings, document, &field, own, top);
         }
-        whole(findings, document, rule, &field, (top, own));
+        let written = Written {
+            above: top,
+            own,
+            labels: &subset.labels,
+        };
+        whole(findings, document, rule, &field, &written);
     }
 }
 
-/// One policy with those of its ports. `above`: the host's, of a subset.
-fn whole(
-    findings: &mut Findings<'_>,
-    document: &Document,
-    rule: &DestinationRule,
-    field: &str,
-    (above, own): (Option<&TrafficPolicy>, &TrafficPolicy),
-) {
-    let known = findings.mesh.service(&rule.host).map(ports).unwrap_or_default();
-    let in_force = |port| match above {
+/// One policy with those of its ports.
+fn whole(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule, field: &str, written: &Written<'_>) {
+    let Written { above, own, labels } = *written;
+    let service = findings.mesh.service(&rule.host);
+    let known = service.map(|service| service.ports()).unwrap_or_default();
+    let at = |port| match above {
         Some(above) => at_port(Some(above), Some(own), port),
         None => at_port(Some(own), None, port),
     };
+    // Of ports that are not known, or have all settings of their own, there is none in particular.
+    let in_force = |ports: &[&ServicePort], otherwise: u16| match ports {
+        [] => vec![at(otherwise)],
+        ports => ports.iter().map(|port| at(port.number)).collect(),
+    };
+    let beside: Vec<&ServicePort> = known
+        .iter()
+        .copied()
+        .filter(|port| !own.port_level.contains_key(&port.number))
+        .collect();
     let mut places = vec![Place {
         field: field.to_owned(),
         own: PortPolicy {
@@ -67,27 +104,26 @@ fn whole(
             outlier_detection: own.outlier_detection.clone(),
             tls: own.tls.clone(),
         },
-        in_force: in_force(0),
-        ports: known
-            .iter()
-            .filter(|port| !own.port_level.contains_key(&port.number))
-            .collect(),
+        in_force: in_force(&beside, 0),
+        ports: beside,
+        labels,
     }];
     for (number, policy) in &own.port_level {
-        let field = format!("{field}.portLevelSettings{}", written(document, field, *number));
-        let ports: Vec<&ServicePort> = known.iter().filter(|port| port.number == *number).collect();
+        let field = format!("{field}.portLevelSettings{}", index_of(document, field, *number));
+        let ports: Vec<&ServicePort> = known.iter().copied().filter(|port| port.number == *number).collect();
         if ports.is_empty() && !known.is_empty() {
             let numbers: Vec<String> = known.iter().map(|port| port.number.to_string()).collect();
             let what = format!("{} has no port {number}: nothing follows this", rule.host);
-            let instead = format!("the port of the service, not of its pods: {}", numbers.join(", "));
+            let instead = format!("the port of the service, not of its pods: {}", listed(&numbers));
             findings.add(PORT, document, format!("{field}.port"), what, instead);
         }
         of_port(findings, document, &field, *number, policy, own);
         places.push(Place {
             field,
             own: policy.clone(),
-            in_force: in_force(*number),
+            in_force: in_force(&ports, *number),
             ports,
+            labels,
         });
     }
     for place in &places {
@@ -99,7 +135,7 @@ fn whole(
 }
 
 /// `[2]`, where the settings of the port are written.
-fn written(document: &Document, field: &str, port: u16) -> String {
+fn index_of(document: &Document, field: &str, port: u16) -> String {
     let pointer = format!("/{}/portLevelSettings", field.replace(['.', '['], "/").replace(']', ""));
     let list = document.object.pointer(&pointer).and_then(Value::as_array);
     let mut list = list.into_iter().flatten();
@@ -197,7 +233,9 @@ fn balancing(findings: &mut Findings<'_>, document: &Document, rule: &Destinatio
         return;
     };
     let field = format!("{}.loadBalancer", place.field);
-    if matches!(balancer.locality, Some(LocalitySetting::Failover(_))) && place.in_force.outlier_detection.is_none() {
+    if matches!(balancer.locality, Some(LocalitySetting::Failover(_)))
+        && place.everywhere(|it| it.outlier_detection.is_none())
+    {
         let what = "without outlierDetection nobody notices that the endpoints of a locality fail: there is no failover from one that is full of errors";
         let instead = format!("outlierDetection: {{}} in {}", place.field);
         findings.add(INERT, document, format!("{field}.localityLbSetting"), what, instead);
@@ -306,41 +344,7 @@ fn outliers(findings: &mut Findings<'_>, document: &Document, rule: &Destination
         let at = format!("{field}.interval");
         findings.add(OUTLIER, document, at, what, "an interval shorter than baseEjectionTime");
     }
-    ejected_share(findings, document, rule, outlier, &field);
-}
-
-fn ejected_share(
-    findings: &mut Findings<'_>,
-    document: &Document,
-    rule: &DestinationRule,
-    outlier: &OutlierDetection,
-    field: &str,
-) {
-    let (most, least) = (outlier.max_ejection_percent, outlier.min_health_percent);
-    let at = format!("{field}.maxEjectionPercent");
-    if most == 100 && least == 0 {
-        let what = "every endpoint but the last may be ejected at once";
-        findings.add(OUTLIER, document, &*at, what, "less, if the rest cannot bear the load");
-    }
-    if least > 0 && most + least > 100 {
-        let what = format!(
-            "with {most} % of the endpoints ejected fewer than minHealthPercent, {least} %, are healthy: then all of them get requests again, ejected ones too"
-        );
-        let instead = format!("maxEjectionPercent: {}, or a smaller minHealthPercent", 100 - least);
-        findings.add(OUTLIER, document, &*at, what, instead);
-    }
-    let listed = findings.mesh.service(&rule.host).and_then(listed_endpoints);
-    let listed = listed.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-    if listed > 1 && listed.saturating_mul(most) < 100 {
-        let what = format!(
-            "{most} % of {listed} endpoints is less than one: one is ejected all the same, and no second one beside it"
-        );
-        let instead = format!(
-            "maxEjectionPercent: {}, for two at once",
-            200_u32.div_ceil(listed).min(100)
-        );
-        findings.add(OUTLIER, document, at, what, instead);
-    }
+    failover::ejected_share(findings, document, rule, outlier, (place, &field));
 }
 
 fn pools(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {
@@ -383,17 +387,13 @@ fn pools(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {
         );
     }
     let warning = (POOL.0, Severity::Warning);
-    if pool.max_retries > 0 && place.in_force.retry_budget.is_some() {
+    if pool.max_retries > 0 && place.everywhere(|it| it.retry_budget.is_some()) {
         let what = "has no effect beside a retryBudget, which decides alone";
         add(warning, "http.maxRetries", what, "one of them");
     }
     let speaks_http2 = pool.use_client_protocol || pool.h2_upgrade_policy == H2UpgradePolicy::Upgrade;
-    let by_tls = place
-        .in_force
-        .tls
-        .as_ref()
-        .is_some_and(|tls| tls.mode != TlsMode::Disable);
-    if http1 && !speaks_http2 && !by_tls {
+    let is_plain = |policy: &TrafficPolicy| policy.tls.as_ref().is_none_or(|tls| tls.mode == TlsMode::Disable);
+    if http1 && !speaks_http2 && place.everywhere(is_plain) {
         let what = "has no effect: HTTP/1.1 is spoken to the endpoints";
         let instead = "h2UpgradePolicy: UPGRADE, or appProtocol http2 or grpc at the port";
         let fields = [
@@ -442,7 +442,7 @@ fn tls(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {
     if !encrypted.is_empty() {
         let what = format!(
             "what comes to port {} is TLS already (HTTPS or TLS by its protocol), and would be wrapped in TLS once more",
-            encrypted.join(", ")
+            listed(&encrypted)
         );
         let instead = "mode: DISABLE there, or a port of protocol HTTP for clients that speak plaintext to the sidecar";
         findings.add(TLS, document, format!("{field}.mode"), what, instead);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::mesh::covers_host;
+use super::report::listed;
 use super::{Check, Findings, Severity};
 use crate::config::{Document, ExportTo, VirtualService};
 
@@ -59,7 +60,7 @@ pub(super) fn conflicts(findings: &mut Findings<'_>) {
 
 pub(super) fn check(findings: &mut Findings<'_>, document: &Document, rule: &VirtualService) {
     if !of_mesh(rule) {
-        let what = format!("is for {} only: no sidecar uses it", rule.gateways.join(", "));
+        let what = format!("is for {} only: no sidecar uses it", listed(&rule.gateways));
         findings.add(
             INERT,
             document,

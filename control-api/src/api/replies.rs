@@ -1,6 +1,8 @@
 //! The JSON that the HTTP API answers with, beyond Kubernetes' own objects. Written by `api`, read by `cli`. Every field is
 //! always there, so that the answer of some other server is not taken for one of these.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -70,6 +72,9 @@ pub struct ProxyReply {
     /// connected, or leaving: it is about to end, and its endpoints get no new requests. Empty: the server does not say.
     #[serde(default)]
     pub state: String,
+    /// By which rules select it. `None`: the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// The answer to `GET /v1/endpoints`.
@@ -171,6 +176,7 @@ impl From<ProxyStatus> for ProxyReply {
             last_refusal: proxy.last_refusal.unwrap_or_default(),
             subscriptions: u32::try_from(proxy.subscriptions).unwrap_or(u32::MAX),
             state: if proxy.leaving { "leaving" } else { "connected" }.to_owned(),
+            labels: Some(proxy.labels),
         }
     }
 }

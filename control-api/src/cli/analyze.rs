@@ -1,5 +1,6 @@
 //! `tsunagi analyze`: what is valid but will not do what its author meant, in files or in what a control plane holds.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,9 +15,10 @@ use super::{
     output::Output,
     refusal,
 };
-use crate::analyze::{Finding, Input, Severity, analyze, locate};
+use crate::analyze::{Finding, Input, Report, Totals, Unwanted, WorkloadLabels, analyze, locate};
 use crate::api::NamedText;
-use crate::config::{Kind, from_object};
+use crate::api::replies::ProxiesReply;
+use crate::config::{Key, Kind, from_object};
 
 #[derive(Args, Debug)]
 #[command(
@@ -59,29 +61,50 @@ pub(super) async fn run(options: &Options, server: &str, output: &mut Output) ->
     for NamedText { name, text } in &texts {
         input.read(name, text, &options.namespace);
     }
+    let mut clients = Vec::new();
     if options.filename.is_empty() || options.with_server {
         let client = Client::new(server)?;
         let held = held(&client).await?;
-        let new: Vec<_> = input.documents.iter().map(|document| document.key.clone()).collect();
+        let new: HashSet<Key> = input.documents.iter().map(|document| document.key.clone()).collect();
+        let before = input.documents.len();
         input
             .documents
             .extend(held.into_iter().filter(|document| !new.contains(&document.key)));
+        input.count += input.documents.len() - before;
+        clients = connected(&client).await?;
     }
     let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
-    let mut findings = analyze(&documents, &input.workloads);
-    if options.with_server {
+    let mut report = Report::without(Unwanted {
+        hints: options.no_info,
         // What was there before is not what is asked about.
-        findings.retain(|finding| !finding.file.is_empty());
-    }
+        held: options.with_server,
+    });
+    input.refused.into_iter().for_each(|finding| report.add(finding));
+    analyze(&documents, &input.workloads, &clients, &mut report);
+    let totals = report.totals();
+    let mut findings = report.into_findings();
     for NamedText { name, text } in &texts {
         locate(&mut findings, name, text);
     }
-    findings.extend(input.refused);
-    if options.no_info {
-        findings.retain(|finding| finding.severity != Severity::Info);
-    }
     findings.sort_by(|one, other| (&one.file, one.line, one.severity).cmp(&(&other.file, other.line, other.severity)));
-    show(&findings, documents.len(), options, output)
+    show(&findings, totals, input.count, options, output)
+}
+
+/// Who is connected: sidecars, which follow rules by their labels whether anything selects them or not.
+async fn connected(client: &Client) -> Result<Vec<WorkloadLabels>, CliError> {
+    let reply = client.call(Call::new(Method::GET, "/v1/proxies".to_owned())).await?;
+    if !reply.status.is_success() {
+        return Err(refusal(&reply, client));
+    }
+    let known: ProxiesReply = serde_json::from_slice(&reply.body)
+        .map_err(|error| CliError::Failed(format!("the control plane's answer is not understood: {error}")))?;
+    let labelled = known.proxies.into_iter().filter_map(|proxy| {
+        Some(WorkloadLabels {
+            namespace: proxy.namespace,
+            labels: proxy.labels?,
+        })
+    });
+    Ok(labelled.collect())
 }
 
 /// All documents that the control plane holds.
@@ -101,27 +124,49 @@ async fn held(client: &Client) -> Result<Vec<crate::config::Document>, CliError>
     Ok(documents)
 }
 
-fn show(findings: &[Finding], documents: usize, options: &Options, output: &mut Output) -> Result<(), CliError> {
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let (errors, warnings, hints) = (count(Severity::Error), count(Severity::Warning), count(Severity::Info));
+fn show(
+    findings: &[Finding],
+    totals: Totals,
+    documents: usize,
+    options: &Options,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    let omitted = totals.all() - findings.len();
     match options.output {
         get::Format::Table => {
             for finding in findings {
                 output.line(&lines(finding))?;
             }
-            let what = format!("{documents} documents: {errors} errors, {warnings} warnings, {hints} hints");
-            output.line(&what)?;
+            if omitted > 0 {
+                output.line(&format!("and {omitted} more, of which none is worse than those above"))?;
+            }
+            output.line(&summary(documents, totals))?;
         }
         format => {
-            let shown = format.write(&json!({ "findings": findings }))?;
-            output.line(&shown)?;
+            let value = json!({ "findings": findings, "totals": totals, "omitted": omitted });
+            output.line(&format.write(&value)?)?;
         }
     }
-    if errors + warnings > 0 {
+    if totals.errors + totals.warnings > 0 {
         output.flush()?;
         return Err(CliError::Told);
     }
     Ok(())
+}
+
+/// As in `1 document: 2 errors, 1 warning, 0 hints`.
+fn summary(documents: usize, totals: Totals) -> String {
+    let counted = |count: usize, word: &str| match count {
+        1 => format!("1 {word}"),
+        count => format!("{count} {word}s"),
+    };
+    format!(
+        "{}: {}, {}, {}",
+        counted(documents, "document"),
+        counted(totals.errors, "error"),
+        counted(totals.warnings, "warning"),
+        counted(totals.hints, "hint"),
+    )
 }
 
 fn lines(finding: &Finding) -> String {

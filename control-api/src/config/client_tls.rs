@@ -91,7 +91,7 @@ pub(super) fn read(block: &Field<'_>) -> ClientTls {
 
 fn mode(field: &Field<'_>) -> TlsMode {
     if field.is("ISTIO_MUTUAL") {
-        field.not_supported_yet("ISTIO_MUTUAL");
+        field.not_supported_yet("ISTIO_MUTUAL: leave `tls` out, sidecars speak plaintext to each other for now");
         return TlsMode::Disable;
     }
     match field.one_of(&["DISABLE", "SIMPLE", "MUTUAL"]) {

@@ -44,7 +44,7 @@ pub(super) const POOL: Fields = Fields {
     supported: &["tcp", "http"],
     later: &[],
 };
-const TCP: Fields = Fields {
+pub(super) const TCP: Fields = Fields {
     supported: &[
         "maxConnections",
         "connectTimeout",
@@ -54,11 +54,11 @@ const TCP: Fields = Fields {
     ],
     later: &[],
 };
-const KEEPALIVE: Fields = Fields {
+pub(super) const KEEPALIVE: Fields = Fields {
     supported: &["probes", "time", "interval"],
     later: &[],
 };
-const HTTP: Fields = Fields {
+pub(super) const HTTP: Fields = Fields {
     supported: &[
         "http1MaxPendingRequests",
         "http2MaxRequests",

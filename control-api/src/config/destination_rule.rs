@@ -58,7 +58,7 @@ const SUBSET: Fields = Fields {
 };
 
 /// Asks for Envoy's own rules of ejecting endpoints.
-const OUTLIER_DETECTION: &str = "tsunagi.io/outlier-detection";
+pub(super) const OUTLIER_DETECTION: &str = "tsunagi.io/outlier-detection";
 
 /// What the annotations of a rule say of its policies.
 pub(super) fn read_annotations(annotations: &Field<'_>, rule: &mut DestinationRule) {
@@ -79,6 +79,7 @@ pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule>
         ("trafficPolicy", &traffic_policy::POLICY),
         ("workloadSelector", &SELECTOR),
     ];
+    let spec = &spec.of_kind(traffic_policy::PLACES);
     if !spec.is_message_around(&SPEC, &inner) || !limits::of_destination_rule(spec) {
         return None;
     }
@@ -100,7 +101,7 @@ pub(super) fn read(spec: &Field<'_>, namespace: &str) -> Option<DestinationRule>
 }
 
 fn match_labels(selector: &Field<'_>) -> BTreeMap<String, String> {
-    if !selector.is_message(&SELECTOR) {
+    if selector.is_called("labels", "matchLabels") || !selector.is_message(&SELECTOR) {
         return BTreeMap::new();
     }
     selector

@@ -20,6 +20,16 @@ pub struct Document {
     pub labels: BTreeMap<String, String>,
     /// `metadata.creationTimestamp`; `None` before the document is stored.
     pub created: Option<Created>,
+    /// What is taken and does nothing.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something that its author may not have meant, in this document alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// As in `spec.trafficPolicy.loadBalancer.warmup`.
+    pub field: String,
+    pub what: String,
 }
 
 /// As the beginning of a message, as in `a.yaml:7: `; nothing where it is not known.
@@ -65,7 +75,10 @@ pub enum Spec {
 impl Document {
     /// Nothing that anybody is told depends on which of the two it is.
     pub fn means_the_same(&self, other: &Document) -> bool {
-        self.spec == other.spec && self.labels == other.labels && self.created == other.created
+        self.spec == other.spec
+            && self.labels == other.labels
+            && self.created == other.created
+            && self.remarks == other.remarks
     }
 
     /// Istio's order of precedence: the oldest first, then by name and namespace. What is not stored yet is the newest.

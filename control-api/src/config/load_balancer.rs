@@ -56,7 +56,7 @@ pub(super) const BALANCER: Fields = Fields {
     ],
     later: &[],
 };
-const HASH: Fields = Fields {
+pub(super) const HASH: Fields = Fields {
     supported: &[
         "httpHeaderName",
         "httpCookie",
@@ -68,7 +68,7 @@ const HASH: Fields = Fields {
     ],
     later: &[],
 };
-const COOKIE: Fields = Fields {
+pub(super) const COOKIE: Fields = Fields {
     supported: &["name", "path", "ttl", "attributes"],
     later: &[],
 };
@@ -84,11 +84,12 @@ const MAGLEV: Fields = Fields {
     supported: &["tableSize"],
     later: &[],
 };
-const WARMUP: Fields = Fields {
+pub(super) const WARMUP: Fields = Fields {
     supported: &["duration", "minimumPercent", "aggression"],
     later: &[],
 };
 
+const SIMPLE: [&str; 4] = ["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "PASSTHROUGH"];
 const KEYS: [&str; 4] = ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"];
 const TABLES: [&str; 3] = ["ringHash", "maglev", "minimumRingSize"];
 /// Envoy's.
@@ -126,8 +127,20 @@ pub(super) fn read(block: &Field<'_>) -> LoadBalancer {
             .and_then(|field| field.positive_duration())
             .map(linear),
     };
+    let algorithm = algorithm.unwrap_or_default();
+    if warmup.is_some() && !matches!(algorithm, Algorithm::LeastRequest | Algorithm::RoundRobin) {
+        let name = if block.get("warmup").is_some() {
+            "warmup"
+        } else {
+            "warmupDurationSecs"
+        };
+        block.remark_at(
+            name,
+            "has no effect: only LEAST_REQUEST and ROUND_ROBIN warm endpoints up",
+        );
+    }
     LoadBalancer {
-        algorithm: algorithm.unwrap_or_default(),
+        algorithm,
         locality: setting,
         warmup,
     }
@@ -142,7 +155,7 @@ fn only_one(block: &Field<'_>, names: &[&str]) {
 }
 
 fn simple(field: &Field<'_>) -> Algorithm {
-    match field.text() {
+    match field.choice(&SIMPLE) {
         Some("ROUND_ROBIN") => return Algorithm::RoundRobin,
         Some("RANDOM") => return Algorithm::Random,
         Some("PASSTHROUGH") => return Algorithm::Passthrough,
@@ -151,10 +164,7 @@ fn simple(field: &Field<'_>) -> Algorithm {
             let table = if other == "MAGLEV" { "maglev" } else { "ringHash" };
             field.refuse(format!("{other} is not simple: write `consistentHash` with `{table}`"));
         }
-        Some(other) => field.refuse(format!(
-            "{} is none of LEAST_REQUEST, ROUND_ROBIN, RANDOM and PASSTHROUGH",
-            shown(other)
-        )),
+        Some(other) => field.refuse_choice(other, &SIMPLE),
     }
     Algorithm::LeastRequest
 }
@@ -165,7 +175,9 @@ fn consistent_hash(block: &Field<'_>) -> Option<ConsistentHash> {
         return None;
     }
     only_one(block, &KEYS);
-    only_one(block, &TABLES);
+    let old_size = block.get("minimumRingSize").is_some_and(|size| !size.is_zero());
+    // Zero is not set, as in Istio.
+    only_one(block, if old_size { &TABLES } else { &TABLES[..2] });
     let table = table(block);
     let Some(name) = KEYS.iter().find(|name| block.get(name).is_some()) else {
         // Without a key Envoy takes any endpoint.

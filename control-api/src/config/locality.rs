@@ -103,7 +103,7 @@ pub(super) fn read_zone_aware(block: &Field<'_>) -> LocalitySetting {
     let enabled = block.get("enabled").and_then(|field| field.flag()).unwrap_or(true);
     let least = block
         .get("minClusterSize")
-        .and_then(|field| field.number(1, i64::from(u32::MAX)));
+        .and_then(|field| field.number(0, i64::from(u32::MAX)));
     let failover = failover(block);
     refuse_topology(block, "regions and zones are in this order already");
     if !enabled {
@@ -112,7 +112,8 @@ pub(super) fn read_zone_aware(block: &Field<'_>) -> LocalitySetting {
     LocalitySetting::ZoneAware {
         failover,
         min_cluster_size: least
-            .and_then(|least| u64::try_from(least).ok())
+            // None at all is as few as one: a cluster without endpoints prefers none.
+            .and_then(|least| u64::try_from(least.max(1)).ok())
             .unwrap_or(MIN_CLUSTER_SIZE),
     }
 }

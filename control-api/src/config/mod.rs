@@ -32,6 +32,7 @@ mod read;
 mod reader;
 mod regex_size;
 mod regex_syntax;
+mod report;
 mod scalar;
 mod service;
 mod service_entry;
@@ -48,7 +49,7 @@ pub use client_tls::{ClientTls, TlsMode};
 pub use connection_pool::ConnectionPool;
 pub use destination_rule::{DestinationRule, Subset};
 pub use distribution::{DISTRIBUTION_ANNOTATION, TrafficDistribution};
-pub use document::{Created, Document, Origin, Spec};
+pub use document::{Created, Document, Origin, Remark, Spec};
 pub use document_set::DocumentSet;
 pub use endpoint_slice::{EndpointSlice, Machine, PodState, SliceEndpoint};
 pub use kind::{Key, Kind, check_namespace};
@@ -63,7 +64,7 @@ pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{Resolution, ServiceEndpoints, ServiceEntry};
 pub use sidecar::{OutboundTrafficPolicy, Sidecar};
 pub use text::{Survey, from_object, from_stored, parse, survey};
-pub use traffic_policy::{PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy};
+pub use traffic_policy::{PortPolicy, TrafficPolicy};
 pub use virtual_service::{
     Abort, ConnectionMatch, ConnectionRule, CorsPolicy, Delay, Delegate, DirectResponse, ExportTo, Fault,
     HeaderOperations, Headers, HttpMatch, HttpRule, Mirror, Redirect, RedirectPort, Retries, Rewrite, SourceMatch,

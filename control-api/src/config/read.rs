@@ -2,49 +2,16 @@
 //! pass finds everything that is wrong.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::report::{Finding, Report};
 use super::scalar::shown;
 use super::yaml::Step;
 use super::{duration, names};
-
-/// Findings of one document after which the rest is not shown.
-const MOST_FINDINGS: usize = 200;
-
-/// What is wrong, and where.
-#[derive(Debug)]
-pub(super) struct Finding {
-    pub path: Vec<Step>,
-    pub reason: String,
-}
-
-/// Collects the findings of one document.
-#[derive(Default)]
-pub(super) struct Report {
-    findings: RefCell<Vec<Finding>>,
-}
-
-impl Report {
-    pub(super) fn into_findings(self) -> Vec<Finding> {
-        self.findings.into_inner()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.findings.borrow().is_empty()
-    }
-
-    fn add(&self, path: Vec<Step>, reason: String) {
-        let mut findings = self.findings.borrow_mut();
-        if findings.len() < MOST_FINDINGS {
-            findings.push(Finding { path, reason });
-        }
-    }
-}
 
 /// A value with the way that leads to it.
 #[derive(Clone, Copy)]
@@ -55,7 +22,12 @@ pub(super) struct Field<'a> {
     report: &'a Report,
     /// Fields may be written under their names in protobuf, too.
     protobuf: bool,
+    /// Where a field may belong that is unknown where it is.
+    places: Places,
 }
+
+/// Blocks of a kind, by the way to them.
+pub(super) type Places = &'static [(&'static str, &'static Fields)];
 
 #[derive(Clone, Copy)]
 enum At<'a> {
@@ -85,7 +57,13 @@ impl<'a> Field<'a> {
             at: At::Root,
             report,
             protobuf: false,
+            places: &[],
         }
+    }
+
+    /// For a kind that has these blocks.
+    pub(super) fn of_kind(self, places: Places) -> Self {
+        Field { places, ..self }
     }
 
     /// For a message of Istio's, of which JSON has every field under two names: `mirrorPercent` and `mirror_percent`.
@@ -100,6 +78,7 @@ impl<'a> Field<'a> {
             at,
             report: self.report,
             protobuf: self.protobuf,
+            places: self.places,
         }
     }
 
@@ -123,14 +102,31 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn refuse(&self, reason: impl Into<String>) {
-        self.report.add(self.path(), reason.into());
+        self.report.add(Finding {
+            path: self.path(),
+            reason: reason.into(),
+            unquoted: None,
+        });
     }
 
     /// Says something of a field that need not be there.
     pub(super) fn refuse_at(&self, name: &str, reason: impl Into<String>) {
+        self.report.add(Finding {
+            path: self.path_to(name),
+            reason: reason.into(),
+            unquoted: None,
+        });
+    }
+
+    /// Warns of a field that is taken and does nothing.
+    pub(super) fn remark_at(&self, name: &str, what: impl Into<String>) {
+        self.report.remark(&self.path_to(name), what.into());
+    }
+
+    fn path_to(&self, name: &str) -> Vec<Step> {
         let mut path = self.path();
         path.push(Step::Key(name.to_owned()));
-        self.report.add(path, reason.into());
+        path
     }
 
     pub(super) fn not_supported_yet(&self, what: &str) {
@@ -141,7 +137,15 @@ impl<'a> Field<'a> {
         let found = match self.value {
             Value::Null => "is empty".to_owned(),
             Value::Bool(_) | Value::Number(_) if wanted == "text" => {
-                return self.refuse(format!("must be text: write \"{}\" in quotes", self.value));
+                return self.report.add(Finding {
+                    path: self.path(),
+                    reason: "must be text".to_owned(),
+                    unquoted: Some(if self.value.is_f64() {
+                        String::new()
+                    } else {
+                        self.value.to_string()
+                    }),
+                });
             }
             Value::Bool(value) => format!("is {value}"),
             Value::Number(number) => format!("is the number {number}"),
@@ -187,18 +191,21 @@ impl<'a> Field<'a> {
                 }
                 continue;
             }
-            let places: Vec<String> = inner
-                .iter()
-                .filter(|(_, fields)| fields.all().any(|known| known == name))
-                .map(|(place, _)| format!("`{place}`"))
-                .collect();
-            let hint = match places.join(" or ") {
-                places if places.is_empty() => names::did_you_mean(name, fields.all()),
-                places => format!(" here, it belongs under {places}"),
-            };
+            let hint = places_of(&known, inner)
+                .or_else(|| places_of(&known, self.places))
+                .unwrap_or_else(|| names::did_you_mean(name, fields.all()));
             self.refuse_at(name, format!("unknown field{hint}"));
         }
         true
+    }
+
+    /// Is a field there under the name that it has in other kinds? Says so.
+    pub(super) fn is_called(&self, other: &str, name: &str) -> bool {
+        let is_called = self.get(other).is_some() && self.get(name).is_none();
+        if is_called {
+            self.refuse_at(other, format!("unknown field, in this kind it is `{name}`"));
+        }
+        is_called
     }
 
     /// Is nothing set in this message?
@@ -251,6 +258,10 @@ impl<'a> Field<'a> {
             .collect()
     }
 
+    pub(super) fn is_zero(&self) -> bool {
+        self.value.as_i64() == Some(0)
+    }
+
     pub(super) fn is_null(&self) -> bool {
         self.value.is_null()
     }
@@ -294,13 +305,31 @@ impl<'a> Field<'a> {
     }
 
     /// One of several words.
-    pub(super) fn one_of(&self, words: &[&str]) -> Option<&'a str> {
-        let text = self.text()?;
+    pub(super) fn one_of(&self, words: &[&'static str]) -> Option<&'a str> {
+        let text = self.choice(words)?;
         if !words.contains(&text) {
-            self.refuse(format!("{} is none of {}", shown(text), words.join(", ")));
+            self.refuse_choice(text, words);
             return None;
         }
         Some(text)
+    }
+
+    /// The text of a field that takes one of several words; Istio's numbers for them mean nothing here.
+    pub(super) fn choice(&self, words: &[&'static str]) -> Option<&'a str> {
+        let text = self.value.as_str();
+        let shown = self.value.to_string();
+        if text.is_none() && words.iter().any(|word| word.eq_ignore_ascii_case(&shown)) {
+            self.mistyped("text");
+        } else if text.is_none() {
+            self.mistyped(&format!("one of {}", words.join(", ")));
+        }
+        text
+    }
+
+    /// It is none of the words.
+    pub(super) fn refuse_choice(&self, text: &str, words: &[&'static str]) {
+        let hint = names::did_you_mean(text, words.iter().copied());
+        self.refuse(format!("{} is none of {}{hint}", shown(text), words.join(", ")));
     }
 
     /// Says so where this is no list of words.
@@ -422,35 +451,20 @@ impl<'a> Field<'a> {
     }
 }
 
-/// As people write it: `spec.http[0].match`, `spec.subsets[0].labels[app.kubernetes.io/name]`.
-pub(super) fn path_text(path: &[Step]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::Key(key) if names::is_plain_key(key) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(key);
-            }
-            Step::Key(key) => {
-                let shown = shown(key);
-                text.push_str(&format!(
-                    "[{}]",
-                    shown
-                        .strip_prefix('"')
-                        .and_then(|s| s.strip_suffix('"'))
-                        .unwrap_or(&shown)
-                ));
-            }
-        }
-    }
-    text
+/// What to say of a field that is unknown where it is and known in one or two of these places.
+fn places_of(name: &str, places: &[(&str, &Fields)]) -> Option<String> {
+    let known = places
+        .iter()
+        .filter(|(_, fields)| fields.all().any(|known| known == name));
+    let known: Vec<String> = known.map(|(place, _)| format!("`{place}`")).collect();
+    (1..=2)
+        .contains(&known.len())
+        .then(|| format!(" here, it belongs under {}", known.join(" or ")))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::{MOST_FINDINGS, path_text};
     use super::*;
     use serde_json::json;
 
@@ -518,7 +532,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "a: must be text: write \"1\" in quotes",
+                "a: must be text",
                 "b: is the text \"x\", must be a whole number",
                 "c: 1.5 must be a whole number",
                 "d: -1 is out of range: 0 to 2147483647",

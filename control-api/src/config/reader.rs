@@ -8,7 +8,8 @@ use prost_types::Timestamp;
 use serde_json::Value;
 
 use super::kind::{LATER, NETWORKING};
-use super::read::{Field, Fields, Finding, Report};
+use super::read::{Field, Fields};
+use super::report::{Finding, Report};
 use super::scalar::shown;
 use super::{
     Created, Document, Key, Kind, Origin, Spec, destination_rule, distribution, names, service, service_entry, sidecar,
@@ -38,6 +39,8 @@ const METADATA: Fields = Fields {
     ],
     later: &["generateName"],
 };
+/// With what annotations of ours begin.
+const ANNOTATIONS: &str = "tsunagi.io/";
 /// Where a document is that says no namespace, unless the caller says otherwise.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -60,6 +63,7 @@ pub(super) fn document(object: Value, origin: Origin, default_namespace: &str) -
                 origin,
                 labels,
                 created,
+                remarks: report.into_remarks(),
             })
         }
         _ => Err(report.into_findings()),
@@ -245,10 +249,29 @@ fn shapes(metadata: &Field<'_>, kind: Option<Kind>) {
             value.refuse("not an annotation key");
         }
         value.text();
+        if let Some(kind) = kind {
+            of_tsunagi(&annotations, key, kind);
+        }
     }
     if kind == Some(Kind::Service) {
         service::check_annotations(&annotations);
     }
+}
+
+/// Whoever writes an annotation of ours wants something by it.
+fn of_tsunagi(annotations: &Field<'_>, name: &str, kind: Kind) {
+    let all = [(Kind::DestinationRule, destination_rule::OUTLIER_DETECTION)];
+    if !name.starts_with(ANNOTATIONS) || all.contains(&(kind, name)) {
+        return;
+    }
+    let what = match all.iter().find(|(_, known)| *known == name) {
+        Some((of, _)) => format!("is read of a {of} only: it has no effect here"),
+        None => {
+            let hint = names::did_you_mean(name, all.iter().map(|(_, known)| *known));
+            format!("no annotation that is known, it has no effect{hint}")
+        }
+    };
+    annotations.remark_at(name, what);
 }
 
 fn created(field: &Field<'_>) -> Option<Created> {

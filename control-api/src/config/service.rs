@@ -243,6 +243,10 @@ fn port(item: &Field<'_>, must_be_named: bool) -> Option<ServicePort> {
 }
 
 fn target(field: &Field<'_>) -> Option<TargetPort> {
+    // Zero is not set, as in Kubernetes.
+    if field.is_zero() {
+        return None;
+    }
     if !field.is_text() {
         return field.port().map(TargetPort::Number);
     }

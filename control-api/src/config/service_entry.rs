@@ -77,9 +77,15 @@ const SELECTOR: Fields = Fields {
     supported: &["labels"],
     later: &[],
 };
+const RESOLUTIONS: [&str; 4] = ["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN"];
 
 pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
-    if !spec.is_message(&SPEC) || !limits::of_service_entry(spec) {
+    let inner = [
+        ("ports[]", &PORT),
+        ("endpoints[]", &workload_entry::SPEC),
+        ("workloadSelector", &SELECTOR),
+    ];
+    if !spec.is_message_around(&SPEC, &inner) || !limits::of_service_entry(spec) {
         return None;
     }
     spec.exported_everywhere();
@@ -160,12 +166,8 @@ fn hosts(list: &Field<'_>) -> Vec<String> {
 
 /// Says whether endpoints are part of the mesh, which changes nothing without mutual TLS.
 fn location(spec: &Field<'_>) {
-    let Some(field) = spec.get("location") else { return };
-    if let Some(text) = field
-        .text()
-        .filter(|text| !["MESH_EXTERNAL", "MESH_INTERNAL"].contains(text))
-    {
-        field.refuse(format!("{} is neither MESH_EXTERNAL nor MESH_INTERNAL", shown(text)));
+    if let Some(field) = spec.get("location") {
+        field.one_of(&["MESH_EXTERNAL", "MESH_INTERNAL"]);
     }
 }
 
@@ -184,13 +186,13 @@ fn resolution(spec: &Field<'_>) -> Resolution {
     let Some(field) = spec.get("resolution") else {
         return Resolution::None;
     };
-    match field.text() {
+    match field.choice(&RESOLUTIONS) {
         None | Some("NONE") => {}
         Some("STATIC") => return Resolution::Static,
         Some("DNS") => return Resolution::Dns,
         Some("DNS_ROUND_ROBIN") => return Resolution::DnsRoundRobin,
         Some("DYNAMIC_DNS") => field.not_supported_yet("DYNAMIC_DNS"),
-        Some(other) => field.refuse(format!("{} is not a resolution", shown(other))),
+        Some(other) => field.refuse_choice(other, &RESOLUTIONS),
     }
     Resolution::None
 }
@@ -249,7 +251,9 @@ fn port(item: &Field<'_>) -> Option<ServicePort> {
     }
     let declared = item.get("protocol").and_then(|field| declared(&field));
     let number = item.required("number")?.port()?;
-    let target = item.get("targetPort").and_then(|field| field.port()).unwrap_or(number);
+    // Zero is not set, as in Istio.
+    let target = item.get("targetPort").filter(|field| !field.is_zero());
+    let target = target.and_then(|field| field.port()).unwrap_or(number);
     Some(ServicePort {
         number,
         target: TargetPort::Number(target),
@@ -280,7 +284,7 @@ fn endpoints(spec: &Field<'_>, ports: &[ServicePort], resolution: Resolution) ->
         selector.refuse("only one of workloadSelector and endpoints may be set");
     }
     let mut labels = BTreeMap::new();
-    if selector.is_message(&SELECTOR) {
+    if !selector.is_called("matchLabels", "labels") && selector.is_message(&SELECTOR) {
         labels = selector
             .required("labels")
             .map(|field| field.labels())

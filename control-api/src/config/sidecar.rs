@@ -44,7 +44,7 @@ pub(super) fn read(spec: &Field<'_>) -> Option<Sidecar> {
     }
     let selector = spec
         .get("workloadSelector")
-        .filter(|selector| selector.is_message(&SELECTOR));
+        .filter(|selector| !selector.is_called("matchLabels", "labels") && selector.is_message(&SELECTOR));
     let labels = selector.and_then(|selector| Some(selector.get("labels")?.labels()));
     Some(Sidecar {
         selector: labels.unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 
 mod actions;
+mod advice;
 mod balancers;
 mod beside_routes;
 mod endpoints;

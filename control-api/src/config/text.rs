@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::read::{Finding, path_text};
 use super::reader;
+use super::report::{Finding, path_text};
 use super::yaml::{self, Node, Step};
 use super::{Document, Kind, Origin, Problem};
 
@@ -37,6 +37,10 @@ pub struct Survey {
     pub problems: Vec<Problem>,
     /// Of kinds that are not ours, as they stand.
     pub others: Vec<Value>,
+    /// How many documents the problems are of.
+    pub refused: usize,
+    /// There were so many problems that the rest was not read.
+    pub is_cut: bool,
 }
 
 /// As `parse`, but what is wrong or not ours does not keep the rest back.
@@ -47,6 +51,8 @@ pub fn survey(file: &str, text: &str, default_namespace: &str) -> Survey {
         reading.text(text);
     }
     Survey {
+        refused: reading.refused,
+        is_cut: reading.is_full(),
         documents: reading.documents,
         problems: reading.problems,
         others: reading.others.unwrap_or_default(),
@@ -68,7 +74,7 @@ pub fn from_object(object: Value) -> Result<Document, Vec<Problem>> {
     reader::document(object, Origin::default(), "").map_err(|findings| {
         let mut reading = Reading::new("", "");
         for finding in findings {
-            reading.problem(0, &names, path_text(&finding.path), finding.reason);
+            reading.problem(0, &names, path_text(&finding.path), quoted(&finding, None));
         }
         reading.problems
     })
@@ -81,6 +87,8 @@ struct Reading<'a> {
     problems: Vec<Problem>,
     /// Where documents of kinds that are not ours go; `None`: they are refused.
     others: Option<Vec<Value>>,
+    /// Documents that have problems of their own.
+    refused: usize,
 }
 
 impl<'a> Reading<'a> {
@@ -91,6 +99,7 @@ impl<'a> Reading<'a> {
             documents: Vec::new(),
             problems: Vec::new(),
             others: None,
+            refused: 0,
         }
     }
 
@@ -123,6 +132,7 @@ impl<'a> Reading<'a> {
     fn tree(&mut self, tree: &yaml::Tree) {
         if !tree.faults.is_empty() {
             // The document is not what its author wrote: its fields would only add noise.
+            self.refused += 1;
             let object = tree
                 .root
                 .as_ref()
@@ -137,7 +147,10 @@ impl<'a> Reading<'a> {
         match root.to_value() {
             Ok(Value::Object(object)) if is_list(&object) => self.list(root, object),
             Ok(value) => self.value(value, root, &[], tree.line),
-            Err(fault) => self.problem(fault.line, &Value::Null, String::new(), fault.reason),
+            Err(fault) => {
+                self.refused += 1;
+                self.problem(fault.line, &Value::Null, String::new(), fault.reason);
+            }
         }
     }
 
@@ -194,9 +207,12 @@ impl<'a> Reading<'a> {
         match reader::document(value, origin, self.default_namespace) {
             Ok(document) => self.documents.push(document),
             Err(findings) => {
-                for Finding { path: inner, reason } in findings {
-                    let whole: Vec<Step> = path.iter().chain(&inner).cloned().collect();
-                    self.problem(root.line_of(&whole), &names, path_text(&inner), reason);
+                self.refused += 1;
+                for finding in findings {
+                    let whole: Vec<Step> = path.iter().chain(&finding.path).cloned().collect();
+                    let written = root.written(&whole);
+                    let reason = quoted(&finding, written);
+                    self.problem(root.line_of(&whole), &names, path_text(&finding.path), reason);
                 }
             }
         }
@@ -234,6 +250,16 @@ impl<'a> Reading<'a> {
                 format!("is there already, on line {first}"),
             );
         }
+    }
+}
+
+/// What is wrong, with what to write where its author forgot the quotes: a number is not always shown as it was written.
+fn quoted(finding: &Finding, written: Option<&str>) -> String {
+    let reason = &finding.reason;
+    match finding.unquoted.as_deref().map(|value| written.unwrap_or(value)) {
+        None => reason.clone(),
+        Some("") => format!("{reason}: write it in quotes"),
+        Some(written) => format!("{reason}: write \"{written}\" in quotes"),
     }
 }
 

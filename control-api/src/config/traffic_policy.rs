@@ -3,11 +3,12 @@
 //! Called by `destination_rule`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::read::{Field, Fields};
+use tsunagi_proto::model::{ProxyProtocol, RetryBudget};
+
+use super::read::{Field, Fields, Places};
 use super::{
-    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, client_tls, connection_pool, load_balancer,
+    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, client_tls, connection_pool, load_balancer, locality,
     outlier_detection,
 };
 
@@ -18,6 +19,7 @@ pub struct TrafficPolicy {
     pub load_balancer: Option<LoadBalancer>,
     pub outlier_detection: Option<OutlierDetection>,
     pub tls: Option<ClientTls>,
+    /// `proxyProtocol.version`.
     pub proxy_protocol: Option<ProxyProtocol>,
     pub retry_budget: Option<RetryBudget>,
     /// `portLevelSettings` by port: of such a port only these blocks count, and those above are not inherited.
@@ -31,24 +33,6 @@ pub struct PortPolicy {
     pub load_balancer: Option<LoadBalancer>,
     pub outlier_detection: Option<OutlierDetection>,
     pub tls: Option<ClientTls>,
-}
-
-/// `proxyProtocol.version`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyProtocol {
-    V1,
-    V2,
-}
-
-/// `retryBudget`, with Istio's defaults filled in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RetryBudget {
-    /// Of the requests in flight, 0 to 100. Default 20.
-    pub percent: f64,
-    /// Default 3, which 0 means, too.
-    pub min_retry_concurrency: u32,
-    /// `budgetInterval`: new requests of this time count, too. Default none.
-    pub interval: Option<Duration>,
 }
 
 pub(super) const POLICY: Fields = Fields {
@@ -87,8 +71,29 @@ const BLOCKS: [(&str, &Fields); 4] = [
     ("tls", &client_tls::TLS),
 ];
 
+/// The same, all the way down.
+pub(super) const PLACES: Places = &[
+    ("trafficPolicy", &POLICY),
+    ("trafficPolicy.connectionPool", &connection_pool::POOL),
+    ("trafficPolicy.connectionPool.tcp", &connection_pool::TCP),
+    (
+        "trafficPolicy.connectionPool.tcp.tcpKeepalive",
+        &connection_pool::KEEPALIVE,
+    ),
+    ("trafficPolicy.connectionPool.http", &connection_pool::HTTP),
+    ("trafficPolicy.loadBalancer", &load_balancer::BALANCER),
+    ("trafficPolicy.loadBalancer.consistentHash", &load_balancer::HASH),
+    ("trafficPolicy.loadBalancer.localityLbSetting", &locality::LOCALITY),
+    ("trafficPolicy.loadBalancer.warmup", &load_balancer::WARMUP),
+    ("trafficPolicy.outlierDetection", &outlier_detection::OUTLIER),
+    ("trafficPolicy.tls", &client_tls::TLS),
+    ("trafficPolicy.proxyProtocol", &PROXY_PROTOCOL),
+    ("trafficPolicy.retryBudget", &RETRY_BUDGET),
+];
+
 /// Istio's, and the API's, greatest number of them.
 const MOST_PORTS: usize = 4096;
+/// Istio's defaults of `retryBudget`; a concurrency of 0 means its default, too.
 const BUDGET_PERCENT: f64 = 20.0;
 const BUDGET_CONCURRENCY: u32 = 3;
 

@@ -10,7 +10,7 @@ use super::read::{Field, Fields};
 use super::scalar::shown;
 
 /// Where an endpoint is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     Ip(IpAddr),
     /// In lower case: its addresses are asked of DNS by each proxy.
@@ -62,7 +62,7 @@ impl WorkloadEntry {
     }
 }
 
-const SPEC: Fields = Fields {
+pub(super) const SPEC: Fields = Fields {
     supported: &["address", "ports", "labels", "weight", "locality", "serviceAccount"],
     later: &["network"],
 };

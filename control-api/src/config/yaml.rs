@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -46,6 +47,8 @@ pub(super) struct Node {
 
 enum Content {
     Scalar(Value),
+    /// A number or a truth value, with how it is written.
+    Plain(Value, Box<str>),
     Sequence(Vec<Rc<Node>>),
     Mapping(Vec<Entry>),
     Alias(Rc<Node>),
@@ -199,12 +202,18 @@ impl Builder {
             }
             return Ok(());
         }
+        let written = text.clone();
         let value = scalar::resolve(text, style, tag).map_err(|reason| Fault { line, reason })?;
+        let content = if value.is_number() || value.is_boolean() {
+            Content::Plain(value, written.into())
+        } else {
+            Content::Scalar(value)
+        };
         self.place(
             Node {
                 line,
                 depth: 1,
-                content: Content::Scalar(value),
+                content,
             },
             anchor,
         )
@@ -233,7 +242,10 @@ impl Builder {
             }) => {
                 self.find_duplicates(&entries);
                 let below = entries.iter().map(|entry| entry.value.depth).max();
-                (line, anchor, Content::Mapping(entries), below)
+                match address_with_colons(&entries) {
+                    Some(address) => (line, anchor, Content::Scalar(Value::String(address)), None),
+                    None => (line, anchor, Content::Mapping(entries), below),
+                }
             }
             None => return Ok(()),
         };
@@ -332,6 +344,14 @@ impl Builder {
     }
 }
 
+/// `[2001:db8::]` and `- 2001:db8::` are mappings to YAML, and addresses to whoever writes them.
+fn address_with_colons(entries: &[Entry]) -> Option<String> {
+    let [entry] = entries else { return None };
+    let is_empty = matches!(entry.value.content, Content::Scalar(Value::Null));
+    let address = format!("{}:", entry.key);
+    (is_empty && !entry.merge && address.parse::<Ipv6Addr>().is_ok()).then_some(address)
+}
+
 /// What is left of the budget for aliases.
 struct Budget {
     nodes: usize,
@@ -368,7 +388,7 @@ impl Node {
             })?;
         }
         match &self.content {
-            Content::Scalar(value) => Some(value.clone()),
+            Content::Scalar(value) | Content::Plain(value, _) => Some(value.clone()),
             Content::Alias(target) => target.expand(budget, true),
             Content::Sequence(items) => items
                 .iter()
@@ -423,6 +443,19 @@ impl Node {
 
     /// Line of the field at the end of `path`; where there is none, of the last step that there is.
     pub(super) fn line_of(&self, path: &[Step]) -> u32 {
+        self.find(path).0
+    }
+
+    /// How the number or the truth value at the end of `path` is written.
+    pub(super) fn written(&self, path: &[Step]) -> Option<&str> {
+        match &self.find(path).1?.target().content {
+            Content::Plain(_, written) => Some(written),
+            _ => None,
+        }
+    }
+
+    /// The line, and the node itself where there is one.
+    fn find(&self, path: &[Step]) -> (u32, Option<&Node>) {
         let mut node = self;
         let mut line = self.line;
         for step in path {
@@ -433,11 +466,11 @@ impl Node {
                 }
                 _ => None,
             };
-            let Some((next, at)) = found else { break };
+            let Some((next, at)) = found else { return (line, None) };
             line = at;
             node = next;
         }
-        line
+        (line, Some(node))
     }
 
     fn entry(&self, key: &str, merges_left: usize) -> Option<&Entry> {

@@ -1,7 +1,11 @@
 //! Where requests go: the cluster of a destination as a proxy finds it, its endpoints, and what requests get where there
 //! is no cluster or nobody in it.
 
-use tsunagi_proto::model::{Cluster, ClusterKey, Discovery, Health, Host, Source, WeightedDestination};
+use std::sync::Arc;
+
+use tsunagi_proto::model::{
+    self, Cluster, ClusterKey, Discovery, Health, Host, Source, WeightedDestination, keep_one_an_address,
+};
 
 use super::answer::{Destination, Endpoint, Reply};
 use super::{policies, traffic_policy};
@@ -94,7 +98,9 @@ impl Place<'_> {
             .and_then(|told| told.endpoints());
         let all = told.iter().flat_map(|set| set.iter());
         let own = all.filter(|endpoint| endpoint.has_labels(&cluster.labels));
-        let endpoint = |endpoint: &std::sync::Arc<tsunagi_proto::model::Endpoint>| {
+        let mut own: Vec<Arc<model::Endpoint>> = own.cloned().collect();
+        keep_one_an_address(&mut own, cluster.key.port);
+        let endpoint = |endpoint: &Arc<model::Endpoint>| {
             Some(Endpoint {
                 address: place(endpoint, cluster.key.port)?,
                 resolved: Vec::new(),
@@ -103,7 +109,7 @@ impl Place<'_> {
                 locality: endpoint.locality.clone(),
             })
         };
-        own.filter_map(endpoint).collect()
+        own.iter().filter_map(endpoint).collect()
     }
 
     /// Why there is no such cluster.
@@ -126,7 +132,7 @@ impl Place<'_> {
 }
 
 /// What DNS says of a name, each proxy asks for itself.
-fn place(endpoint: &tsunagi_proto::model::Endpoint, port: u16) -> Option<String> {
+fn place(endpoint: &model::Endpoint, port: u16) -> Option<String> {
     let address = endpoint.socket_address(port)?;
     Some(match &endpoint.hostname {
         None => address.to_string(),

@@ -431,8 +431,7 @@ impl Inner {
 struct Warnings {
     /// Those that the transaction brings about.
     new: Vec<String>,
-    /// Those that its author can do something about: the new ones, and those about its own documents, which begin with
-    /// their keys.
+    /// Those that its author can do something about: the new ones, and those that name one of its documents.
     relevant: Vec<String>,
 }
 
@@ -440,7 +439,7 @@ impl Warnings {
     fn of(after: &World, before: &World, plan: &Plan) -> Self {
         let known: HashSet<String> = before.warnings().into_iter().collect();
         let own: HashSet<String> = plan.keys().map(Key::to_string).collect();
-        let about_own = |warning: &str| warning.split_once(": ").is_some_and(|(key, _)| own.contains(key));
+        let about_own = |warning: &str| words(warning).any(|word| own.contains(word));
         let mut relevant = after.warnings();
         relevant.retain(|warning| !known.contains(warning) || about_own(warning));
         let new = relevant.iter().filter(|warning| !known.contains(*warning));
@@ -449,6 +448,11 @@ impl Warnings {
             relevant,
         }
     }
+}
+
+/// Of a warning; a document's key is one.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|char: char| char.is_whitespace() || matches!(char, ':' | ',' | ';' | '(' | ')'))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

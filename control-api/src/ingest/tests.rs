@@ -282,3 +282,53 @@ fn a_problem_of_the_would_be_world_is_where_this_transaction_says_it() {
     let places: Vec<(&str, u32)> = located.iter().map(|problem| (&*problem.file, problem.line)).collect();
     assert_eq!(places, [("test.yaml", 13), ("old.yaml", 9), ("old.yaml", 9)]);
 }
+
+const DESTINATION_RULE: &str = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: user-service}
+spec:
+  host: user-service
+  exportTo: ['.']
+  subsets: [{name: v1}]
+";
+const TO_SUBSET: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: user-service}
+spec: {hosts: [user-service], http: [{route: [{destination: {host: user-service, subset: v1}}]}]}
+";
+
+#[tokio::test]
+async fn what_a_document_goes_on_causing_is_said_at_each_apply_of_it_and_refused_only_when_it_is_new() {
+    let directory = directory();
+    let (ingest, _world) = start(directory.path());
+    let strict = Mode {
+        strict: true,
+        ..Mode::default()
+    };
+    let public = DESTINATION_RULE.replace("exportTo: ['.']", "exportTo: ['*']");
+    let all = format!("{SERVICE}---\n{TO_SUBSET}---\n{public}");
+    ingest.apply(parse(&all), false).await.expect("applied");
+    let refused = ingest.apply(parse(DESTINATION_RULE), strict).await;
+    let Err(Refused::Warned(warnings)) = refused else {
+        panic!("{refused:?}")
+    };
+    let cause = "DestinationRule/default/user-service, which defines v1, is exported to `.` only";
+    assert!(warnings.iter().any(|warning| warning.contains(cause)), "{warnings:?}");
+    ingest.apply(parse(DESTINATION_RULE), false).await.expect("applied");
+    let other = format!("{DESTINATION_RULE}  trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: 3}}}}}}\n");
+    for text in [DESTINATION_RULE, &other] {
+        let applied = ingest.apply(parse(text), strict).await.expect("nothing is new");
+        assert!(
+            applied.warnings.iter().any(|warning| warning.contains(cause)),
+            "{:?}",
+            applied.warnings
+        );
+    }
+    // Nobody else is told.
+    let applied = ingest.apply(parse(&named("other")), false).await.expect("applied");
+    assert!(
+        !applied.warnings.iter().any(|warning| warning.contains(cause)),
+        "{:?}",
+        applied.warnings
+    );
+}

@@ -399,6 +399,7 @@ fn made(key: Key, spec: Spec) -> Document {
         origin: Origin::default(),
         labels: BTreeMap::new(),
         created: None,
+        remarks: Vec::new(),
     }
 }
 

@@ -1,4 +1,6 @@
-//! Which service has a virtual address: a redirected connection knows no name, so a proxy asks for `host/<address>`.
+//! Which service has a virtual address: a redirected connection knows no name, so a proxy asks for `host/<address>`. And
+//! which one a ServiceEntry's host without a dot is in namespaces that have no service of that name: one service it is,
+//! wherever it is called.
 //!
 //! Addresses are written as `IpAddr` shows them, here and by the proxies. A ServiceEntry of TCP without any has its port at every
 //! address that nobody has, as in Istio: it is `names::any_address`.
@@ -6,7 +8,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tsunagi_proto::names;
+use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::Encoded;
@@ -29,7 +31,16 @@ pub(super) fn of(document: &Document) -> &[IpAddr] {
     }
 }
 
-/// The names by which redirected connections find a Service or a ServiceEntry.
+/// Hosts of a ServiceEntry that are one word.
+fn words(document: &Document) -> impl Iterator<Item = &String> {
+    let hosts = match &document.spec {
+        Spec::ServiceEntry(entry) => entry.hosts.as_slice(),
+        _ => &[],
+    };
+    hosts.iter().filter(|host| !host.contains('.') && *host != "*")
+}
+
+/// The names by which redirected connections find a Service or a ServiceEntry, and its hosts that are one word.
 pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
     let any = match &document.spec {
         Spec::ServiceEntry(entry) if entry.addresses.is_empty() && entry.ranges.is_empty() => entry.ports.as_slice(),
@@ -40,28 +51,44 @@ pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
         .iter()
         .map(IpAddr::to_string)
         .chain(any.map(|port| names::any_address(port.number)))
+        .chain(words(document).cloned())
 }
 
-/// `None`: no service has the address.
-pub(super) fn build(catalog: &Catalog, address: &str) -> Option<AddressEntry> {
-    let documents = catalog.at_virtual_address(address);
+/// Names of hosts have no colon, and a word no dot.
+fn is_word(name: &str) -> bool {
+    !name.contains([':', '.'])
+}
+
+/// What the address or the word means where the document has it. `None`: that belongs to somebody else.
+fn meaning(catalog: &Catalog, document: &Document, name: &str) -> Option<String> {
+    if !is_word(name) {
+        return catalog.name_in_force(document);
+    }
+    let fqdn = resolve_in_rule(name, &document.key.namespace, DEFAULT_CLUSTER_DOMAIN);
+    catalog.is_in_force(document, &fqdn).then_some(fqdn)
+}
+
+/// `None`: no service has the address, or the word.
+pub(super) fn build(catalog: &Catalog, name: &str) -> Option<AddressEntry> {
+    let documents = catalog.at_virtual_address(name);
     let mut named = documents
         .iter()
-        .filter_map(|document| Some((document, catalog.name_in_force(document)?)));
+        .filter_map(|document| Some((document, meaning(catalog, document, name)?)));
     let (first, fqdn) = named.next()?;
     let hidden = named.filter(|(_, other)| *other != fqdn);
     let warnings = hidden
         .map(|(document, other)| {
-            format!(
-                "{}: {}: {} has {address} too and is older: connections to it go to {fqdn}, not to {other}",
-                document.key,
-                field(document, address),
-                first.key
-            )
+            let (key, first) = (&document.key, &first.key);
+            if is_word(name) {
+                format!("{key}: spec.hosts: {first} has {name} too and is older: other namespaces mean {fqdn} by it, not {other}")
+            } else {
+                let field = field(document, name);
+                format!("{key}: {field}: {first} has {name} too and is older: connections to it go to {fqdn}, not to {other}")
+            }
         })
         .collect();
     Some(AddressEntry {
-        alias: Arc::new(alias(address, fqdn)),
+        alias: Arc::new(alias(name, fqdn)),
         warnings,
     })
 }

@@ -2,15 +2,16 @@
 
 mod of_node;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use tsunagi_proto::names::{DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 
 use super::addresses;
-use super::documents::{Act, Documents, by_age, put, take};
+use super::documents::{Act, Documents, by_age, named, put, take};
 use super::places::places;
 use super::policy_index::{self, PolicyIndex};
 use super::ranges::{self, Ranges};
@@ -32,7 +33,7 @@ pub(super) struct Catalog {
     workloads: Documents,
     /// Namespace and the first label of a selector -> Services and ServiceEntries that select by it.
     selectors: Documents,
-    /// Virtual address -> Services and ServiceEntries that have it.
+    /// Virtual address, or a ServiceEntry's host without a dot -> Services and ServiceEntries that have it.
     virtual_addresses: Documents,
     ranges: Ranges,
     /// Namespace, and the name or an address of endpoints -> WorkloadEntries, ServiceEntries and EndpointSlices that write
@@ -95,22 +96,17 @@ pub(super) fn selector(document: &Document) -> Option<&BTreeMap<String, String>>
     (!selector.is_empty()).then_some(selector)
 }
 
-/// FQDNs of a Service or a ServiceEntry. A ServiceEntry's host without a dot is also found as every other name without a
-/// dot is: as a name in its namespace.
+/// FQDNs of a Service or a ServiceEntry, each once. A ServiceEntry's host without a dot is what every other name without a
+/// dot is: a name in its namespace. Elsewhere the word alone stands for that, see `addresses`.
 pub fn fqdns(document: &Document) -> Vec<String> {
     let namespace = &document.key.namespace;
-    let qualified = |name: &str| resolve_in_rule(name, namespace, DEFAULT_CLUSTER_DOMAIN);
+    let qualified = |name: &String| resolve_in_rule(name, namespace, DEFAULT_CLUSTER_DOMAIN);
     match &document.spec {
         Spec::Service(_) => vec![service_fqdn(&document.key.name, namespace)],
         Spec::ServiceEntry(entry) => {
-            let mut names: Vec<String> = entry
-                .hosts
-                .iter()
-                .flat_map(|host| [host.clone(), qualified(host)])
-                .collect();
-            names.sort();
-            names.dedup();
-            names
+            let mut seen = HashSet::with_capacity(entry.hosts.len());
+            let names = entry.hosts.iter().map(qualified);
+            names.filter(|name| seen.insert(name.clone())).collect()
         }
         _ => Vec::new(),
     }
@@ -301,16 +297,9 @@ impl Catalog {
         self.claims(fqdn).0
     }
 
-    /// The documents that make the host, and those of other namespaces that would like to. A Service owns its FQDN; a
-    /// name that only ServiceEntries have is of the namespace that had it first. Otherwise anyone could put endpoints of
-    /// theirs behind a service of somebody else's.
+    /// The documents that make the host, and those of other namespaces that would like to.
     pub(super) fn claims(&self, fqdn: &str) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
-        let mut services = by_age(&self.services, fqdn);
-        services.sort_by_key(|document| document.key.kind);
-        let owner = services.first().map(|first| first.key.namespace.clone());
-        services
-            .into_iter()
-            .partition(|document| Some(&document.key.namespace) == owner.as_ref())
+        owners(named(&self.services, fqdn).to_vec())
     }
 
     /// VirtualServices for sidecars that name this host, or this wildcard, the oldest first.
@@ -401,19 +390,17 @@ impl Catalog {
 
     /// The FQDN by which a Service or a ServiceEntry is called; `None`: all its names belong to somebody else.
     pub(super) fn name_in_force(&self, document: &Document) -> Option<String> {
-        let names = match &document.spec {
-            Spec::ServiceEntry(entry) => {
-                let namespace = &document.key.namespace;
-                let qualified = |host: &String| resolve_in_rule(host, namespace, DEFAULT_CLUSTER_DOMAIN);
-                entry.hosts.iter().map(qualified).collect()
-            }
-            _ => fqdns(document),
-        };
-        let is_in_force = |fqdn: &String| self.services(fqdn).iter().any(|own| own.key == document.key);
-        names.into_iter().find(is_in_force)
+        fqdns(document)
+            .into_iter()
+            .find(|fqdn| self.is_in_force(document, fqdn))
     }
 
-    /// Services and ServiceEntries that have this virtual address, the oldest first.
+    /// Is the FQDN the document's own?
+    pub(super) fn is_in_force(&self, document: &Document, fqdn: &str) -> bool {
+        self.services(fqdn).iter().any(|own| own.key == document.key)
+    }
+
+    /// Services and ServiceEntries that have this virtual address, or this one word for a host, the oldest first.
     pub(super) fn at_virtual_address(&self, address: &str) -> Vec<Arc<Document>> {
         by_age(&self.virtual_addresses, address)
     }
@@ -436,6 +423,16 @@ impl Catalog {
             .filter_map(selecting)
             .any(|services| services.iter().any(|service| selects(service, labels)))
     }
+}
+
+/// Of the Services and ServiceEntries that have one FQDN those that make the host, in order of precedence, and those of
+/// other namespaces that would like to. A Service owns its FQDN; a name that only ServiceEntries have is of the namespace
+/// that had it first. Otherwise anyone could put endpoints of theirs behind a service of somebody else's.
+pub fn owners<D: Deref<Target = Document>>(mut documents: Vec<D>) -> (Vec<D>, Vec<D>) {
+    documents.sort_by(|one, other| one.key.kind.cmp(&other.key.kind).then_with(|| one.by_age(other)));
+    let owner = documents.first().map(|first| first.key.namespace.clone());
+    let is_owners = |document: &D| Some(&document.key.namespace) == owner.as_ref();
+    documents.into_iter().partition(is_owners)
 }
 
 fn selects(service: &Document, labels: &BTreeMap<String, String>) -> bool {

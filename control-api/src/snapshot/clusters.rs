@@ -8,6 +8,7 @@ use super::catalog::Catalog;
 use super::delegates::Placed;
 use super::policy::{Policies, Policy};
 use super::service::{Port, Service};
+use super::unseen::{self, Unseen, UnseenSubset};
 use super::{routes, traffic_policy};
 use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficPolicy, WeightedDestination};
 
@@ -35,6 +36,7 @@ pub(super) struct Clusters<'a> {
     /// Hosts met so far.
     hosts: BTreeMap<String, Option<(Service, Policies)>>,
     pub warnings: Vec<String>,
+    unseen: Vec<UnseenSubset>,
 }
 
 /// Of what a wire protocol is called.
@@ -59,7 +61,7 @@ pub(super) fn labels(labels: &BTreeMap<String, String>) -> Vec<mesh::Label> {
 }
 
 /// Names for a message, of which there may be one for each of thousands of destinations.
-fn shown(mut names: impl ExactSizeIterator<Item = String>) -> String {
+pub(super) fn shown(mut names: impl ExactSizeIterator<Item = String>) -> String {
     let first: Vec<String> = names.by_ref().take(MOST_SHOWN).collect();
     match (first.len(), names.len()) {
         (0, _) => "none".to_owned(),
@@ -78,6 +80,7 @@ impl<'a> Clusters<'a> {
             found,
             hosts,
             warnings: Vec::new(),
+            unseen: Vec::new(),
         }
     }
 
@@ -112,7 +115,7 @@ impl<'a> Clusters<'a> {
             }
             for missing in self.add_destination(&to) {
                 let field = format!("mirrors[{number}]");
-                self.warn("http", placed, &field, &missing, "requests are not mirrored");
+                self.warn("http", placed, &field, missing, "requests are not mirrored", &to);
             }
         }
     }
@@ -130,23 +133,49 @@ impl<'a> Clusters<'a> {
                 subset: &to.subset,
             };
             for missing in self.add_destination(&to) {
-                self.warn(list, placed, &format!("route[{number}]"), &missing, or);
+                self.warn(list, placed, &format!("route[{number}]"), missing, or, &to);
             }
         }
     }
 
-    fn warn<R: Clone>(&mut self, list: &str, placed: &Placed<'_, R>, field: &str, missing: &Missing, or: &str) {
+    fn warn<R: Clone>(
+        &mut self,
+        list: &str,
+        placed: &Placed<'_, R>,
+        field: &str,
+        missing: Missing,
+        or: &str,
+        to: &Wanted<'_>,
+    ) {
+        let Placed { key, index, .. } = placed;
+        let field = format!("spec.{list}[{index}].{field}.destination");
+        if let Some(Unseen {
+            clients,
+            because,
+            defined_by,
+        }) = missing.unseen
+        {
+            return self.unseen.push(UnseenSubset {
+                rule: (*key).clone(),
+                field,
+                host: to.host.to_owned(),
+                subset: to.subset.to_owned(),
+                namespace: self.client.map(str::to_owned),
+                clients,
+                because,
+                consequence: or.to_owned(),
+                defined_by,
+            });
+        }
         let namespace = self.client.map(|ns| format!(" for clients of namespace {ns}"));
-        let (namespace, whom) = (namespace.unwrap_or_default(), &missing.whom);
-        let (Placed { key, index, .. }, what) = (placed, &missing.what);
-        self.warnings.push(format!(
-            "{key}: spec.{list}[{index}].{field}.destination: {what}: {or}{namespace}{whom}"
-        ));
+        let (namespace, what, whom) = (namespace.unwrap_or_default(), missing.what, missing.whom);
+        self.warnings
+            .push(format!("{key}: {field}: {what}: {or}{namespace}{whom}"));
     }
 
     /// What there is not.
     fn add_destination(&mut self, to: &Wanted<'_>) -> Vec<Missing> {
-        let ports = self.ports.clone();
+        let (catalog, client, ports) = (self.catalog, self.client, self.ports.clone());
         let Some((service, policies)) = self.meet(to.host) else {
             return vec![Missing::for_all(format!("no service has the host {}", to.host))];
         };
@@ -166,7 +195,11 @@ impl<'a> Clusters<'a> {
                 None => format!("{} has several ports (it has {known}) and none is given", to.host),
             })];
         }
-        let missing = missing_subsets(policies, to);
+        let mut missing = missing_subsets(policies, to);
+        // Whoever a rule selects has it in force, whatever else there is.
+        if let Some(rest) = missing.last_mut().filter(|_| !policies.rest.has_subset(to.subset)) {
+            rest.unseen = unseen::find(catalog, to.host, &service.namespace, client, to.subset);
+        }
         for port in has {
             self.add(to.host, port, to.subset);
         }
@@ -187,10 +220,20 @@ impl<'a> Clusters<'a> {
             .extend(made.filter(|made| !made.is_empty()).map(|made| (key, made)));
     }
 
-    /// Sorted by host, port and subset; and what there is to say of them.
-    pub(super) fn finish(self) -> (Vec<mesh::Cluster>, Vec<String>) {
-        (self.found.into_values().flatten().collect(), self.warnings)
+    pub(super) fn finish(self) -> Found {
+        Found {
+            clusters: self.found.into_values().flatten().collect(),
+            warnings: self.warnings,
+            unseen: self.unseen,
+        }
     }
+}
+
+/// Sorted by host, port and subset; and what there is to say of them.
+pub(super) struct Found {
+    pub clusters: Vec<mesh::Cluster>,
+    pub warnings: Vec<String>,
+    pub unseen: Vec<UnseenSubset>,
 }
 
 /// What a route names and nobody has, or not all clients.
@@ -198,12 +241,14 @@ struct Missing {
     what: String,
     /// Which clients of the namespace; empty: all.
     whom: String,
+    /// It is there, for others.
+    unseen: Option<Unseen>,
 }
 
 impl Missing {
     fn for_all(what: String) -> Self {
-        let whom = String::new();
-        Self { what, whom }
+        let (whom, unseen) = (String::new(), None);
+        Self { what, whom, unseen }
     }
 }
 
@@ -222,8 +267,8 @@ fn missing_subsets(policies: &Policies, to: &Wanted<'_>) -> Vec<Missing> {
     for (labels, policy) in policies.selected.iter().filter(|(_, it)| !it.has_subset(to.subset)) {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let whom = format!(" with labels {}", labels.join(","));
-        let what = lacks(policy);
-        missing.push(Missing { what, whom });
+        let (what, unseen) = (lacks(policy), None);
+        missing.push(Missing { what, whom, unseen });
     }
     if !policies.rest.has_subset(to.subset) {
         let some_have = missing.len() < policies.selected.len();
@@ -232,8 +277,8 @@ fn missing_subsets(policies: &Policies, to: &Wanted<'_>) -> Vec<Missing> {
         } else {
             ""
         };
-        let (what, whom) = (lacks(&policies.rest), whom.to_owned());
-        missing.push(Missing { what, whom });
+        let (what, whom, unseen) = (lacks(&policies.rest), whom.to_owned(), None);
+        missing.push(Missing { what, whom, unseen });
     }
     missing
 }

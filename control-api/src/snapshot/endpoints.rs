@@ -59,6 +59,7 @@ pub(super) fn build(
         found.add_service(catalog, service, fqdn);
     }
     found.warn_of_idle_selectors();
+    found.warn_of_repeated(fqdn);
     let set: Vec<mesh::Endpoint> = found.endpoints.into_values().collect();
     if let Some(previous) = previous.filter(|previous| previous.set == set && previous.warnings == found.warnings) {
         return Some(Arc::clone(previous));
@@ -133,11 +134,31 @@ fn change(
 struct Found<'a> {
     departures: &'a Departures,
     endpoints: BTreeMap<String, mesh::Endpoint>,
-    /// How often an id was asked for.
+    /// Address and first port -> the id of the endpoint that was found there first.
+    places: HashMap<String, String>,
+    /// How often an id was asked for that had been given away.
     uses: HashMap<String, u32>,
+    /// By the document in which they are written again.
+    repeated: BTreeMap<Key, Repeated>,
     /// Of documents that select nothing.
     idle: Vec<Key>,
     warnings: Vec<String>,
+}
+
+/// Endpoints that are there already.
+struct Repeated {
+    /// Where the first of them is.
+    place: String,
+    /// Who has written it there.
+    by: String,
+    /// Beside that one.
+    more: usize,
+}
+
+/// Is nothing that tells endpoints of one address apart, the labels of a subset least of all, another?
+fn are_alike(one: &mesh::Endpoint, other: &mesh::Endpoint) -> bool {
+    let what = |it: &'_ mesh::Endpoint| (it.address.clone(), it.hostname.clone(), it.locality.clone());
+    one.ports == other.ports && one.labels == other.labels && what(one) == what(other)
 }
 
 impl<'a> Found<'a> {
@@ -145,7 +166,9 @@ impl<'a> Found<'a> {
         Self {
             departures,
             endpoints: BTreeMap::new(),
+            places: HashMap::new(),
             uses: HashMap::new(),
+            repeated: BTreeMap::new(),
             idle: Vec::new(),
             warnings: Vec::new(),
         }
@@ -174,8 +197,12 @@ impl<'a> Found<'a> {
         }
         if service.key.kind == Kind::Service {
             let found = slices::endpoints(service, &catalog.slices(service), self.departures);
-            self.endpoints
-                .extend(found.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)));
+            for endpoint in found {
+                let place = endpoint.id.rsplit('/').next().unwrap_or_default();
+                let first = self.places.entry(place.to_owned());
+                first.or_insert_with(|| endpoint.id.clone());
+                self.endpoints.insert(endpoint.id.clone(), endpoint);
+            }
         }
         if let Spec::ServiceEntry(service_entry) = &service.spec
             && let ServiceEndpoints::Listed(entries) = &service_entry.endpoints
@@ -246,7 +273,6 @@ impl<'a> Found<'a> {
             }
             Address::Name(name) => format!("{name}:{first}"),
         };
-        let id = self.free_id(format!("{}/{place}", owner.key));
         // A ServiceEntry's list has no names.
         let name = match owner.key.kind {
             Kind::WorkloadEntry => owner.key.name.as_str(),
@@ -261,7 +287,7 @@ impl<'a> Found<'a> {
             mesh::Health::Unhealthy
         };
         let endpoint = mesh::Endpoint {
-            id: id.clone(),
+            id: format!("{}/{place}", owner.key),
             address: address.map(|address| address.to_string()).unwrap_or_default(),
             hostname: match &entry.address {
                 Address::Ip(_) => String::new(),
@@ -276,19 +302,66 @@ impl<'a> Found<'a> {
             service_account: entry.service_account.clone(),
             ..mesh::Endpoint::default()
         };
-        self.endpoints.insert(id, endpoint);
+        self.insert(owner, place, endpoint);
     }
 
-    /// One address may be listed twice, with other labels.
+    /// What is written again is one endpoint, whose first state but the better counts; with other labels it may be one of
+    /// other subsets, and it is left to the proxies to see to it that no cluster has it twice.
+    fn insert(&mut self, owner: &Document, place: String, mut endpoint: mesh::Endpoint) {
+        let Some(first) = self.places.get(&place) else {
+            self.places.insert(place, endpoint.id.clone());
+            self.endpoints.insert(endpoint.id.clone(), endpoint);
+            return;
+        };
+        let by = || first.strip_suffix(&place).unwrap_or(first).trim_end_matches('/');
+        let repeated = self.repeated.entry(owner.key.clone()).and_modify(|it| it.more += 1);
+        repeated.or_insert_with(|| Repeated {
+            by: by().to_owned(),
+            place: place.clone(),
+            more: 0,
+        });
+        if let Some(known) = self
+            .endpoints
+            .get_mut(first)
+            .filter(|known| are_alike(known, &endpoint))
+        {
+            known.health = known.health.min(endpoint.health);
+            return;
+        }
+        endpoint.id = self.free_id(endpoint.id);
+        self.endpoints.insert(endpoint.id.clone(), endpoint);
+    }
+
     fn free_id(&mut self, id: String) -> String {
-        let uses = self.uses.entry(id.clone()).or_default();
+        let is_taken = self.endpoints.contains_key(&id);
+        let uses = self.uses.entry(id.clone()).or_insert(u32::from(is_taken));
         *uses += 1;
         if *uses == 1 { id } else { format!("{id}#{uses}") }
+    }
+
+    fn warn_of_repeated(&mut self, fqdn: &str) {
+        for (owner, Repeated { place, by, more }) in &self.repeated {
+            let field = match owner.kind {
+                Kind::WorkloadEntry => "spec.address",
+                _ => "spec.endpoints",
+            };
+            let more = match more {
+                0 => String::new(),
+                more => format!(" (and {more} more like this)"),
+            };
+            self.warnings.push(if *by == owner.to_string() {
+                format!("{owner}: {field}: {place} is listed more than once{more}: it is one endpoint, with the share of one")
+            } else {
+                format!(
+                    "{owner}: {field}: {place} is an endpoint of {fqdn} already, by {by}{more}: it is one endpoint, with the share of one"
+                )
+            });
+        }
     }
 }
 
 /// The endpoint's port of the same name, else the target port.
-pub(super) fn port_of(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
+pub fn port_of(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
     let named = entry.ports.get(&port.name).filter(|_| !port.name.is_empty());
     named.copied().or(match &port.target {
         TargetPort::Number(number) => Some(*number),

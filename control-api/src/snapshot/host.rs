@@ -11,6 +11,7 @@ use super::catalog::Catalog;
 use super::clusters::{self, Clusters};
 use super::scope::{HiddenRules, Rules, Scope};
 use super::service::{Port, Service};
+use super::unseen::{self, UnseenSubset};
 use super::{Encoded, judge, policy, policy_index, route_warnings, routes, wildcards};
 use crate::config::{Document, Key, Problem, Protocol};
 
@@ -22,6 +23,8 @@ pub(super) struct HostEntry {
     /// Namespace of the client -> what its clients are told instead.
     pub special: BTreeMap<String, Told>,
     pub warnings: Vec<String>,
+    /// Those of the warnings that are of such.
+    pub unseen: Vec<UnseenSubset>,
     pub problems: Vec<Problem>,
 }
 
@@ -209,8 +212,10 @@ impl<'a> Builder<'a> {
 
     /// The resource; the previous one where it is the same.
     fn make(&mut self, view: &View<'a>, client: Option<&str>, previous: Option<&Told>) -> Told {
-        let (host, warnings) = self.message(view, client);
-        self.entry.warnings.extend(warnings);
+        let mut clusters = self.clusters(view, client);
+        self.entry.warnings.append(&mut clusters.warnings);
+        self.entry.unseen.append(&mut clusters.unseen);
+        let host = self.message(view, clusters.clusters);
         let encoded = Encoded::whole(names::host(self.fqdn), Kind::Host(host.clone()));
         if let Some(same) = previous.filter(|previous| previous.encoded.version == encoded.version) {
             return same.clone();
@@ -226,7 +231,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn message(&self, view: &View<'_>, client: Option<&str>) -> (mesh::Host, Vec<String>) {
+    fn clusters(&self, view: &View<'_>, client: Option<&str>) -> clusters::Found {
         let rules = &view.rules;
         let mut clusters = Clusters::new(self.catalog, client, view.ports.keys().copied().collect());
         if self.service.is_some() {
@@ -238,7 +243,11 @@ impl<'a> Builder<'a> {
         for (list, rules) in [("tls", &rules.tls), ("tcp", &rules.tcp)] {
             rules.iter().for_each(|placed| clusters.add_connections(list, placed));
         }
-        let (clusters, warnings) = clusters.finish();
+        clusters.finish()
+    }
+
+    fn message(&self, view: &View<'_>, clusters: Vec<mesh::Cluster>) -> mesh::Host {
+        let rules = &view.rules;
         let namespace = match (self.service, rules.key()) {
             (Some(service), _) => service.namespace.clone(),
             (None, Some(key)) => key.namespace.clone(),
@@ -253,7 +262,7 @@ impl<'a> Builder<'a> {
         let mut addresses: Vec<String> = addresses.map(ToString::to_string).collect();
         addresses.sort();
         let ranges = self.service.iter().flat_map(|service| &service.ranges);
-        let host = mesh::Host {
+        mesh::Host {
             fqdn: self.fqdn.to_owned(),
             namespace,
             ports: view.ports.iter().map(port).collect(),
@@ -262,8 +271,7 @@ impl<'a> Builder<'a> {
             addresses,
             ranges: ranges.map(ToString::to_string).collect(),
             alias_of: String::new(),
-        };
-        (host, warnings)
+        }
     }
 
     fn finish(self) -> HostEntry {
@@ -283,6 +291,8 @@ impl<'a> Builder<'a> {
                 entry.warnings.extend(documents.keys().map(unknown));
             }
         }
+        unseen::settle(&mut entry.unseen);
+        entry.warnings.extend(entry.unseen.iter().map(ToString::to_string));
         entry.warnings.sort();
         entry.warnings.dedup();
         entry.problems.sort();

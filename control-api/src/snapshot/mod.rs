@@ -29,15 +29,18 @@ mod service;
 mod sidecars;
 mod slices;
 mod traffic_policy;
+mod unseen;
 mod whereabouts;
 mod wildcards;
 mod workload;
 mod world;
 
-pub use catalog::fqdns;
+pub use catalog::{fqdns, owners};
 pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
+pub use endpoints::port_of;
 pub use policy::{at_port, is_for, joins};
+pub use unseen::UnseenSubset;
 pub use workload::Node;
 pub use world::World;
 

@@ -39,7 +39,7 @@ fn selector(document: &Document) -> Option<&Labels> {
     destination_rule(document).map(|rule| &rule.workload_selector)
 }
 
-fn is_selecting(document: &Document) -> bool {
+pub(super) fn is_selecting(document: &Document) -> bool {
     selector(document).is_some_and(|selector| !selector.is_empty())
 }
 
@@ -72,7 +72,7 @@ fn is_public(document: &Document) -> bool {
 }
 
 /// Namespaces that a rule is exported to by name.
-fn exported_to(document: &Document) -> BTreeSet<&str> {
+pub(super) fn exported_to(document: &Document) -> BTreeSet<&str> {
     match destination_rule(document).map(|rule| &rule.exports) {
         _ if is_selecting(document) => BTreeSet::from([document.key.namespace.as_str()]),
         Some(ExportTo::Namespaces(names)) => names.iter().map(String::as_str).collect(),

@@ -5,15 +5,15 @@
 use std::time::Duration;
 
 use tsunagi_proto::model::{
-    ConsistentHash, H2UpgradePolicy, HashKey, HashTable, LocalityShares, NETWORK_LABEL, NODE_NAME_LABEL, REGION_LABEL,
-    SUBZONE_LABEL, Warmup, ZONE_LABEL,
+    ConsistentHash, H2UpgradePolicy, HashKey, HashTable, LocalityShares, NETWORK_LABEL, NODE_NAME_LABEL, ProxyProtocol,
+    REGION_LABEL, RetryBudget, SUBZONE_LABEL, Warmup, ZONE_LABEL,
 };
 use tsunagi_proto::wire::mesh;
 
 use super::routes::duration;
 use crate::config::{
-    Algorithm, ClientTls, ConnectionPool, Failover, LoadBalancer, LocalitySetting, OutlierDetection, ProxyProtocol,
-    RetryBudget, TlsMode, TrafficDistribution, TrafficPolicy,
+    Algorithm, ClientTls, ConnectionPool, Failover, LoadBalancer, LocalitySetting, OutlierDetection, TlsMode,
+    TrafficDistribution, TrafficPolicy,
 };
 
 /// A cluster's policy, and nothing else of it.

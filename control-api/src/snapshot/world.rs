@@ -15,6 +15,7 @@ use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::policy::Policies;
 use super::service::Service;
+use super::unseen::UnseenSubset;
 use super::whereabouts::Surroundings;
 use super::{Encoded, Node, addresses, endpoints, host, places, route_warnings, sidecars, wildcards, workload};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
@@ -32,6 +33,8 @@ pub struct World {
     rules: Shards<Arc<[String]>>,
     /// What is to say of WorkloadEntries that no service selects, by key.
     idle: Shards<Arc<str>>,
+    /// What documents say of themselves that does nothing, by key.
+    remarks: Shards<Arc<[String]>>,
     /// By virtual address.
     addresses: Shards<Arc<AddressEntry>>,
     /// What is to say of Sidecars, by namespace.
@@ -97,6 +100,7 @@ impl World {
             endpoints: Shards::default(),
             rules: Shards::default(),
             idle: Shards::default(),
+            remarks: Shards::default(),
             addresses: Shards::default(),
             sidecars: Shards::default(),
             departures: Departures::default(),
@@ -127,6 +131,7 @@ impl World {
         for document in &difference.added {
             world.catalog.add(document);
         }
+        world.note_remarks(&difference.removed, &difference.added);
         world.note_places(&difference.removed, &difference.added);
         let mut touched = Touched::default();
         // In the first world every service that selects a workload is new itself.
@@ -149,6 +154,20 @@ impl World {
         world.departures = departures;
         world.rebuild(&touched);
         world
+    }
+
+    fn note_remarks(&mut self, removed: &[Arc<Document>], added: &[Arc<Document>]) {
+        for document in removed.iter().filter(|document| !document.remarks.is_empty()) {
+            self.remarks.remove(&document.key.to_string());
+        }
+        for document in added.iter().filter(|document| !document.remarks.is_empty()) {
+            let key = document.key.to_string();
+            let remarks = document
+                .remarks
+                .iter()
+                .map(|it| format!("{key}: {}: {}", it.field, it.what));
+            self.remarks.insert(&key, remarks.collect());
+        }
     }
 
     /// Machines move, and with them the proxies there; zones begin or cease to matter.
@@ -360,12 +379,24 @@ impl World {
             .chain(of_addresses.flat_map(|entry| &entry.warnings))
             .cloned()
             .chain(self.rules.iter().flat_map(|(_, remarks)| remarks.to_vec()))
+            .chain(self.remarks.iter().flat_map(|(_, remarks)| remarks.to_vec()))
             .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
             .chain(self.sidecars.iter().flat_map(|(_, warnings)| warnings.to_vec()))
             .collect();
         warnings.sort();
         warnings.dedup();
         warnings
+    }
+
+    /// Destinations whose subset some clients lack though a DestinationRule defines it: of all that `warnings` says, what
+    /// can be said with its reason.
+    pub fn unseen_subsets(&self) -> Vec<UnseenSubset> {
+        let remarked = self.remarked.hosts.warnings.iter();
+        let hosts = remarked.filter_map(|(fqdn, ())| self.hosts.get(fqdn));
+        let mut unseen: Vec<UnseenSubset> = hosts.flat_map(|entry| entry.unseen.iter().cloned()).collect();
+        unseen.sort();
+        unseen.dedup();
+        unseen
     }
 
     /// What clients of a namespace are told of a host, of the virtual address of one, or of a name that only a wildcard

@@ -5,6 +5,7 @@
 //! concerned by a revision when a resource that it subscribes to got a new version by it. Revisions that one debounced
 //! push carried together are answered together.
 
+mod description;
 mod health;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -88,6 +89,8 @@ pub struct ProxyStatus {
     pub subscriptions: usize,
     /// It is about to end.
     pub leaving: bool,
+    /// By which rules select it.
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +138,7 @@ struct Connected {
 }
 
 struct Connection {
+    labels: BTreeMap<String, String>,
     progress: Progress,
     concerns: VecDeque<Span>,
     /// `None`: it has not said anything yet.
@@ -203,6 +207,7 @@ impl Status {
             );
         }
         let connection = Connection {
+            labels: BTreeMap::new(),
             progress,
             concerns: VecDeque::new(),
             health: None,
@@ -354,6 +359,7 @@ impl Connection {
                 .map(Refused::to_string),
             subscriptions: self.progress.subscriptions,
             leaving: self.progress.leaving,
+            labels: self.labels.clone(),
         }
     }
 }

@@ -160,6 +160,7 @@ async fn serve<W: Resources>(
     let progress = session.progress();
     let missed = status.missed(progress.seen).filter(|_| session.is_behind());
     let reporter = status.connect(session.identity().clone(), progress);
+    reporter.describe(session.node().labels.clone());
     let _connected = Connected::new(&meters.streams);
     let node = Node {
         peer: client.address,

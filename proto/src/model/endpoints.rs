@@ -4,6 +4,7 @@
 //! change to ask for the whole.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,7 +38,8 @@ pub struct Endpoint {
     pub node_name: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     Healthy,
     Draining,
@@ -79,6 +81,34 @@ impl Endpoint {
     pub fn has_labels(&self, wanted: &[(String, String)]) -> bool {
         wanted.iter().all(|(key, value)| self.label(key) == Some(value))
     }
+}
+
+/// Leaves of the endpoints that serve `service_port` at one address only one: as in Envoy (`EdsClusterImpl`), where an
+/// address is one endpoint of a cluster however often it is listed, the first; of several states the best.
+pub fn keep_one_an_address(endpoints: &mut Vec<Arc<Endpoint>>, service_port: u16) {
+    let mut places = HashMap::with_capacity(endpoints.len());
+    let mut kept: Vec<Arc<Endpoint>> = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints.drain(..) {
+        let Some(address) = endpoint.socket_address(service_port) else {
+            continue;
+        };
+        // What a name stands for is not known yet.
+        let name = endpoint.hostname.clone().filter(|_| address.ip().is_unspecified());
+        match places.entry((address, name)) {
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(endpoint);
+            }
+            Entry::Occupied(place) => {
+                if let Some(first) = kept.get_mut(*place.get())
+                    && endpoint.health < first.health
+                {
+                    *first = endpoint;
+                }
+            }
+        }
+    }
+    *endpoints = kept;
 }
 
 /// The endpoints of one service, by id.
@@ -247,6 +277,39 @@ mod tests {
         assert_eq!(of("kubernetes.io/hostname"), Some("n1"));
         assert!(endpoint.has_labels(&[("topology.kubernetes.io/zone".into(), "a".into())]));
         assert!(!endpoint.has_labels(&[("topology.kubernetes.io/zone".into(), "b".into())]));
+    }
+
+    #[test]
+    fn an_address_is_one_endpoint_of_a_port_however_often_it_is_listed() {
+        let at = |id: &str, ports: &[(u16, u16)], health: Health| {
+            Arc::new(Endpoint {
+                health,
+                ..Endpoint::new(id, "10.0.0.1".parse().unwrap(), ports.to_vec())
+            })
+        };
+        let named = |id: &str, name: &str| {
+            Arc::new(Endpoint {
+                hostname: Some(name.into()),
+                ..Endpoint::new(id, "0.0.0.0".parse().unwrap(), vec![(80, 1)])
+            })
+        };
+        let all = [
+            at("a", &[(80, 1), (81, 1)], Health::Healthy),
+            at("b", &[(80, 1), (81, 2)], Health::Healthy),
+            at("c", &[(80, 2)], Health::Draining),
+            at("d", &[(80, 2)], Health::Healthy),
+            at("e", &[(80, 2)], Health::Healthy),
+            named("f", "x"),
+            named("g", "y"),
+            named("h", "x"),
+        ];
+        let kept = |port| {
+            let mut endpoints = all.to_vec();
+            keep_one_an_address(&mut endpoints, port);
+            endpoints.iter().map(|it| it.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(80), ["a", "d", "f", "g"]);
+        assert_eq!(kept(81), ["a", "b"]);
     }
 
     fn whole(endpoints: Vec<mesh::Endpoint>) -> mesh::Endpoints {

@@ -34,7 +34,7 @@ pub use cluster::{Cluster, ClusterKey, Discovery};
 pub use connection_pool::{ConnectionPool, FOREVER, H2UpgradePolicy, Http2Keepalive, TcpKeepalive, UNLIMITED};
 pub use connection_rule::{ConnectionMatch, ConnectionRule, SniMatch, is_subnet};
 pub use cors::CorsPolicy;
-pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum};
+pub use endpoints::{Endpoint, EndpointSet, Health, endpoints_checksum, keep_one_an_address};
 pub use fault::{Abort, AbortKind, Delay, DelayKind, Fault};
 pub use header_operations::{EditFields, HeaderOperations, HeaderText};
 pub use header_template::{AddressPart, FieldText, Formatter, HeaderTemplate, Peer, RequestField, TemplatePart};

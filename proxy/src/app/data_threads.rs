@@ -96,6 +96,7 @@ async fn serve(parts: Parts, number: usize, sockets: WorkerSockets) {
         telemetry: parts.telemetry.clone(),
         drain: parts.drain.clone(),
         on_demand_timeout: options.on_demand_timeout,
+        own_connections: Arc::clone(parts.registry.own_connections()),
     });
     let accept = |socket, direction| {
         listener::accept(

@@ -134,6 +134,27 @@ impl Progress {
         self.active.as_ref().map(|active| &active.endpoint)
     }
 
+    /// The request is at this endpoint, which can be another than the one chosen.
+    fn is_at(&mut self, endpoint: &Arc<Endpoint>) {
+        if !self.endpoint().is_some_and(|chosen| Arc::ptr_eq(chosen, endpoint)) {
+            self.active = Some(endpoint.begin());
+        }
+    }
+
+    fn unconnected(&mut self, cluster: &Cluster, error: AcquireError) -> Failure {
+        match error {
+            AcquireError::Connect { error, endpoint } => {
+                self.is_at(&endpoint);
+                Failure::Connect(error)
+            }
+            AcquireError::PendingOverflow => {
+                cluster.learned.series.overflow_pending_requests.increment(1);
+                Failure::Overflow("pending_requests")
+            }
+            AcquireError::Occupied => Failure::Overflow("connections"),
+        }
+    }
+
     /// Tells outlier detection. A timeout counts only when it was the endpoint that took the time.
     pub fn observe_failure(&mut self, cluster: &Cluster, failure: &Failure) {
         let timeout = matches!(failure, Failure::TryTimeout { .. } | Failure::Timeout);
@@ -298,22 +319,21 @@ async fn connection<D: Downstream>(
         // Boxed: what is rare should not make every request's state larger.
         None => {
             let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, need, client, of.worker));
-            match limits.next() {
-                None => wait.await?,
+            let acquired = match limits.next() {
+                None => wait.await,
                 Some((at, late)) => match timeout_at(at, &mut wait).await {
-                    Ok(lease) => lease?,
+                    Ok(acquired) => acquired,
                     Err(_) => {
                         // Nobody answers there: at the connection limit there would be none that is being opened.
                         progress.at_endpoint = endpoint.is_opening();
                         return Err(Failure::late(late, false));
                     }
                 },
-            }
+            };
+            acquired?.map_err(|error| progress.unconnected(cluster, error))?
         }
     };
-    if !Arc::ptr_eq(lease.endpoint(), &endpoint) {
-        progress.active = Some(lease.endpoint().begin());
-    }
+    progress.is_at(lease.endpoint());
     if let Some(active) = &progress.active {
         active.observe_acquired(cluster.told.outlier_detection.as_ref());
     }
@@ -361,13 +381,14 @@ fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRe
     Some(chosen)
 }
 
+/// `Err`: the client has gone.
 async fn wait_for_connection<D: Downstream>(
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
     need: Need,
     client: &mut D,
     worker: usize,
-) -> Result<Lease, Failure> {
+) -> Result<Result<Lease, AcquireError>, Failure> {
     let acquired = acquire(
         &cluster.learned,
         endpoint,
@@ -376,15 +397,7 @@ async fn wait_for_connection<D: Downstream>(
         need,
         worker,
     );
-    let acquired = unless_gone(client, acquired).await.ok_or(Failure::ClientGone)?;
-    acquired.map_err(|error| match error {
-        AcquireError::Connect(error) => Failure::Connect(error),
-        AcquireError::PendingOverflow => {
-            cluster.learned.series.overflow_pending_requests.increment(1);
-            Failure::Overflow("pending_requests")
-        }
-        AcquireError::Occupied => Failure::Overflow("connections"),
-    })
+    unless_gone(client, acquired).await.ok_or(Failure::ClientGone)
 }
 
 fn request_permit(cluster: &Cluster) -> Result<Permit, Failure> {

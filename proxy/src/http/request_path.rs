@@ -41,6 +41,10 @@ use crate::drain::{Drain, DrainWatch};
 use crate::snapshot::{Cluster, Demand, Host, InboundReader, Passthrough, Port, Reader};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Direction, Flags, RequestSeries, Telemetry};
+use crate::upstream::OwnConnections;
+
+/// Of a request that would have been sent again.
+const NO_RETRY: &str = " (not sent again: as many retries are in flight as retryBudget or maxRetries allow)";
 
 /// What one worker serves with; shared by its connections.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub struct Proxy {
     pub telemetry: Telemetry,
     pub drain: Drain,
     pub on_demand_timeout: Duration,
+    /// Is told of each connection of a client that ends.
+    pub own_connections: Arc<OwnConnections>,
 }
 
 impl Proxy {
@@ -331,7 +337,10 @@ async fn reply<D: Downstream>(cause: Cause, client: &mut D, mut exchange: Exchan
         client.abort();
         return;
     }
-    let reply = cause.reply();
+    let mut reply = cause.reply();
+    if exchange.flags.contains(Flags::UO) {
+        reply.body.to_mut().push_str(NO_RETRY);
+    }
     exchange.flags.insert(reply.flags);
     exchange.details(reply.details);
     let (mut head, body) = reply.response(exchange.grpc);

@@ -104,10 +104,12 @@ fn serve(
     match downstream.original_destination {
         None => tokio::spawn(async move {
             direct::serve(&proxy, downstream, stream, drain).await;
+            proxy.own_connections.end(downstream.addresses());
             drop(guards);
         }),
         Some(destination) => tokio::spawn(async move {
             redirected::serve(&proxy, downstream, destination, stream, drain).await;
+            proxy.own_connections.end(downstream.addresses());
             drop(guards);
         }),
     };

@@ -32,6 +32,8 @@ pub enum ConnectError {
     Tls { reason: String, local: bool },
     #[error("the endpoint does not speak HTTP/2")]
     NotHttp2,
+    #[error("the endpoint has not answered an HTTP/2 PING within {0:?} (http2KeepAlive)")]
+    NoPong(Duration),
     #[error("the endpoint allows no HTTP/2 streams")]
     NoStreams,
     #[error("the handshake failed: {0}")]

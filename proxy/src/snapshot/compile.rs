@@ -178,7 +178,7 @@ impl Compiler {
             .flat_map(EndpointSet::iter)
             .filter(|endpoint| endpoint.has_labels(&told.labels))
             .cloned();
-        let expanded = Expanded::of(members, told.discovery, book);
+        let expanded = Expanded::of(members, &told, book);
         let members = learned.reconcile_from(&self.place, Arc::clone(&told), &expanded.endpoints);
         expanded.settle(&learned);
         learned.serve_waiting();

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tsunagi_proto::model::{Discovery, Endpoint, EndpointSet};
+use tsunagi_proto::model::{Cluster, Discovery, Endpoint, EndpointSet, keep_one_an_address};
 
 use crate::dns::{Answer, Book};
 use crate::upstream::{self, Resolved};
@@ -112,17 +112,19 @@ pub(super) struct Expanded {
 }
 
 impl Expanded {
-    pub(super) fn of(told: impl Iterator<Item = Arc<Endpoint>>, discovery: Discovery, book: &Book) -> Self {
+    /// Two names may have one address, or one that is listed, too.
+    pub(super) fn of(told: impl Iterator<Item = Arc<Endpoint>>, cluster: &Cluster, book: &Book) -> Self {
         let mut expanded = Self::default();
         for endpoint in told {
             match &endpoint.hostname {
                 None => expanded.endpoints.push(endpoint),
-                Some(name) => expanded.add_named(&endpoint, name, discovery, book),
+                Some(name) => expanded.add_named(&endpoint, name, cluster.discovery, book),
             }
         }
         if !expanded.endpoints.is_empty() {
             expanded.state = Resolved::Known;
         }
+        keep_one_an_address(&mut expanded.endpoints, cluster.key.port);
         expanded
     }
 

@@ -52,7 +52,16 @@ fn absent() -> Outcome {
 }
 
 fn expanded(book: &Book, discovery: Discovery, endpoints: &[Arc<Endpoint>]) -> (Vec<(String, u32)>, Resolved) {
-    let expanded = Expanded::of(endpoints.iter().cloned(), discovery, book);
+    let key = model::ClusterKey {
+        host: "names.com".to_owned(),
+        port: 80,
+        subset: String::new(),
+    };
+    let cluster = Cluster {
+        discovery,
+        ..Cluster::new(key, model::Protocol::Http1)
+    };
+    let expanded = Expanded::of(endpoints.iter().cloned(), &cluster, book);
     let shown = |endpoint: &Arc<Endpoint>| (endpoint.address.to_string(), endpoint.weight);
     (expanded.endpoints.iter().map(shown).collect(), expanded.state)
 }
@@ -63,7 +72,7 @@ fn every_address_of_a_name_is_an_endpoint_with_what_the_name_has() {
     book.want("a");
     let told = [
         named("1", "a"),
-        Arc::new(Endpoint::new("2", [10, 9, 9, 9].into(), vec![])),
+        Arc::new(Endpoint::new("2", [10, 9, 9, 9].into(), vec![(80, 8080)])),
     ];
     let both = expanded(&book, Discovery::Dns, &told);
     assert_eq!(
@@ -100,6 +109,23 @@ fn a_lookup_that_fails_takes_no_endpoint_away() {
     book.learn("a", Outcome::Failed("no answer".to_owned()));
     let (endpoints, _) = expanded(&book, Discovery::Dns, &[named("1", "a")]);
     assert_eq!(endpoints.len(), 1);
+}
+
+#[test]
+fn names_that_have_one_address_are_one_endpoint_there() {
+    let book = Book::new();
+    for (name, last) in [("a", [1, 2]), ("b", [2, 3])] {
+        book.want(name);
+        book.learn(name, addresses(&last));
+    }
+    let listed = Arc::new(Endpoint::new("3", [10, 0, 0, 3].into(), vec![(80, 8080)]));
+    let other_port = Arc::new(Endpoint::new("4", [10, 0, 0, 3].into(), vec![(80, 8081)]));
+    let told = [named("1", "a"), named("2", "b"), listed, other_port];
+    let (endpoints, _) = expanded(&book, Discovery::Dns, &told);
+    let addresses: Vec<&str> = endpoints.iter().map(|(address, _)| address.as_str()).collect();
+    assert_eq!(addresses, ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.3"]);
+    let twice = [named("1", "a"), named("2", "a")];
+    assert_eq!(expanded(&book, Discovery::DnsRoundRobin, &twice).0.len(), 1);
 }
 
 #[test]

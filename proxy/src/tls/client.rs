@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
@@ -66,6 +66,8 @@ pub struct Client {
 pub struct Compiled {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
+    /// The rule names no authorities.
+    believes_system: bool,
 }
 
 impl Client {
@@ -97,7 +99,11 @@ impl Client {
 }
 
 impl Compiled {
-    fn new(told: &UpstreamTls, host: &str, material: &Result<Arc<Material>, Failure>) -> Result<Arc<Self>, Failure> {
+    pub(super) fn new(
+        told: &UpstreamTls,
+        host: &str,
+        material: &Result<Arc<Material>, Failure>,
+    ) -> Result<Arc<Self>, Failure> {
         let material = material.as_ref().map_err(Clone::clone)?;
         let name = told.sni.as_deref().unwrap_or(host);
         let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
@@ -125,32 +131,38 @@ impl Compiled {
         Ok(Arc::new(Self {
             config: Arc::new(config),
             server_name,
+            believes_system: material.trust.as_ref().is_some_and(|trust| trust.given.is_empty()),
         }))
     }
 
-    /// Dropping the future closes the connection.
+    /// Within `rest` of the time to connect. Dropping the future closes the connection.
     pub async fn connect(
         &self,
         socket: TcpStream,
         offer: Offer,
+        rest: Duration,
         time: Duration,
     ) -> Result<TlsStream<TcpStream>, Failure> {
-        let started = Instant::now();
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let handshake = connector
             .with_alpn(offer.protocols())
             .connect(self.server_name.clone(), socket);
-        match tokio::time::timeout(time, handshake).await {
+        match tokio::time::timeout(rest, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(Failure::of_handshake(&error)),
+            Ok(Err(error)) => Err(self.explain(Failure::of_handshake(&error))),
             Err(_) => Err(Failure::new(
                 TlsFailure::Timeout,
-                format!(
-                    "the endpoint has not answered the TLS handshake within {:?}",
-                    started.elapsed()
-                ),
+                format!("the endpoint has not answered the TLS handshake within {time:?} (connectTimeout)"),
             )),
         }
+    }
+
+    /// Says where to look who believes other authorities than they think.
+    fn explain(&self, mut failure: Failure) -> Failure {
+        if failure.cause == TlsFailure::UnknownAuthority && self.believes_system {
+            failure.reason.push_str(": the rule names none, so the system's count");
+        }
+        failure
     }
 }
 

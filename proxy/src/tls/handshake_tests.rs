@@ -1,6 +1,7 @@
 //! Tests of handshakes with real endpoints on loopback: who is believed, who is not and why, what is chosen, what is
 //! resumed, and what a change of files changes.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::testing::{Authority, Folder, client, echo, exchange, server};
@@ -205,6 +206,34 @@ async fn sessions_are_resumed_with_either_version_until_files_change() {
 }
 
 #[tokio::test]
+async fn who_names_no_authorities_is_told_that_those_of_the_system_count() {
+    let (known, other) = (Authority::new("known"), Authority::new("theirs"));
+    let endpoint = echo(server(&other.good(NAMES), None, &[])).await;
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = rustls::pki_types::pem::PemObject::from_pem_slice(known.pem().as_bytes()).unwrap();
+    roots.add(certificate).unwrap();
+    let trust = material::Trust {
+        roots,
+        given: Vec::new(),
+        revoked: Vec::new(),
+    };
+    let material = material::Material {
+        identity: None,
+        trust: Some(Arc::new(trust)),
+        expires: None,
+    };
+    let told = Folder::new().told("", "", "", "");
+    let compiled = Compiled::new(&told, "users.example", &Ok(Arc::new(material))).unwrap();
+    let socket = tokio::net::TcpStream::connect(endpoint.address).await.unwrap();
+    let time = testing::LIMIT;
+    let unknown = compiled.connect(socket, Offer::Bytes, time, time).await.unwrap_err();
+    assert!(
+        unknown.reason.contains("names none, so the system's count"),
+        "{unknown}"
+    );
+}
+
+#[tokio::test]
 async fn what_speaks_no_tls_or_nothing_is_told_apart() {
     use tokio::io::AsyncWriteExt;
     let folder = folder(&Authority::new("ours"));
@@ -220,7 +249,7 @@ async fn what_speaks_no_tls_or_nothing_is_told_apart() {
     });
     let connect = async |time| {
         let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-        compiled.connect(socket, Offer::Http1, time).await.unwrap_err()
+        compiled.connect(socket, Offer::Http1, time, time).await.unwrap_err()
     };
     use crate::telemetry::TlsFailure;
     let not_tls = connect(testing::LIMIT).await;
@@ -229,6 +258,7 @@ async fn what_speaks_no_tls_or_nothing_is_told_apart() {
     assert_eq!(closed.cause, TlsFailure::Closed, "{closed}");
     let late = connect(std::time::Duration::from_millis(20)).await;
     assert_eq!(late.cause, TlsFailure::Timeout, "{late}");
+    assert!(late.reason.ends_with("within 20ms (connectTimeout)"), "{late}");
     drop(served.await.unwrap());
 }
 

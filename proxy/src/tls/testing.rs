@@ -225,7 +225,7 @@ pub(crate) async fn exchange(
     let socket = TcpStream::connect(address).await.unwrap();
     let compiled = client.current().map_err(|failure| failure.to_string())?;
     let mut stream = compiled
-        .connect(socket, offer, LIMIT)
+        .connect(socket, offer, LIMIT, LIMIT)
         .await
         .map_err(|failure| failure.to_string())?;
     let mut heard = [0; 5];

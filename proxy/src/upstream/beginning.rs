@@ -133,7 +133,9 @@ impl Beginning {
         };
         let rest = time.saturating_sub(started.elapsed());
         // Boxed: few connections have it, and all would be larger by it.
-        let stream = Box::pin(compiled.connect(socket, offer, rest)).await.map_err(failed)?;
+        let stream = Box::pin(compiled.connect(socket, offer, rest, time))
+            .await
+            .map_err(failed)?;
         Ok(Begun {
             http2: chosen(&stream),
             stream: UpstreamStream::tls(stream, Arc::clone(series)),

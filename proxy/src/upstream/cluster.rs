@@ -15,7 +15,7 @@ use super::destinations::Destinations;
 use super::groups::{Arranged, Before, Groups, arrange};
 use super::pool::evict;
 use super::queue::ConnectionQueue;
-use super::{Endpoint, Place, Resolution, RetryBudget, outlier};
+use super::{Endpoint, OwnConnections, Place, Resolution, RetryBudget, outlier};
 use crate::limits::Limit;
 use crate::telemetry::ClusterSeries;
 use crate::tls;
@@ -39,10 +39,30 @@ pub struct Cluster {
     pub(super) destinations: Destinations,
     pub(super) connections: ConnectionQueue,
     pub(super) beginning: Beginning,
+    /// Of all clusters together.
+    pub(super) own: Arc<OwnConnections>,
     workers: usize,
     told: Mutex<Told>,
     wakefulness: Wakefulness,
     this: Weak<Cluster>,
+}
+
+/// What all clusters of a registry have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub awake: Arc<AwakeList>,
+    pub credentials: Arc<tls::Store>,
+    pub own: Arc<OwnConnections>,
+}
+
+impl Shared {
+    pub fn of(credentials: tls::Store) -> Self {
+        Self {
+            awake: Arc::default(),
+            credentials: Arc::new(credentials),
+            own: Arc::default(),
+        }
+    }
 }
 
 /// The last that was published, for sweeps and ejections, which are rare.
@@ -153,9 +173,9 @@ impl Members {
 impl Cluster {
     #[cfg(test)]
     pub fn new(policy: Arc<model::Cluster>, series: Arc<ClusterSeries>, workers: usize) -> Arc<Self> {
-        let credentials = Arc::new(tls::Store::new(std::path::PathBuf::new()));
+        let credentials = tls::Store::new(std::path::PathBuf::new());
         let name = policy.key.to_string();
-        Self::called(name, policy, series, workers, Arc::default(), &credentials)
+        Self::called(name, policy, series, workers, Shared::of(credentials))
     }
 
     pub(super) fn called(
@@ -163,8 +183,7 @@ impl Cluster {
         policy: Arc<model::Cluster>,
         series: Arc<ClusterSeries>,
         workers: usize,
-        awake: Arc<AwakeList>,
-        credentials: &Arc<tls::Store>,
+        shared: Shared,
     ) -> Arc<Self> {
         let pool = &policy.connection_pool;
         Arc::new_cyclic(|this| Self {
@@ -177,7 +196,8 @@ impl Cluster {
             resolution: Resolution::default(),
             destinations: Destinations::default(),
             connections: ConnectionQueue::new(pool.max_connections, pool.max_pending_requests),
-            beginning: Beginning::new(Arc::clone(credentials), &policy),
+            beginning: Beginning::new(shared.credentials, &policy),
+            own: shared.own,
             workers,
             told: Mutex::new(Told {
                 policy: Arc::clone(&policy),
@@ -185,7 +205,7 @@ impl Cluster {
                 last_sweep: Instant::now(),
                 endpoints: HashMap::new(),
             }),
-            wakefulness: Wakefulness::new(awake),
+            wakefulness: Wakefulness::new(shared.awake),
             this: Weak::clone(this),
         })
     }

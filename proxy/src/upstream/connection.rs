@@ -12,12 +12,13 @@ use tsunagi_proto::model::ConnectionPool;
 use super::beginning::Origin;
 use super::http1::Http1Lease;
 use super::http2_lease::Http2Lease;
+use super::own::OwnGuard;
 use super::queue::ConnectionPermit;
 use super::upgraded::UpgradedConnection;
-use super::{Cluster, Endpoint};
+use super::{ClientAddresses, Cluster, Endpoint};
 use crate::codec::{BodyError, BodyLength, HeadError, RequestHead, ResponseHead, Sink, Source, Step};
 
-/// Of a connection that only one client's requests are on.
+/// Of a connection that only one client's requests are on: it can have been opened when that client had gone already.
 const OWN_IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// Shared by the connection's task and whoever uses it.
@@ -65,7 +66,17 @@ impl Connection {
 
     /// May the connection be kept for another request?
     pub fn is_wanted(&self) -> bool {
-        self.is_current() && self.endpoint.keeps_connections() && !self.cluster.connections.is_exceeded()
+        self.is_current()
+            && self.endpoint.keeps_connections()
+            && !self.cluster.connections.is_exceeded()
+            && !self.has_lost_client()
+    }
+
+    /// It is of one client, which has gone.
+    fn has_lost_client(&self) -> bool {
+        self.origin
+            .client
+            .is_some_and(|client| self.cluster.own.is_gone(client))
     }
 
     /// It began as a new one would, with the same certificates.
@@ -73,7 +84,7 @@ impl Connection {
         self.origin.generation == self.cluster.beginning.generation()
     }
 
-    /// How long it is kept unused. A client's own is of use to nobody else, and nobody says when that client has gone.
+    /// How long it is kept unused. A client's own is of use to nobody else.
     pub fn idle_timeout(&self, pool: &ConnectionPool) -> Duration {
         if self.origin.client.is_some() {
             pool.idle_timeout.min(OWN_IDLE_TIME)
@@ -88,13 +99,16 @@ impl Connection {
 pub(super) struct OpenConnection {
     endpoint: Arc<Endpoint>,
     permit: ConnectionPermit,
+    _own: Option<OwnGuard>,
 }
 
 impl OpenConnection {
-    pub fn new(endpoint: &Arc<Endpoint>, permit: ConnectionPermit) -> Self {
+    /// `client`: only its requests are on it.
+    pub fn new(endpoint: &Arc<Endpoint>, permit: ConnectionPermit, client: Option<ClientAddresses>) -> Self {
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             endpoint: Arc::clone(endpoint),
+            _own: client.map(|client| permit.cluster().own.enter(client, endpoint)),
             permit,
         }
     }

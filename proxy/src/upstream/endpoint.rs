@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tsunagi_proto::model::ConnectionPool;
 
+use super::ClientAddresses;
 use super::balance::Warming;
 use super::http1::Idle;
 use super::http2::Multiplexed;
@@ -33,6 +34,8 @@ pub struct Endpoint {
     pub(super) connections: AtomicU32,
     /// Of these, those being opened.
     opening: AtomicU32,
+    /// Requests that waited at the connection limit and got one of its connections that had become free.
+    served: AtomicU32,
     /// No longer told: connections are not kept.
     retired: AtomicBool,
     /// It was told healthy once.
@@ -66,6 +69,7 @@ impl Endpoint {
             active: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             opening: AtomicU32::new(0),
+            served: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             was_healthy: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
@@ -106,7 +110,15 @@ impl Endpoint {
     /// Counts a connection that is being opened, until the guard is dropped.
     pub(super) fn open_one(self: &Arc<Self>) -> OpeningGuard {
         self.opening.fetch_add(1, Ordering::Relaxed);
-        OpeningGuard(Arc::clone(self))
+        OpeningGuard {
+            endpoint: Arc::clone(self),
+            served: self.served.load(Ordering::Relaxed),
+        }
+    }
+
+    /// One of those who wait at the connection limit gets a connection to it that has become free.
+    pub(super) fn count_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Nobody was there to take a request: for a moment others are preferred, because an endpoint that fails at once has
@@ -188,6 +200,18 @@ impl Endpoint {
         }
     }
 
+    /// Closes what is only this client's; what a request of it uses ends with that.
+    pub(super) fn close_own(&self, client: ClientAddresses) {
+        for worker in 0..self.workers() {
+            let mut shard = self.shard(worker);
+            let idle: Vec<Idle> = shard.idle.extract_if(.., |idle| idle.is_of(client)).collect();
+            let multiplexed = shard.multiplexed.close_own(client);
+            drop(shard);
+            idle.into_iter().for_each(Idle::close);
+            drop(multiplexed);
+        }
+    }
+
     /// Closes what has been idle or open for too long and forgets what the other side closed. False: there will be nothing
     /// to look at, unless it is called again.
     pub(super) fn sweep(&self, pool: &ConnectionPool, now: Instant) -> bool {
@@ -233,11 +257,26 @@ impl Endpoint {
 }
 
 #[derive(Debug)]
-pub(super) struct OpeningGuard(Arc<Endpoint>);
+pub(super) struct OpeningGuard {
+    endpoint: Arc<Endpoint>,
+    /// As many had been when it began.
+    served: u32,
+}
+
+impl OpeningGuard {
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The endpoint is there, whatever becomes of this connection: it has served somebody who waited.
+    pub fn has_served_meanwhile(&self) -> bool {
+        self.endpoint.served.load(Ordering::Relaxed) != self.served
+    }
+}
 
 impl Drop for OpeningGuard {
     fn drop(&mut self) {
-        self.0.opening.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -12,7 +12,7 @@ use tsunagi_proto::model::ConnectionPool;
 
 use super::beginning::Begun;
 use super::connection::{Connection, OpenConnection, UpstreamError};
-use super::queue::{ConnectionPermit, Next, Occupied};
+use super::queue::{ConnectionPermit, ConnectionQueue, Next, Occupied};
 use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
 use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http2_opening};
@@ -83,6 +83,10 @@ impl Idle {
         !self.is_spent(pool, now) && (fresh || self.http1.stream.get_ref().is_silent())
     }
 
+    pub fn is_of(&self, client: ClientAddresses) -> bool {
+        self.http1.connection.origin.client == Some(client)
+    }
+
     /// Closes it; its permit is free once the endpoint has closed too.
     pub fn close(self) {
         linger(self.http1);
@@ -131,18 +135,20 @@ pub(super) async fn open(
     worker: usize,
     need: Need,
     permit: ConnectionPermit,
-) -> Result<Lease, ConnectError> {
-    let open = OpenConnection::new(endpoint, permit);
+) -> Result<Lease, Arc<ConnectError>> {
+    let open = OpenConnection::new(endpoint, permit, need.client);
     let opening = endpoint.open_one();
+    let failed = |error| ConnectionQueue::disappoint(cluster, &opening, error);
     let pool = &policy.connection_pool;
-    let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
-    drop(opening);
+    let begun = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await;
+    let Begun { stream, http2, origin } = begun.map_err(failed)?;
     let connection = Connection::new(cluster, endpoint, worker, origin);
     if need.offer == Offer::Either {
         endpoint.has_chosen(http2 == Some(true));
         if http2 == Some(true) {
             // Boxed: it is rare that an endpoint changes its mind.
-            return Box::pin(http2_opening::adopt(stream, connection, open, policy)).await;
+            let adopted = Box::pin(http2_opening::adopt(stream, connection, open, policy)).await;
+            return adopted.map_err(failed);
         }
     }
     let http1 = Http1::new(stream, connection, open);

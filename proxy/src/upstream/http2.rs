@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -179,6 +179,14 @@ impl Multiplexed {
         lease
     }
 
+    /// Those of this client take no more requests.
+    pub fn close_own(&mut self, client: ClientAddresses) -> Vec<Arc<Http2>> {
+        let own = |http2: &mut Arc<Http2>| http2.connection.origin.client == Some(client);
+        let own: Vec<_> = self.ready.extract_if(.., own).collect();
+        own.iter().for_each(|http2| http2.close());
+        own
+    }
+
     fn take_over(&mut self) -> Vec<Arc<Http2>> {
         self.ready.extract_if(.., |http2| http2.is_over()).collect()
     }
@@ -264,8 +272,9 @@ where
     match tokio::time::timeout(timeout, first_settings).await {
         Err(_) => Err(ConnectError::TimedOut(timeout)),
         Ok(Err(_)) => Err(ConnectError::NotHttp2),
-        Ok(Ok(())) if http2.maximum.load(Ordering::Acquire) == 0 => Err(ConnectError::NoStreams),
-        Ok(Ok(())) => Ok(http2),
+        Ok(Ok(Err(error))) => Err(error),
+        Ok(Ok(Ok(()))) if http2.maximum.load(Ordering::Acquire) == 0 => Err(ConnectError::NoStreams),
+        Ok(Ok(Ok(()))) => Ok(http2),
     }
 }
 
@@ -308,7 +317,7 @@ async fn drive<S>(
 struct Watch {
     http2: Weak<Http2>,
     /// Until the endpoint has said how many streams it allows.
-    told: Option<oneshot::Sender<()>>,
+    told: Option<oneshot::Sender<Result<(), ConnectError>>>,
     known: usize,
     keepalive: Option<Keepalive>,
     /// Since nobody holds the connection any more.
@@ -316,7 +325,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(http2: Weak<Http2>, told: oneshot::Sender<()>, keepalive: Option<Keepalive>) -> Self {
+    fn new(http2: Weak<Http2>, told: oneshot::Sender<Result<(), ConnectError>>, keepalive: Option<Keepalive>) -> Self {
         Self {
             http2,
             told: Some(told),
@@ -340,15 +349,20 @@ impl Watch {
                 .maximum
                 .store(u32::try_from(maximum).unwrap_or(u32::MAX), Ordering::Release);
             match self.told.take() {
-                Some(told) => drop(told.send(())),
+                Some(told) => drop(told.send(Ok(()))),
                 // There may be more than before.
                 None => http2.offer_streams(),
             }
         }
-        match &mut self.keepalive {
-            Some(keepalive) => keepalive.poll(cx),
-            None => Poll::Pending,
+        let Some(keepalive) = &mut self.keepalive else {
+            return Poll::Pending;
+        };
+        let time = ready!(keepalive.poll(cx));
+        if let Some(told) = self.told.take() {
+            // Nobody may wait for it any more.
+            let _ = told.send(Err(ConnectError::NoPong(time)));
         }
+        Poll::Ready(())
     }
 }
 

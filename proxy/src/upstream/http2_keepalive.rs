@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
@@ -27,8 +28,8 @@ impl Keepalive {
         }
     }
 
-    /// Ready when the endpoint did not answer in time.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the endpoint did not answer in this time.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         loop {
             if self.asked && self.pings.poll_pong(cx).is_ready() {
                 self.asked = false;
@@ -39,7 +40,7 @@ impl Keepalive {
             }
             if self.asked {
                 tracing::debug!(timeout = ?self.told.timeout, "an HTTP/2 PING was not answered");
-                return Poll::Ready(());
+                return Poll::Ready(self.told.timeout);
             }
             // It wakes this task, which sends it; a connection that has ended says so itself.
             let _ = self.pings.send_ping(Ping::opaque());

@@ -10,7 +10,7 @@ use tsunagi_proto::model::ConnectionPool;
 use super::beginning::{Begun, of_failure};
 use super::connection::{Connection, OpenConnection};
 use super::http2::{Http2, establish, offer_streams};
-use super::queue::ConnectionPermit;
+use super::queue::{ConnectionPermit, ConnectionQueue};
 use super::stream::UpstreamStream;
 use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http1};
 use crate::net::{ConnectError, Lingering};
@@ -67,9 +67,11 @@ pub(super) fn start_opening(
     drop(shard);
     let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
     let started = Arc::clone(&opening);
+    // Known from now on, though nobody may wait for it any more when the task begins.
+    let open = OpenConnection::new(&endpoint, permit, need.client);
     tokio::spawn(async move {
-        let opened = open(&cluster, &endpoint, &policy, worker, need, permit).await;
-        let outcome = opened.map(|lease| *started.first() = lease).map_err(Arc::new);
+        let opened = connect(&cluster, &endpoint, &policy, worker, need, open).await;
+        let outcome = opened.map(|lease| *started.first() = lease);
         let mut shard = endpoint.shard(worker);
         shard
             .multiplexed
@@ -82,23 +84,27 @@ pub(super) fn start_opening(
         if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
             endpoint.close_idle();
         }
+        if let Some(client) = need.client.filter(|client| cluster.own.is_gone(*client)) {
+            endpoint.close_own(client);
+        }
         offer_streams(&cluster, &endpoint, &policy, worker, need.client);
     });
     opening
 }
 
-async fn open(
+async fn connect(
     cluster: &Arc<Cluster>,
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,
     worker: usize,
     need: Need,
-    permit: ConnectionPermit,
-) -> Result<Option<Lease>, ConnectError> {
-    let open = OpenConnection::new(endpoint, permit);
-    let _opening = endpoint.open_one();
+    open: OpenConnection,
+) -> Result<Option<Lease>, Arc<ConnectError>> {
+    let opening = endpoint.open_one();
+    let failed = |error| ConnectionQueue::disappoint(cluster, &opening, error);
     let pool = &policy.connection_pool;
-    let Begun { stream, http2, origin } = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await?;
+    let begun = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await;
+    let Begun { stream, http2, origin } = begun.map_err(failed)?;
     let connection = Connection::new(cluster, endpoint, worker, origin);
     if need.offer == Offer::Either {
         endpoint.has_chosen(http2 == Some(true));
@@ -106,7 +112,7 @@ async fn open(
             return Ok(Some(http1::adopt(stream, connection, open, pool)));
         }
     }
-    stand(stream, connection, open, policy).await
+    stand(stream, connection, open, policy).await.map_err(failed)
 }
 
 /// A connection that an endpoint has chosen HTTP/2 on, where it was thought not to.

@@ -42,7 +42,7 @@ impl Setting {
     /// A connection to an endpoint that the test plays.
     async fn establish(&self, stream: DuplexStream) -> Result<Arc<Http2>, ConnectError> {
         let permit = ConnectionPermit::try_open(&self.cluster).expect("no limit");
-        let open = OpenConnection::new(self.endpoint(), permit);
+        let open = OpenConnection::new(self.endpoint(), permit, None);
         let origin = Origin {
             generation: self.cluster.beginning.generation(),
             client: None,
@@ -196,6 +196,20 @@ async fn an_endpoint_that_is_of_no_use_is_told_apart() {
     assert!(matches!(refused, Err(ConnectError::TimedOut(_))), "{refused:?}");
     settle().await;
     assert_eq!(setting.cluster.open_connections(), 0, "a permit is lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_answers_no_ping_before_its_first_word_is_silent_rather_than_strange() {
+    let mut setting = Setting::new();
+    let mut policy = model::Cluster::clone(&setting.policy);
+    policy.connection_pool.http2_keepalive = Some(model::Http2Keepalive {
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_millis(300),
+    });
+    setting.policy = Arc::new(policy);
+    let (ours, _silent) = tokio::io::duplex(1 << 20);
+    let error = setting.establish(ours).await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("PING within 300ms"), "{error}");
 }
 
 #[tokio::test]

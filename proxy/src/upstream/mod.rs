@@ -17,6 +17,7 @@ mod http2_opening;
 mod locality;
 mod need;
 mod outlier;
+mod own;
 mod plain;
 mod pool;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use endpoint::{ActiveRequest, Endpoint};
 pub use locality::Place;
 pub use need::Need;
 pub use outlier::{Cause, EndpointHealth, LateOutcome, Outcome, Standing};
+pub use own::OwnConnections;
 pub use plain::{PlainConnection, PlainError, open_plain};
 pub use pool::{AcquireError, acquire, acquire_ready};
 pub use proxy_protocol::ClientAddresses;

@@ -120,7 +120,7 @@ pub async fn open_plain(
                         idle: pool.tcp_idle_timeout,
                         ends_at: Instant::now().checked_add(pool.max_connection_duration),
                     }),
-                    open: OpenConnection::new(&active.endpoint, permit),
+                    open: OpenConnection::new(&active.endpoint, permit, None),
                     active,
                 });
             }

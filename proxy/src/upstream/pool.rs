@@ -18,8 +18,12 @@ pub enum AcquireError {
     PendingOverflow,
     #[error("every connection that may be open was upgraded, and none will be free soon")]
     Occupied,
-    #[error("{0}")]
-    Connect(Arc<ConnectError>),
+    #[error("{error}")]
+    Connect {
+        error: Arc<ConnectError>,
+        /// Where: it can be another than the one chosen, which could not be connected to when this request still waited.
+        endpoint: Arc<Endpoint>,
+    },
 }
 
 /// A connection that is there already.
@@ -42,9 +46,9 @@ pub async fn acquire(
     need: Need,
     worker: usize,
 ) -> Result<Lease, AcquireError> {
-    let pool = Pool {
+    let mut pool = Pool {
         cluster,
-        endpoint,
+        endpoint: Arc::clone(endpoint),
         policy,
         members,
         need,
@@ -73,9 +77,16 @@ impl Drop for Departed<'_> {
     }
 }
 
+/// What a request goes on with.
+enum Permitted {
+    /// To open a connection to the pool's endpoint.
+    Open(ConnectionPermit),
+    Lease(Lease),
+}
+
 struct Pool<'a> {
     cluster: &'a Arc<Cluster>,
-    endpoint: &'a Arc<Endpoint>,
+    endpoint: Arc<Endpoint>,
     policy: &'a Arc<model::Cluster>,
     members: &'a Members,
     need: Need,
@@ -83,59 +94,80 @@ struct Pool<'a> {
 }
 
 impl Pool<'_> {
-    async fn acquire_http1(&self) -> Result<Lease, AcquireError> {
-        if let Some(lease) = http1::take_idle(self.endpoint, self.policy, self.worker, self.need.client) {
+    async fn acquire_http1(&mut self) -> Result<Lease, AcquireError> {
+        if let Some(lease) = http1::take_idle(&self.endpoint, self.policy, self.worker, self.need.client) {
             return Ok(lease);
         }
         let permit = match self.permit_or_lease().await? {
-            Grant::Reuse(lease) => return Ok(lease),
-            Grant::Open(permit) => permit,
+            Permitted::Lease(lease) => return Ok(lease),
+            Permitted::Open(permit) => permit,
         };
-        http1::open(self.cluster, self.endpoint, self.policy, self.worker, self.need, permit)
-            .await
-            .map_err(|error| AcquireError::Connect(Arc::new(error)))
+        http1::open(
+            self.cluster,
+            &self.endpoint,
+            self.policy,
+            self.worker,
+            self.need,
+            permit,
+        )
+        .await
+        .map_err(|error| self.failed(error))
     }
 
-    async fn acquire_http2(&self) -> Result<Lease, AcquireError> {
-        // However this ends: what was opened for an endpoint that has left meanwhile must not stay.
-        let _departed = Departed(self.endpoint);
+    async fn acquire_http2(&mut self) -> Result<Lease, AcquireError> {
         // It may turn out to speak HTTP/1.1.
-        while self.need.is_http2(self.endpoint) {
-            let opening = match http2::find(self.endpoint, self.policy, self.worker, self.need.client) {
+        while self.need.is_http2(&self.endpoint) {
+            let opening = match http2::find(&self.endpoint, self.policy, self.worker, self.need.client) {
                 Found::Ready(lease) => return Ok(lease),
                 Found::Opening(opening) => opening,
                 Found::Nothing => match self.permit_or_lease().await? {
-                    Grant::Reuse(lease) => return Ok(lease),
-                    Grant::Open(permit) => self.start_opening(permit),
+                    Permitted::Lease(lease) => return Ok(lease),
+                    Permitted::Open(permit) => self.start_opening(permit),
                 },
             };
-            if let Some(lease) = opening.wait().await.map_err(AcquireError::Connect)? {
+            // However this ends: what was opened for an endpoint that has left meanwhile must not stay.
+            let _departed = Departed(&self.endpoint);
+            if let Some(lease) = opening.wait().await.map_err(|error| self.failed(error))? {
                 return Ok(lease);
             }
         }
         self.acquire_http1().await
     }
 
+    fn failed(&self, error: Arc<ConnectError>) -> AcquireError {
+        AcquireError::Connect {
+            error,
+            endpoint: Arc::clone(&self.endpoint),
+        }
+    }
+
     fn wanted(&self) -> Wanted {
         Wanted {
-            endpoint: Arc::clone(self.endpoint),
+            endpoint: Arc::clone(&self.endpoint),
             need: self.need,
             pinned: self.members.pinned,
         }
     }
 
     fn start_opening(&self, permit: ConnectionPermit) -> Arc<http2_opening::Opening> {
-        http2_opening::start_opening(self.cluster, self.endpoint, self.policy, self.worker, self.need, permit)
+        http2_opening::start_opening(
+            self.cluster,
+            &self.endpoint,
+            self.policy,
+            self.worker,
+            self.need,
+            permit,
+        )
     }
 
-    async fn permit_or_lease(&self) -> Result<Grant, AcquireError> {
+    async fn permit_or_lease(&mut self) -> Result<Permitted, AcquireError> {
         if let Some(permit) = ConnectionQueue::try_open(self.cluster) {
-            return Ok(Grant::Open(permit));
+            return Ok(Permitted::Open(permit));
         }
         if !self.cluster.connections.has_waiters()
             && let Some(lease) = self.take_elsewhere()
         {
-            return Ok(Grant::Reuse(lease));
+            return Ok(Permitted::Lease(lease));
         }
         self.cluster.series.overflow_connections.increment(1);
         if self.cluster.connections.is_occupied() {
@@ -148,12 +180,19 @@ impl Pool<'_> {
         self.cluster.connections.dismiss_occupied();
         self.make_room();
         // The sender lives in the queue as long as this place does, unless there is nothing to wait for any more.
-        waiting.await.ok_or(AcquireError::Occupied)
+        match waiting.await.ok_or(AcquireError::Occupied)? {
+            Grant::Reuse(lease) => Ok(Permitted::Lease(lease)),
+            Grant::Open(permit, endpoint) => {
+                self.endpoint = endpoint;
+                Ok(Permitted::Open(permit))
+            }
+            Grant::Failed(error, endpoint) => Err(AcquireError::Connect { error, endpoint }),
+        }
     }
 
     /// At the limit: a free connection of another worker, or of another endpoint once this one has some of its own.
     fn take_elsewhere(&self) -> Option<Lease> {
-        if let Some(lease) = self.take_any(self.endpoint) {
+        if let Some(lease) = self.take_any(&self.endpoint) {
             return Some(lease);
         }
         if self.members.pinned || self.endpoint.connections() == 0 {
@@ -192,3 +231,7 @@ impl Pool<'_> {
             || endpoints().any(|endpoint| evict(endpoint));
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

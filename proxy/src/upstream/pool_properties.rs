@@ -5,13 +5,13 @@
 //! Each seed is a run of its own; a failure names it and its steps.
 
 mod endpoints;
+mod requests;
 
-use std::future::poll_fn;
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::Request;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
@@ -19,11 +19,11 @@ use tokio::task::{JoinHandle, yield_now};
 use tsunagi_proto::model::{self, Health, LoadBalancer, UNLIMITED};
 
 use super::testing::{endpoint, policy, strict};
-use super::{Caller, Cluster, Lease, Members, Need, Outcome, acquire, acquire_ready, choose};
-use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
+use super::{Cluster, Members, Need, Outcome};
 use crate::telemetry::{Direction, Telemetry};
 use crate::tls::Offer;
 use endpoints::{Endpoint, Seen};
+use requests::{End, Sent};
 
 const SEEDS: u64 = 60;
 const STEPS: usize = 600;
@@ -31,15 +31,8 @@ const WORKERS: usize = 2;
 const ENDPOINTS: usize = 3;
 /// More than a connection that is closed takes to be gone.
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// What a request does with its connection.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    GiveBack,
-    Drop,
-    Exchange,
-    Upgrade,
-}
+/// Nobody listens there, whatever the port.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 253, 254, 253));
 
 /// A request that has not ended.
 struct Started {
@@ -47,6 +40,14 @@ struct Started {
     end: Option<oneshot::Sender<End>>,
     /// Its place in the queue, where it had one when it began.
     place: Option<u64>,
+    /// It ended because an endpoint could not be connected to.
+    unconnected: Arc<AtomicBool>,
+}
+
+impl Started {
+    fn is_unconnected(&self) -> bool {
+        self.unconnected.load(SeqCst)
+    }
 }
 
 struct World {
@@ -162,7 +163,8 @@ impl World {
             random: self.random.random(),
         };
         let before = self.cluster.connections.places();
-        let task = tokio::spawn(request.run(told));
+        let unconnected = Arc::<AtomicBool>::default();
+        let task = tokio::spawn(request.run(told, Arc::clone(&unconnected)));
         // It enters the queue, if it does, before anything else happens to the pool.
         self.settle().await;
         let after = self.cluster.connections.places();
@@ -171,6 +173,7 @@ impl World {
             task,
             end: Some(end),
             place,
+            unconnected,
         });
         self.steps.push(format!("start http2={http2} {place:?}"));
     }
@@ -224,6 +227,21 @@ impl World {
         &self.endpoints[index]
     }
 
+    /// From now on connects to it are refused, or are not any more.
+    fn close_door(&mut self) {
+        let (closed, count) = (self.below(3) > 0, self.members.list.len());
+        if count == 0 {
+            return;
+        }
+        let index = self.below(count);
+        let endpoint = &self.members.list[index].endpoint;
+        let mut address = endpoint.address;
+        address.set_ip(if closed { NOBODY } else { address.ip() });
+        endpoint.rotate(Arc::new([address]));
+        self.steps
+            .push(format!("connects to {} fail: {closed}", endpoint.address));
+    }
+
     fn eject(&mut self) {
         let count = self.members.list.len();
         if count == 0 {
@@ -269,24 +287,32 @@ impl World {
                 self.cluster.sweep(Instant::now() + later);
                 self.steps.push(format!("sweep {later:?}"));
             }
+            98..99 => self.close_door(),
             _ => self.members.list.iter().for_each(|member| {
                 super::pool::evict(&member.endpoint);
             }),
         }
         self.settle().await;
+        unclear |= !self.http1 && self.requests.iter().any(Started::is_unconnected);
         if !unclear {
             self.check_order(&before, cancelled);
         }
         self.check_limits().await;
     }
 
-    /// Whoever left the queue had nobody before them who is still there.
+    /// Whoever left the queue had nobody before them who is still there, unless there was no connection for them.
     fn check_order(&self, before: &[u64], cancelled: Option<u64>) {
         let after = self.cluster.connections.places();
         assert!(after.is_sorted(), "{after:?}");
         let first_left = before.iter().find(|place| after.contains(place));
+        let failed = |place: u64| {
+            let of_place = |request: &&Started| request.place == Some(place);
+            let request = self.requests.iter().find(of_place);
+            request.is_some_and(Started::is_unconnected)
+        };
         let overtaken = |place: &&u64| {
-            !after.contains(place) && first_left.is_some_and(|first| *place > first) && Some(**place) != cancelled
+            let left = !after.contains(place) && Some(**place) != cancelled && !failed(**place);
+            left && first_left.is_some_and(|first| *place > first)
         };
         let overtakers: Vec<_> = before.iter().filter(overtaken).collect();
         assert!(overtakers.is_empty(), "{overtakers:?} went before {first_left:?}");
@@ -376,84 +402,6 @@ impl Drop for World {
                 &self.steps[last..]
             );
         }
-    }
-}
-
-/// One request, as the request path sends it.
-struct Sent {
-    cluster: Arc<Cluster>,
-    policy: Arc<model::Cluster>,
-    members: Arc<Members>,
-    need: Need,
-    worker: usize,
-    random: u64,
-}
-
-impl Sent {
-    async fn run(self, told: oneshot::Receiver<End>) {
-        let Self {
-            cluster,
-            policy,
-            members,
-            need,
-            worker,
-            mut random,
-        } = self;
-        let mut draw = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            random
-        };
-        let caller = Caller {
-            worker,
-            ..Caller::default()
-        };
-        let Some(_active) = choose(&policy, &members, &caller, &mut draw) else {
-            return;
-        };
-        let endpoint = Arc::clone(&_active.endpoint);
-        let lease = match acquire_ready(&endpoint, &policy, need, worker) {
-            Some(lease) => lease,
-            None => match acquire(&cluster, &endpoint, &policy, &members, need, worker).await {
-                Ok(lease) => lease,
-                Err(_) => return,
-            },
-        };
-        assert_eq!(lease.is_http2(), need.offer == Offer::Http2);
-        let Some(_permit) = cluster.requests.acquire() else {
-            return lease.give_back(true);
-        };
-        match told.await {
-            Ok(End::GiveBack) => lease.give_back(true),
-            Ok(End::Exchange) => exchange(lease, false).await,
-            Ok(End::Upgrade) => exchange(lease, need.offer != Offer::Http2).await,
-            Ok(End::Drop) | Err(_) => drop(lease),
-        }
-    }
-}
-
-async fn exchange(mut lease: Lease, upgrade: bool) {
-    let request = Request::get("http://user/").body(()).unwrap();
-    let mut head = RequestHead::from_http2(request.into_parts().0);
-    head.upgrade = upgrade.then(|| "raw".into());
-    if lease.send_head(&head, BodyLength::None).is_err() {
-        return;
-    }
-    let (mut body, mut transfer) = (Whole(Bytes::new()), Transfer::default());
-    if poll_fn(|cx| transfer.poll_flushed(&mut body, &mut lease, cx))
-        .await
-        .is_err()
-        || poll_fn(|cx| lease.poll_response_head(cx)).await.is_err()
-    {
-        return;
-    }
-    if upgrade {
-        let upgraded = lease.into_upgraded();
-        for _ in 0..500 {
-            yield_now().await;
-        }
-        drop(upgraded);
-    } else {
-        lease.give_back(true);
     }
 }
 

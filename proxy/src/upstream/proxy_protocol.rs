@@ -15,7 +15,7 @@ const TCP_OVER_IPV6: u8 = 0x21;
 const UNSPECIFIED: u8 = 0;
 
 /// Between whom the client's connection is, as the client sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddresses {
     pub source: SocketAddr,
     pub destination: SocketAddr,

@@ -4,6 +4,11 @@
 //! open a connection or a connection that has just become free; nobody overtakes: what the first in the queue cannot use is
 //! closed for it, and its permit is the first one's. The pair "count a waiter, then look for something free" and "free
 //! something, then look for a waiter" is sequentially consistent, so none is forgotten.
+//!
+//! When an endpoint cannot be connected to, those who wait for a connection to it fail too, as in Envoy
+//! (`conn_pool_base.cc`, `onConnectionEvent`): one after the other they would find out the same. Ours on purpose: whom
+//! another endpoint serves as well is tried there in its turn, and where one of those who wait was served meanwhile, the
+//! others go on waiting.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,8 +18,10 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use super::endpoint::OpeningGuard;
 use super::{ClientAddresses, Cluster, Endpoint, Lease, Need};
 use crate::limits::{Limit, Permit};
+use crate::net::ConnectError;
 
 #[derive(Debug)]
 pub(super) struct ConnectionQueue {
@@ -32,6 +39,8 @@ pub(super) struct ConnectionQueue {
 pub(super) struct Waiter {
     id: u64,
     wanted: Wanted,
+    /// It is tried at another endpoint than the one that was chosen for it, which could not be connected to.
+    moved: bool,
     sender: oneshot::Sender<Grant>,
 }
 
@@ -75,8 +84,11 @@ impl Waiter {
 /// What ends a wait.
 #[derive(Debug)]
 pub(super) enum Grant {
-    Open(ConnectionPermit),
+    /// To this endpoint.
+    Open(ConnectionPermit, Arc<Endpoint>),
     Reuse(Lease),
+    /// Another request has found that there is no connection to this endpoint.
+    Failed(Arc<ConnectError>, Arc<Endpoint>),
 }
 
 /// The right to have one connection; dropped when the socket is closed.
@@ -191,7 +203,12 @@ impl ConnectionQueue {
         let id = queue.next_id.fetch_add(1, SeqCst);
         let (sender, receiver) = oneshot::channel();
         let mut waiters = queue.waiters();
-        waiters.push_back(Waiter { id, wanted, sender });
+        waiters.push_back(Waiter {
+            id,
+            wanted,
+            moved: false,
+            sender,
+        });
         queue.waiting.fetch_add(1, SeqCst);
         drop(waiters);
         // A connection may have closed since the caller looked.
@@ -227,7 +244,60 @@ impl ConnectionQueue {
             return Next::Nobody;
         };
         self.waiting.fetch_sub(1, SeqCst);
+        endpoint.count_served();
         Next::Waiter(first)
+    }
+
+    /// Nobody could connect there. To be called before the permit of that connection is free.
+    pub fn disappoint(cluster: &Arc<Cluster>, opening: &OpeningGuard, error: ConnectError) -> Arc<ConnectError> {
+        let error = Arc::new(error);
+        let queue = &cluster.connections;
+        if !queue.has_waiters() || opening.has_served_meanwhile() {
+            return error;
+        }
+        let endpoint = opening.endpoint();
+        // What this process lacks it lacks for every endpoint.
+        let others = if error.is_local() {
+            Vec::new()
+        } else {
+            others(cluster, endpoint)
+        };
+        for waiter in queue.remove_disappointed(endpoint, &others) {
+            // One that has stopped waiting need not know.
+            let _ = waiter
+                .sender
+                .send(Grant::Failed(Arc::clone(&error), Arc::clone(endpoint)));
+        }
+        error
+    }
+
+    /// Those who wait for this endpoint; whom one of the others serves as well keeps its place, once.
+    fn remove_disappointed(&self, endpoint: &Arc<Endpoint>, others: &[Arc<Endpoint>]) -> Vec<Waiter> {
+        // Not always the same one.
+        let first = self.next_id.load(SeqCst) as usize % others.len().max(1);
+        let mut others = others.iter().cycle().skip(first);
+        let mut disappointed = Vec::new();
+        let mut waiters = self.waiters();
+        let mut staying = VecDeque::with_capacity(waiters.len());
+        for mut waiter in waiters.drain(..) {
+            let wanted = &mut waiter.wanted;
+            let concerned = Arc::ptr_eq(&wanted.endpoint, endpoint);
+            if concerned
+                && !waiter.moved
+                && !wanted.pinned
+                && let Some(other) = others.next()
+            {
+                wanted.endpoint = Arc::clone(other);
+                waiter.moved = true;
+            } else if concerned {
+                disappointed.push(waiter);
+                continue;
+            }
+            staying.push_back(waiter);
+        }
+        *waiters = staying;
+        self.waiting.fetch_sub(disappointed.len(), SeqCst);
+        disappointed
     }
 
     /// Nothing will be free soon: whoever waits is told so.
@@ -247,17 +317,25 @@ impl ConnectionQueue {
         }
     }
 
-    fn hand_over(cluster: &Arc<Cluster>, permit: ConnectionPermit) -> Result<(), Grant> {
-        let mut grant = Grant::Open(permit);
-        while let Some(waiter) = cluster.connections.next_waiter() {
-            match waiter.sender.send(grant) {
-                Ok(()) => return Ok(()),
+    fn hand_over(cluster: &Arc<Cluster>, mut permit: ConnectionPermit) -> Result<(), ConnectionPermit> {
+        while let Some(Waiter { wanted, sender, .. }) = cluster.connections.next_waiter() {
+            match sender.send(Grant::Open(permit, wanted.endpoint)) {
                 // It stopped waiting.
-                Err(back) => grant = back,
+                Err(Grant::Open(back, _)) => permit = back,
+                _ => return Ok(()),
             }
         }
-        Err(grant)
+        Err(permit)
     }
+}
+
+/// Where those may be tried who are bound to no endpoint.
+fn others(cluster: &Cluster, endpoint: &Arc<Endpoint>) -> Vec<Arc<Endpoint>> {
+    let (_, members) = cluster.told();
+    let members = members.list.iter().map(|member| &member.endpoint);
+    let inviting =
+        |other: &&Arc<Endpoint>| !Arc::ptr_eq(other, endpoint) && other.health.is_healthy() && !other.is_refusing();
+    members.filter(inviting).cloned().collect()
 }
 
 /// A connection that was upgraded, for as long as it is open.

@@ -8,8 +8,8 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tsunagi_proto::model::{self, ClusterKey};
 
-use super::Cluster;
-use super::awake::AwakeList;
+use super::cluster::Shared;
+use super::{Cluster, OwnConnections};
 use crate::telemetry::{Direction, Telemetry};
 use crate::tls;
 
@@ -19,8 +19,7 @@ const SWEEPS_UNTIL_FORGOTTEN: u32 = 64;
 #[derive(Debug)]
 pub struct Registry {
     clusters: DashMap<ClusterKey, Weak<Cluster>>,
-    awake: Arc<AwakeList>,
-    credentials: Arc<tls::Store>,
+    shared: Shared,
     sweeps: AtomicU32,
     telemetry: Telemetry,
     workers: usize,
@@ -36,8 +35,7 @@ impl Registry {
     pub fn with_credentials(telemetry: Telemetry, workers: usize, credentials: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             clusters: DashMap::with_shard_amount(2),
-            awake: Arc::default(),
-            credentials: Arc::new(tls::Store::new(credentials)),
+            shared: Shared::of(tls::Store::new(credentials)),
             sweeps: AtomicU32::new(0),
             telemetry,
             workers,
@@ -73,6 +71,11 @@ impl Registry {
         )
     }
 
+    /// Of clients that have connections to endpoints for themselves.
+    pub fn own_connections(&self) -> &Arc<OwnConnections> {
+        &self.shared.own
+    }
+
     fn shown_as(
         &self,
         policy: &Arc<model::Cluster>,
@@ -86,21 +89,14 @@ impl Registry {
             return cluster;
         }
         let series = self.telemetry.cluster_series(direction, service, subset);
-        let cluster = Cluster::called(
-            name,
-            Arc::clone(policy),
-            series,
-            self.workers,
-            Arc::clone(&self.awake),
-            &self.credentials,
-        );
+        let cluster = Cluster::called(name, Arc::clone(policy), series, self.workers, self.shared.clone());
         *entry = Arc::downgrade(&cluster);
         cluster
     }
 
     /// The files of `tls` blocks.
     pub fn credentials(&self) -> &Arc<tls::Store> {
-        &self.credentials
+        &self.shared.credentials
     }
 
     pub fn clusters(&self) -> Vec<Arc<Cluster>> {
@@ -111,7 +107,7 @@ impl Registry {
 
     /// Idle connections expire, ejected endpoints return; now and then what nobody holds is forgotten.
     pub fn sweep(&self, now: Instant) {
-        for cluster in self.awake.take() {
+        for cluster in self.shared.awake.take() {
             if let Some(cluster) = cluster.upgrade() {
                 cluster.sweep(now);
             }
@@ -127,13 +123,13 @@ impl Registry {
 
     /// Those of which something is not as it was told, or that have a connection.
     pub(super) fn awake_clusters(&self) -> Vec<Arc<Cluster>> {
-        self.awake.upgraded()
+        self.shared.awake.upgraded()
     }
 
     /// How many clusters the next sweep visits.
     #[cfg(test)]
     pub fn awake(&self) -> usize {
-        self.awake.len()
+        self.shared.awake.len()
     }
 
     /// Sets the gauges; called before a scrape, so that a request pays nothing for them. Clusters of several ports share

@@ -58,6 +58,35 @@ fn a_selector_that_selects_no_client_of_the_namespace_is_named_at_its_line() {
 }
 
 #[test]
+fn a_connected_sidecar_is_a_client_that_a_selector_can_select_and_no_endpoint() {
+    let sidecar = |namespace: &str| WorkloadLabels {
+        namespace: namespace.to_owned(),
+        labels: [("app".to_owned(), "web".to_owned())].into(),
+    };
+    let selecting = policy("p", "host: several, workloadSelector: {matchLabels: {app: web}}");
+    let endpoints = policy("q", "host: several, subsets: [{name: x, labels: {app: web}}]");
+    let text = format!("{MESH}{selecting}{endpoints}");
+    let found = |clients: &[WorkloadLabels], code: &str| findings_with(clients, &text).iter().any(|it| it.code == code);
+    assert!(found(&[], "IST0127"));
+    assert!(!found(&[sidecar("default")], "IST0127"));
+    assert!(found(&[sidecar("web")], "IST0127"));
+    assert!(found(&[sidecar("default")], "IST0173"));
+    // Nothing but sidecars is known.
+    let alone = |labels: &str| {
+        policy(
+            "p",
+            &format!("host: several, workloadSelector: {{matchLabels: {{{labels}}}}}"),
+        )
+    };
+    let is_told = |labels: &str| {
+        findings_with(&[sidecar("default")], &alone(labels))
+            .iter()
+            .any(|it| it.code == "IST0127")
+    };
+    assert!(is_told("app: nobody") && !is_told("app: web"));
+}
+
+#[test]
 fn a_rule_that_is_exported_where_nobody_looks_is_named() {
     let exported =
         |namespace: &str, to: &str| in_namespace(namespace, "p", &format!("host: {SEVERAL}, exportTo: [{to}]"));
@@ -92,6 +121,36 @@ fn what_hides_a_rule_and_what_of_it_is_named() {
     let selected = "host: shop, workloadSelector: {matchLabels: {app: shop}}";
     let found = says(&policy("p", selected), code, "its subsets v1, v2 do not exist for them");
     assert_eq!(found.field, "spec.workloadSelector");
+    assert_eq!(found.name, "p");
+    // And the policy of the other, which is not put together with its own.
+    let of_all = policy("all", &format!("host: several, {limits}"));
+    let for_some = |rest: &str| {
+        of_all.clone()
+            + &policy(
+                "some",
+                &format!("host: several, workloadSelector: {{matchLabels: {{app: shop}}}}{rest}"),
+            )
+    };
+    let what = "hides DestinationRule/default/all: its connectionPool is not in force for them";
+    let found = says(&for_some(""), code, what);
+    assert_eq!(
+        (found.name.as_str(), found.field.as_str()),
+        ("some", "spec.workloadSelector")
+    );
+    let exported = |text: &str| text.replace("host: several, ", "host: several, exportTo: [.], ");
+    let silent = |text: &str| {
+        findings_in(&format!("{MESH}{text}"))
+            .iter()
+            .all(|it| !it.what.contains("is not in force for them"))
+    };
+    // Exported alike, what it does not say is taken over.
+    assert!(silent(&exported(&for_some(""))));
+    says(
+        &exported(&for_some(", trafficPolicy: {loadBalancer: {simple: RANDOM}}")),
+        code,
+        what,
+    );
+    assert!(silent(&for_some(&format!(", {limits}"))));
     // A wildcard of the clients' namespace.
     let wide = in_namespace("web", "p", &format!("host: '*.local', {limits}"));
     let found = says(
@@ -274,6 +333,22 @@ fn limits_that_cannot_act_are_named() {
     let budgeted =
         "host: several, trafficPolicy: {retryBudget: {percent: 20}, connectionPool: {http: {maxRetries: 3}}}";
     has(&policy("p", budgeted), "TSU-POOL", &at("http.maxRetries"));
+    // A port's settings beside it have removed the budget, at the sole port or at one of two.
+    let removed = |host: &str| {
+        let beside =
+            "retryBudget: {percent: 33}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]";
+        let subset =
+            "subsets: [{name: s, labels: {version: v1}, trafficPolicy: {connectionPool: {http: {maxRetries: 5}}}}]";
+        policy("p", &format!("host: {host}, trafficPolicy: {{{beside}}}, {subset}"))
+    };
+    has_not(&removed("shop"), "TSU-POOL");
+    has_not(&removed("several"), "TSU-POOL");
+    let field = "spec.subsets[0].trafficPolicy.connectionPool.http.maxRetries";
+    has(
+        &removed("several").replace("number: 80", "number: 82"),
+        "TSU-POOL",
+        field,
+    );
 }
 
 #[test]

@@ -356,9 +356,9 @@ fn settings_of_localities_are_refused_where_they_are_wrong() {
             "must not be here",
         ),
         (
-            "loadBalancer: {zoneAwareLbSetting: {minClusterSize: 0}}",
+            "loadBalancer: {zoneAwareLbSetting: {minClusterSize: -1}}",
             &format!("{zones}.minClusterSize"),
-            "1 to 4294967295",
+            "0 to 4294967295",
         ),
         (
             "loadBalancer: {zoneAwareLbSetting: {distribute: []}}",

@@ -84,13 +84,13 @@ fn a_service_entry_is_refused_where_it_is_wrong() {
             format!("{good}  location: ELSEWHERE\n"),
             9,
             "spec.location",
-            "neither MESH_EXTERNAL nor MESH_INTERNAL",
+            "none of MESH_EXTERNAL, MESH_INTERNAL",
         ),
         (
             good.replace("STATIC", "static"),
             7,
             "spec.resolution",
-            "not a resolution",
+            "none of NONE, STATIC, DNS, DNS_ROUND_ROBIN, did you mean `STATIC`?",
         ),
         (
             format!("{good}  addresses: [10.0.0.0/99]\n"),

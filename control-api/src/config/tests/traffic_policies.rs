@@ -1,7 +1,7 @@
 //! The blocks of a traffic policy, `loadBalancer` and `tls` excepted, and whom a rule is for: what the fields are read as,
 //! with Istio's defaults, and what is refused at which field.
 
-use tsunagi_proto::model::{H2UpgradePolicy, Http2Keepalive, TcpKeepalive};
+use tsunagi_proto::model::{H2UpgradePolicy, Http2Keepalive, ProxyProtocol, RetryBudget, TcpKeepalive};
 
 use super::*;
 

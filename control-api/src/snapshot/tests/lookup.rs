@@ -1,8 +1,10 @@
 //! DestinationRules: whom one is for, which of several is in force, what is merged, and what is told where that depends on
 //! a client's labels. Most cases are those of Istio's own tests (`TestSetDestinationRule…`, `TestMergeSubsetTrafficPolicy`).
 
+use tsunagi_proto::model::RetryBudget;
+
 use super::*;
-use crate::config::{ConnectionPool, DestinationRule, ExportTo, PortPolicy, RetryBudget, Spec, Subset, TrafficPolicy};
+use crate::config::{ConnectionPool, DestinationRule, ExportTo, PortPolicy, Spec, Subset, TrafficPolicy};
 use crate::snapshot::catalog::Catalog;
 use crate::snapshot::policy::Policies;
 

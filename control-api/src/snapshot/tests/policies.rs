@@ -113,6 +113,62 @@ fn a_subset_inherits_block_by_block() {
     assert!(plain.labels.is_empty());
 }
 
+/// A block as the whole host has it, and as its subset does.
+const BLOCKS: [[&str; 2]; 6] = [
+    [
+        "connectionPool: {tcp: {maxConnections: 3}}",
+        "connectionPool: {http: {maxRetries: 7}}",
+    ],
+    ["loadBalancer: {simple: RANDOM}", "loadBalancer: {simple: ROUND_ROBIN}"],
+    [
+        "outlierDetection: {consecutive5xxErrors: 2}",
+        "outlierDetection: {interval: 3s}",
+    ],
+    [
+        "tls: {mode: SIMPLE, sni: a.example}",
+        "tls: {mode: SIMPLE, subjectAltNames: [b.example]}",
+    ],
+    ["proxyProtocol: {version: V1}", "proxyProtocol: {version: V2}"],
+    ["retryBudget: {percent: 7}", "retryBudget: {minRetryConcurrency: 4}"],
+];
+
+/// The policy of the subset, of a host with this one.
+fn of_subset(top: &[&str], own: &[&str]) -> mesh::Cluster {
+    let policy = |blocks: &[&str]| match blocks {
+        [] => String::new(),
+        blocks => format!("trafficPolicy: {{{}}}", blocks.join(", ")),
+    };
+    let spec = format!("{}\n  subsets: [{{name: v1, {}}}]", policy(top), policy(own));
+    let world = world(&format!("{HOST}{}", destination_rule("default", "d", &spec)));
+    cluster(&host(&world, USER), "user-service", "v1").clone()
+}
+
+#[test]
+fn each_block_of_the_host_is_its_subsets_unless_the_subset_has_its_own() {
+    let all = BLOCKS.map(|[top, _]| top);
+    let mut wrong = Vec::new();
+    for (index, [top, own]) in BLOCKS.into_iter().enumerate() {
+        let mut replaced = all;
+        replaced[index] = own;
+        let another = BLOCKS[(index + 1) % BLOCKS.len()][1];
+        for (what, found, expected) in [
+            ("of the whole", of_subset(&[top], &[]), of_subset(&[], &[top])),
+            (
+                "inherited",
+                of_subset(&[top], &[another]),
+                of_subset(&[], &[top, another]),
+            ),
+            ("its own", of_subset(&[top], &[own]), of_subset(&[], &[own])),
+            ("beside others", of_subset(&all, &[own]), of_subset(&[], &replaced)),
+        ] {
+            if found != expected || found == of_subset(&[], &[]) {
+                wrong.push(format!("{what}: {top}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn rules_of_one_host_and_namespace_are_merged_the_oldest_first() {
     let aged = |name: &str, day: u32, spec: &str| {
@@ -176,4 +232,73 @@ fn a_rule_for_a_host_that_is_not_there_is_a_warning() {
     );
     assert!(world(&text).host(USER, "default").is_none());
     assert!(world(&text).host_names().is_empty());
+}
+
+/// What is said where the sole rule for v1 is this one.
+fn unseen_in(namespace: &str, more: &str) -> Vec<UnseenSubset> {
+    let rule = destination_rule(namespace, "d", &format!("subsets: [{{name: v1}}]\n  {more}"));
+    let world = world(&format!("{HOST}{rule}"));
+    let unseen = world.unseen_subsets();
+    let told: Vec<String> = unseen.iter().map(ToString::to_string).collect();
+    assert!(told.iter().all(|text| world.warnings().contains(text)), "{told:?}");
+    unseen
+}
+
+#[test]
+fn who_lacks_a_subset_that_is_exported_to_others_is_told_by_whose_rule_and_why() {
+    let private = unseen_in("default", "exportTo: ['.']");
+    assert_eq!(
+        private.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "VirtualService/default/r: spec.http[0].route[0].destination: user-service.default.svc.cluster.local has no subset v1 for clients outside namespace default: DestinationRule/default/d, which defines v1, is exported to `.` only: such requests get 503 NC"
+        ]
+    );
+    assert_eq!(private[0].defined_by[0].to_string(), "DestinationRule/default/d");
+    for (namespace, more, clients, because) in [
+        (
+            "default",
+            "exportTo: ['.', shop]",
+            "clients outside namespaces default, shop",
+            "is exported to `.`, `shop` only",
+        ),
+        (
+            "tsunagi-system",
+            "exportTo: [shop]",
+            "clients outside namespace shop",
+            "is exported to `shop` only",
+        ),
+        (
+            "shop",
+            "exportTo: ['*']",
+            "clients outside namespace shop",
+            "is in namespace shop, where only its own clients look for rules",
+        ),
+        (
+            "shop",
+            "workloadSelector: {matchLabels: {app: web}}",
+            "clients outside namespace shop",
+            "is for workloads of namespace shop that it selects only",
+        ),
+    ] {
+        let unseen = unseen_in(namespace, more);
+        assert_eq!(unseen.len(), 1, "{unseen:?}");
+        assert_eq!(unseen[0].clients, clients);
+        assert!(unseen[0].because.ends_with(because), "{:?}", unseen[0].because);
+    }
+    assert_eq!(unseen_in("default", "exportTo: ['*']"), []);
+    assert_eq!(unseen_in("tsunagi-system", ""), []);
+}
+
+#[test]
+fn of_a_rule_for_one_namespace_its_clients_are_told_what_they_do_not_see() {
+    let hidden = destination_rule("default", "d", "subsets: [{name: v1}]\n  exportTo: ['.']");
+    let shop = HOST.replace("hosts: [user-service]", "hosts: [user-service]\n  exportTo: [shop]");
+    let unseen = world(&format!("{shop}{hidden}")).unseen_subsets();
+    let clients: Vec<&str> = unseen.iter().map(|it| it.clients.as_str()).collect();
+    assert_eq!(clients, ["clients outside namespace default"]);
+    // The clients of shop have a rule of their own.
+    let own = destination_rule("shop", "own", "subsets: [{name: v2}]");
+    let unseen = world(&format!("{shop}{hidden}{own}")).unseen_subsets();
+    let clients: Vec<&str> = unseen.iter().map(|it| it.clients.as_str()).collect();
+    assert_eq!(clients, ["clients of namespace shop"]);
 }

@@ -23,11 +23,7 @@ fn a_service_without_listed_endpoints_has_its_names_as_endpoints() {
     ));
     assert_eq!(world.problems(), []);
     assert_eq!(host(&world, "one.com").clusters[0].discovery(), mesh::Discovery::Dns);
-    for (fqdn, name) in [
-        ("one.com", "one.com"),
-        ("short", "short"),
-        ("short.default.svc.cluster.local", "short"),
-    ] {
+    for (fqdn, name) in [("one.com", "one.com"), ("short.default.svc.cluster.local", "short")] {
         let [endpoint] = &endpoints_of(&world, fqdn).upserts[..] else {
             panic!()
         };
@@ -35,6 +31,37 @@ fn a_service_without_listed_endpoints_has_its_names_as_endpoints() {
         assert_eq!(endpoint.ports[0].port, 8080);
         assert_eq!(endpoint.id, format!("ServiceEntry/default/external/{name}:8080"));
     }
+}
+
+#[test]
+fn a_host_of_one_word_is_one_service_by_whichever_name_it_is_called() {
+    let of = |namespace: &str, day: u32, hosts: &str| {
+        let spec = format!("{{hosts: [{hosts}], resolution: DNS, ports: [{{number: 80, name: http}}]}}");
+        let metadata =
+            format!("{{name: short, namespace: {namespace}, creationTimestamp: '2026-01-0{day}T00:00:00Z'}}");
+        entry("short", &spec).replace("{name: short}", &metadata)
+    };
+    let long = "short.default.svc.cluster.local";
+    let one = world(&of("default", 1, "one.com, short"));
+    assert_eq!(one.host_names(), ["one.com", long]);
+    assert_eq!(alias(&one, "short").as_deref(), Some(long));
+    assert!(one.endpoints("short").is_none() && one.endpoints(long).is_some());
+    assert_eq!(one.warnings(), [] as [String; 0]);
+    // Of two the older one; the other's own clients ask for its whole name first.
+    let text = of("default", 1, "one.com, short") + &of("shop", 2, "short");
+    let two = World::build(documents(&text).into_iter(), 2, Some(&one));
+    assert_eq!(alias(&two, "short").as_deref(), Some(long));
+    assert_eq!(
+        two.warnings(),
+        [
+            "ServiceEntry/shop/short: spec.hosts: ServiceEntry/default/short has short too and is older: other namespaces mean short.default.svc.cluster.local by it, not short.shop.svc.cluster.local"
+        ]
+    );
+    let three = World::build(documents(&of("shop", 2, "short")).into_iter(), 3, Some(&two));
+    assert_eq!(alias(&three, "short").as_deref(), Some("short.shop.svc.cluster.local"));
+    assert!(three.changed().contains(&"host/short".to_owned()));
+    let none = World::build([].into_iter(), 4, Some(&three));
+    assert!(none.host("short", "default").is_none());
 }
 
 #[test]

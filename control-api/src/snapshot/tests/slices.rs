@@ -40,6 +40,7 @@ fn slice(name: &str, ports: &[(&str, u16)], pods: &[(&str, &str, PodState)]) -> 
         origin: Origin::default(),
         labels: BTreeMap::new(),
         created: None,
+        remarks: Vec::new(),
     })
 }
 

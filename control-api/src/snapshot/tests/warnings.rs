@@ -5,6 +5,8 @@ use super::*;
 const IDLE_SERVICE: &str =
     "Service/default/user-service: spec.selector: selects no WorkloadEntry of namespace default: requests get 503 UH";
 
+const SELECTING: &str = "{apiVersion: v1, kind: Service, metadata: {name: user-service}, spec: {selector: {app: u}, ports: [{name: http, port: 80}]}}";
+
 fn service() -> Vec<Arc<Document>> {
     documents(
         "{apiVersion: v1, kind: Service, metadata: {name: user-service}, spec: {selector: {app: u}, ports: [{port: 80}]}}",
@@ -112,4 +114,62 @@ fn a_rule_whose_service_is_deleted_is_warned_of() {
     let expected = "VirtualService/default/front: spec.http[0].route[0].destination: no service has the host user-service.default.svc.cluster.local: such requests get 503 NC";
     assert!(!told[0].iter().any(|warning| warning == expected), "{told:?}");
     assert!(told[1].iter().any(|warning| warning == expected), "{told:?}");
+}
+
+#[test]
+fn an_endpoint_that_is_listed_again_is_one_endpoint_and_warned_of() {
+    let one = "{address: 10.0.0.2, ports: {http: 1}}";
+    let with = |endpoints: &str| vec![documents(SELECTING), workload("w", "app: u"), entry(endpoints)];
+    let lists = [
+        with(&format!(
+            "endpoints: [{one}, {one}, {{address: 10.0.0.2, ports: {{http: 2}}}}]"
+        )),
+        with(&format!(
+            "endpoints: [{one}, {{address: 10.0.0.2, ports: {{http: 1}}, labels: {{v: a}}}}]"
+        )),
+        with("endpoints: [{address: 10.0.0.1}]"),
+        with(&format!("endpoints: [{one}]")),
+    ];
+    let steps: Vec<&[Vec<Arc<Document>>]> = lists.iter().map(Vec::as_slice).collect();
+    let told = warnings_after(&steps);
+    let again = "ServiceEntry/default/more: spec.endpoints: 10.0.0.2:1 is listed more than once: it is one endpoint, with the share of one";
+    assert_eq!(told[0], [again]);
+    assert_eq!(told[1], [again]);
+    assert_eq!(
+        told[2],
+        [
+            "ServiceEntry/default/more: spec.endpoints: 10.0.0.1:80 is an endpoint of user-service.default.svc.cluster.local already, by WorkloadEntry/default/w: it is one endpoint, with the share of one"
+        ]
+    );
+    assert_eq!(told[3], [] as [String; 0]);
+    let ids = |list: &[Vec<Arc<Document>>]| {
+        let world = World::build(list.iter().flatten().cloned(), 1, None);
+        let endpoints = endpoints_of(&world, USER).upserts;
+        endpoints.into_iter().map(|it| it.id).collect::<Vec<_>>()
+    };
+    let listed = "ServiceEntry/default/more/10.0.0.2:1";
+    let selected = "WorkloadEntry/default/w/10.0.0.1:80";
+    assert_eq!(
+        ids(&lists[0]),
+        [listed, "ServiceEntry/default/more/10.0.0.2:2", selected]
+    );
+    // It may be one of a subset that the other is not of: proxies see to it that no cluster has both.
+    assert_eq!(ids(&lists[1]), [listed, &format!("{listed}#2"), selected]);
+}
+
+#[test]
+fn what_a_document_says_to_no_effect_is_warned_of_as_long_as_it_is_there() {
+    let rule = |name: &str| {
+        let text = format!(
+            "{SERVICE}{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: d, annotations: {{{name}: envoy}}}}, spec: {{host: user-service}}}}"
+        );
+        vec![documents(&text)]
+    };
+    let (wrong, right) = (rule("tsunagi.io/x"), rule("tsunagi.io/outlier-detection"));
+    let told = warnings_after(&[&right, &wrong, &wrong, &right]);
+    let about = |warnings: &Vec<String>| warnings.iter().filter(|it| it.starts_with("DestinationRule/")).count();
+    assert_eq!(told.iter().map(about).collect::<Vec<_>>(), [0, 1, 1, 0]);
+    let expected =
+        "DestinationRule/default/d: metadata.annotations[tsunagi.io/x]: no annotation that is known, it has no effect";
+    assert!(told[1].iter().any(|it| it == expected), "{told:?}");
 }

@@ -1,0 +1,137 @@
+//! Subsets that a route names and a DestinationRule defines which the route's clients do not see: exported to others, for
+//! selected workloads only, or in a namespace where they do not look for rules. Called by `clusters`, told by `world` to
+//! whoever applies or analyses documents.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::catalog::Catalog;
+use super::clusters::shown;
+use super::policy::{exported_to, is_for, is_selecting};
+use super::policy_index::destination_rule;
+use crate::config::{Document, ExportTo, Key};
+
+/// A destination whose subset some clients lack, though a DestinationRule defines it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnseenSubset {
+    /// Whose route it is.
+    pub rule: Key,
+    /// As in `spec.http[0].route[0].destination`.
+    pub field: String,
+    /// FQDN.
+    pub host: String,
+    pub subset: String,
+    /// Of the clients; `None`: all that see none of `defined_by`, wherever they are.
+    pub namespace: Option<String>,
+    /// As in `clients outside namespace default`.
+    pub clients: String,
+    /// As in ``DestinationRule/default/d, which defines v1, is exported to `.` only``.
+    pub because: String,
+    /// As in `such requests get 503 NC`.
+    pub consequence: String,
+    /// The DestinationRules that define it.
+    pub defined_by: Vec<Key>,
+}
+
+impl fmt::Display for UnseenSubset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, field, host, .. } = self;
+        let Self { subset, clients, .. } = self;
+        write!(f, "{rule}: {field}: {host} has no subset {subset} for {clients}: ")?;
+        write!(f, "{}: {}", self.because, self.consequence)
+    }
+}
+
+/// Sorted, each once: of the clients of one namespace only what is not said of all.
+pub(super) fn settle(unseen: &mut Vec<UnseenSubset>) {
+    let what = |it: &UnseenSubset| {
+        let UnseenSubset { rule, field, host, .. } = it.clone();
+        (rule, field, host, it.subset.clone(), it.because.clone())
+    };
+    let of_all = unseen.iter().filter(|it| it.namespace.is_none());
+    let of_all: BTreeSet<_> = of_all.map(what).collect();
+    unseen.retain(|it| it.namespace.is_none() || !of_all.contains(&what(it)));
+    unseen.sort();
+    unseen.dedup();
+}
+
+/// Who lacks a subset, and why.
+pub(super) struct Unseen {
+    pub clients: String,
+    pub because: String,
+    pub defined_by: Vec<Key>,
+}
+
+/// Of a host in `home`, for clients of a namespace that lack the subset. `None`: no rule defines it that they do not see,
+/// or it is hidden from them by those that they see.
+pub(super) fn find(catalog: &Catalog, host: &str, home: &str, client: Option<&str>, subset: &str) -> Option<Unseen> {
+    let defines = |rule: &&Arc<Document>| {
+        let rule = destination_rule(rule);
+        rule.is_some_and(|rule| rule.subsets.iter().any(|own| own.name == subset))
+    };
+    let mut rules: Vec<&Arc<Document>> = catalog.policies().of_host(host).filter(defines).collect();
+    rules.sort_by(|one, other| one.key.cmp(&other.key));
+    let root = catalog.root_namespace();
+    let reasons: Vec<(&Key, String)> = rules
+        .iter()
+        .filter_map(|rule| Some((&rule.key, reason(rule, [home, root], client)?)))
+        .collect();
+    if reasons.is_empty() {
+        return None;
+    }
+    let clients = match client {
+        Some(client) => format!("clients of namespace {client}"),
+        None => {
+            let seeing: BTreeSet<&str> = rules.iter().flat_map(|rule| seeing(rule, [home, root])).collect();
+            let word = if seeing.len() == 1 { "namespace" } else { "namespaces" };
+            format!(
+                "clients outside {word} {}",
+                shown(seeing.into_iter().map(str::to_owned))
+            )
+        }
+    };
+    let say = |(key, reason): &(&Key, String)| format!("{key}, which defines {subset}, {reason}");
+    Some(Unseen {
+        clients,
+        because: shown(reasons.iter().map(say)),
+        defined_by: reasons.iter().map(|(key, _)| (*key).clone()).collect(),
+    })
+}
+
+/// Why clients do not see a rule; `None`: they do. `of_all`: where everyone looks for rules.
+fn reason(rule: &Document, of_all: [&str; 2], client: Option<&str>) -> Option<String> {
+    let own = rule.key.namespace.as_str();
+    if client == Some(own) && is_for(rule, client) {
+        return None;
+    }
+    if is_selecting(rule) {
+        return Some(format!("is for workloads of namespace {own} that it selects only"));
+    }
+    if !of_all.contains(&own) {
+        return Some(format!(
+            "is in namespace {own}, where only its own clients look for rules"
+        ));
+    }
+    if is_for(rule, client) {
+        return None;
+    }
+    let names = exported_to(rule).into_iter();
+    let names: Vec<String> = names
+        .map(|name| if name == own { "." } else { name }.to_owned())
+        .collect();
+    let names = names.iter().map(|name| format!("`{name}`"));
+    Some(format!("is exported to {} only", shown(names)))
+}
+
+/// Namespaces whose clients see a rule that not everyone sees.
+fn seeing<'d>(rule: &'d Document, of_all: [&str; 2]) -> BTreeSet<&'d str> {
+    let own = rule.key.namespace.as_str();
+    if of_all.contains(&own) && destination_rule(rule).is_some_and(|rule| rule.exports != ExportTo::Everyone) {
+        return exported_to(rule);
+    }
+    BTreeSet::from([own])
+        .into_iter()
+        .filter(|own| is_for(rule, Some(own)))
+        .collect()
+}
