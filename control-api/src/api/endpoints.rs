@@ -21,7 +21,7 @@ use crate::snapshot::World;
 
 /// In one answer.
 const MOST_ENDPOINTS: usize = 10_000;
-const NOBODY_ASKED: &str = "resolved by the sidecars: none that is connected has used it";
+const NOBODY_ASKED: &str = "resolved by the sidecars: none has used it yet";
 
 pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Response, Failure> {
     let query = Query::of(request.uri(), &["host"])?;

@@ -104,7 +104,7 @@ impl Plane {
 #[tokio::test]
 async fn a_name_that_nobody_has_used_is_unknown_and_one_without_addresses_is_unresolved() {
     let (plane, _proxy) = plane("DNS").await;
-    let nobody = " unknown resolved by the sidecars: none that is connected has used it";
+    let nobody = " unknown resolved by the sidecars: none has used it yet";
     assert_eq!(plane.shown().await, [nobody]);
     assert_eq!(plane.explained().await.0, "UNKNOWN");
     plane.hear(Vec::new(), resolved(&[], "DNS answers Non-Existent Domain", false));
