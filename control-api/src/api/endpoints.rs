@@ -1,14 +1,16 @@
 //! `GET /v1/endpoints`: every endpoint of the hosts that are asked for, as it is told and as the connected proxies see it.
 //! The addresses of an endpoint that is told by name are what the proxies that have looked it up say.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
     http::StatusCode,
     response::Response,
 };
-use tsunagi_proto::model::{Endpoint, Health};
+use tsunagi_proto::model::{Endpoint, Health, keep_one_an_address};
 
 use super::{
     Api,
@@ -28,8 +30,7 @@ pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Res
     let format = Format::wanted(request.headers());
     let wanted = Wanted::of(query.text("host").unwrap_or_default());
     let world = api.ingest.held().world;
-    let mut hosts = world.host_names();
-    hosts.retain(|fqdn| wanted.means(fqdn));
+    let hosts = wanted.among(world.host_names());
     if hosts.is_empty() && !wanted.host.is_empty() {
         return Err(Failure::not_found(format!("no service is called {}", wanted.host)));
     }
@@ -48,7 +49,7 @@ pub(super) async fn list(State(api): State<Api>, request: Request) -> Result<Res
     Ok(format.reply(StatusCode::OK, &reply))
 }
 
-/// A host as it is shown, or the beginning of its name up to a dot, in any case. An empty name means all.
+/// A host as it is shown, or the beginning of its name, in any case. An empty name means all.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     host: String,
@@ -66,6 +67,17 @@ impl Wanted {
         Self { host, port }
     }
 
+    /// Those that it means: where it is the name of some up to a dot, not those that only begin with it.
+    fn among<T: AsRef<str>>(&self, mut hosts: Vec<T>) -> Vec<T> {
+        let is_whole = hosts.iter().any(|fqdn| self.means(fqdn.as_ref()));
+        hosts.retain(|fqdn| {
+            let fqdn = fqdn.as_ref();
+            self.means(fqdn) || !is_whole && fqdn.starts_with(&self.host)
+        });
+        hosts
+    }
+
+    /// Up to a dot.
     fn means(&self, fqdn: &str) -> bool {
         let rest = fqdn.strip_prefix(&self.host);
         self.host.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -74,19 +86,29 @@ impl Wanted {
 
 fn of_host(world: &World, fqdn: &str, wanted: Option<u16>, sightings: &Sightings<'_>) -> Vec<EndpointReply> {
     let set = world.endpoints(fqdn).and_then(|encoded| encoded.endpoints());
+    let told: Vec<Arc<Endpoint>> = set.iter().flat_map(|set| set.iter()).cloned().collect();
+    let ports = told.iter().flat_map(|endpoint| &endpoint.ports).map(|(port, _)| *port);
+    let ports: BTreeSet<u16> = ports
+        .filter(|port| wanted.is_none_or(|wanted| wanted == *port))
+        .collect();
     let mut replies = Vec::new();
-    for endpoint in set.iter().flat_map(|set| set.iter()) {
-        let ports = endpoint.ports.iter();
-        for (port, number) in ports.filter(|(port, _)| wanted.is_none_or(|wanted| wanted == *port)) {
+    for port in ports {
+        // As proxies do.
+        let mut at_port = told.clone();
+        keep_one_an_address(&mut at_port, port);
+        for endpoint in &at_port {
+            let Some(address) = endpoint.socket_address(port) else {
+                continue;
+            };
             let place = Place {
                 host: fqdn,
-                port: *port,
+                port,
                 name: endpoint.hostname.as_deref().unwrap_or_default(),
             };
             let one = One {
                 endpoint,
                 place,
-                number: *number,
+                number: address.port(),
             };
             match &endpoint.hostname {
                 None => replies.push(one.by_address(sightings)),
@@ -196,6 +218,16 @@ mod tests {
         }
         for wanted in ["use", "user.sho", "shop", "*", "user:x"] {
             assert!(!Wanted::of(wanted).means("user.shop.svc.cluster.local"), "{wanted}");
+        }
+        let hosts = || vec!["user.shop", "user-service.shop", "usage.shop"];
+        for (wanted, found) in [
+            ("user", vec!["user.shop"]),
+            ("use", vec!["user.shop", "user-service.shop"]),
+            ("USER-", vec!["user-service.shop"]),
+            ("shop", vec![]),
+            ("", hosts()),
+        ] {
+            assert_eq!(Wanted::of(wanted).among(hosts()), found, "{wanted}");
         }
         assert_eq!(Wanted::of("user:80").port, Some(80));
         assert_eq!(Wanted::of("user").port, None);

@@ -17,6 +17,7 @@ use crate::{
     store::Store,
 };
 
+mod ejected;
 mod grpc;
 mod names;
 mod verdicts;

@@ -13,9 +13,10 @@ use super::{
 };
 use crate::api::replies::{EndpointReply, EndpointsReply, SeenReply};
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "HOST",
     "ENDPOINT",
+    SUBSET,
     "LOCALITY",
     "WEIGHT",
     "STATE",
@@ -24,13 +25,15 @@ const COLUMNS: [&str; 9] = [
     "SECONDS LEFT",
     "EJECTIONS",
 ];
+/// Shown where a row has one.
+const SUBSET: &str = "SUBSET";
 /// Of an endpoint that is all addresses of a name.
 const MOST_ADDRESSES: usize = 4;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// The host as it is shown, or the beginning of its name: user-service, user-service.shop, lb.example.com:443
-    /// [default: all]
+    /// The host as it is shown, or the beginning of its name: user-service, user-service.shop, lb.example.com:443. Where a
+    /// service is called just `user`, `user` does not mean user-service [default: all]
     host: Option<String>,
 
     /// How to show it. In YAML and JSON `state` is the worst that is seen, and `seenBy` says who sees what
@@ -49,39 +52,49 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
         output::complain("there are no endpoints");
         return Ok(());
     }
-    let rows = known.endpoints.iter().flat_map(rows).collect();
-    output.line(&table::render(&COLUMNS, rows))?;
+    output.line(&shown(&known.endpoints))?;
     if known.omitted > 0 {
         output::complain(&format!("and {} more: name a host", known.omitted));
     }
     Ok(())
 }
 
+fn shown(endpoints: &[EndpointReply]) -> String {
+    let mut seen = endpoints.iter().flat_map(|endpoint| &endpoint.seen_by);
+    let with_subset = seen.any(|seen| !seen.subset.is_empty());
+    let of_subset = COLUMNS.iter().position(|column| *column == SUBSET);
+    let left_out = of_subset.filter(|_| !with_subset);
+    let mut columns = COLUMNS.to_vec();
+    let mut rows: Vec<Vec<String>> = endpoints.iter().flat_map(rows).collect();
+    if let Some(index) = left_out {
+        columns.remove(index);
+        rows.iter_mut().for_each(|row| drop(row.remove(index)));
+    }
+    table::render(&columns, rows)
+}
+
 /// One; of an endpoint that proxies see otherwise than it is told, one for each of them.
 fn rows(endpoint: &EndpointReply) -> Vec<Vec<String>> {
-    let start = [
-        format!("{}:{}", endpoint.host, endpoint.port),
-        with_resolved(&endpoint.address, &endpoint.resolved),
-        endpoint.locality.clone(),
-        endpoint.weight.to_string(),
-    ];
-    let row = |rest: [String; 5]| start.iter().cloned().chain(rest).collect();
+    let place = format!("{}:{}", endpoint.host, endpoint.port);
+    let address = with_resolved(&endpoint.address, &endpoint.resolved);
+    let row = |subset: &str, rest: [String; 5]| {
+        let start = [place.clone(), address.clone(), subset.to_owned()];
+        let told = [endpoint.locality.clone(), endpoint.weight.to_string()];
+        start.into_iter().chain(told).chain(rest).collect()
+    };
     if endpoint.seen_by.is_empty() {
         let (state, reason) = (endpoint.state.clone(), endpoint.reason.clone());
-        return vec![row([state, String::new(), reason, String::new(), String::new()])];
+        return vec![row("", [state, String::new(), reason, String::new(), String::new()])];
     }
     let seen = |seen: &SeenReply| {
-        let subset = match seen.subset.as_str() {
-            "" => String::new(),
-            subset => format!(" (subset {subset})"),
-        };
-        row([
+        let rest = [
             seen.state.clone(),
-            format!("{}/{}{subset}", seen.namespace, seen.node_id),
+            format!("{}/{}", seen.namespace, seen.node_id),
             seen.reason.clone(),
             seen.seconds_left.map(|seconds| seconds.to_string()).unwrap_or_default(),
             seen.ejections.to_string(),
-        ])
+        ];
+        row(&seen.subset, rest)
     };
     endpoint.seen_by.iter().map(seen).collect()
 }
@@ -119,7 +132,7 @@ mod tests {
         let mut endpoint = endpoint();
         assert_eq!(
             rows(&endpoint),
-            [["user:80", "10.0.0.1:8080", "", "1", "healthy", "", "", "", ""]]
+            [["user:80", "10.0.0.1:8080", "", "", "1", "healthy", "", "", "", ""]]
         );
         let seen = SeenReply {
             node_id: "web-1".to_owned(),
@@ -137,9 +150,15 @@ mod tests {
         };
         endpoint.seen_by = vec![seen, other];
         let rows = rows(&endpoint);
-        let expected = ["ejected", "shop/web-1 (subset v1)", "consecutive_5xx", "12", "2"];
-        assert_eq!(rows[0][4..], expected);
-        assert_eq!((rows[1][4].as_str(), rows[1][7].as_str()), ("probing", ""));
+        let expected = ["ejected", "shop/web-1", "consecutive_5xx", "12", "2"];
+        assert_eq!(
+            (rows[0][2].as_str(), &rows[0][5..]),
+            ("v1", &expected.map(String::from)[..])
+        );
+        assert_eq!((rows[1][5].as_str(), rows[1][8].as_str()), ("probing", ""));
+        assert!(shown(&[endpoint.clone()]).contains("10.0.0.1:8080   v1 "));
+        endpoint.seen_by.iter_mut().for_each(|seen| seen.subset.clear());
+        assert!(!shown(&[endpoint]).contains("SUBSET"));
         assert!(rows.iter().all(|row| row.len() == COLUMNS.len()));
     }
 
@@ -154,7 +173,7 @@ mod tests {
         let row = rows(&named).remove(0);
         assert_eq!(
             row[1..],
-            ["lb.example.com:443", "", "1", "unknown", "", "nobody asked", "", ""]
+            ["lb.example.com:443", "", "", "1", "unknown", "", "nobody asked", "", ""]
         );
         let with = |addresses: u8| {
             let resolved: Vec<String> = (1..=addresses).map(|last| format!("10.0.0.{last}")).collect();

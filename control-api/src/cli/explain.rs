@@ -16,9 +16,12 @@ use super::{
 };
 use crate::explain::{
     HeaderText, Question,
-    answer::{Answer, Destination, Endpoint, Outcome, PassedOver, Policies, Reply, Rule},
+    answer::{Answer, Destination, Endpoint, Outcome, PassedOver, Policies, Reply, Rule, Seen},
     default_namespace, get,
 };
+
+/// That see an endpoint in one way.
+const MOST_PROXIES: usize = 2;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -294,17 +297,61 @@ fn destination(to: &Destination) -> Vec<String> {
     ]
 }
 
-/// `1 of 2 healthy`; names of which nobody knows yet are no part of it.
+/// `1 of 2 healthy, 1 ejected by 3 sidecars`; names of which nobody knows yet are no part of it.
 fn endpoint_count(endpoints: &[Endpoint]) -> String {
     let count = |state: &str| endpoints.iter().filter(|endpoint| endpoint.state == state).count();
     let (unknown, unresolved) = (count("UNKNOWN"), count("UNRESOLVED"));
     let known = endpoints.len() - unknown - unresolved;
+    let ejected = endpoints.iter().filter(|endpoint| endpoint.state == "EJECTED");
+    let by = ejected.flat_map(|endpoint| seen_in("ejected", endpoint));
+    let by = match by.map(proxy).collect::<BTreeSet<_>>().len() {
+        1 => "1 sidecar".to_owned(),
+        several => format!("{several} sidecars"),
+    };
+    let some = |count: usize, what: &str| (count > 0).then(|| format!("{count} {what}"));
     let counts = [
         (unknown + unresolved == 0 || known > 0).then(|| format!("{} of {known} healthy", count("HEALTHY"))),
-        (unknown > 0).then(|| format!("{unknown} resolved by the sidecars")),
-        (unresolved > 0).then(|| format!("{unresolved} unresolved")),
+        some(count("EJECTED"), &format!("ejected by {by}")),
+        some(count("PROBING") + count("AWAITING_PROBE"), "probed"),
+        some(unknown, "resolved by the sidecars"),
+        some(unresolved, "unresolved"),
     ];
     counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn proxy(seen: &Seen) -> String {
+    format!("{}/{}", seen.namespace, seen.node_id)
+}
+
+fn seen_in<'a>(state: &'a str, endpoint: &'a Endpoint) -> impl Iterator<Item = &'a Seen> {
+    endpoint.seen_by.iter().filter(move |seen| seen.state == state)
+}
+
+/// `ejected by shop/web-1`; where it is not that for all, after the state that it is told or that its other addresses have.
+fn state(endpoint: &Endpoint) -> String {
+    let words = [
+        ("EJECTED", "ejected", "ejected by"),
+        ("PROBING", "probing", "probed by"),
+        ("AWAITING_PROBE", "awaiting probe", "awaits a probe by"),
+    ];
+    let told = Some(&endpoint.state).filter(|state| !words.iter().any(|(own, ..)| state == own));
+    let said = words.iter().find_map(|(_, state, words)| {
+        let seen: Vec<&Seen> = seen_in(state, endpoint).collect();
+        let (addresses, by): (BTreeSet<_>, BTreeSet<_>) =
+            seen.iter().map(|seen| (seen.address.as_str(), proxy(seen))).unzip();
+        let by: Vec<String> = by.into_iter().collect();
+        let more = match by.len().saturating_sub(MOST_PROXIES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let first = by.get(..MOST_PROXIES).unwrap_or(&by).join(", ");
+        let addresses: Vec<&str> = addresses.into_iter().collect();
+        let which = format!("{} ", addresses.join(", "));
+        let which = if told.is_some() { which.trim_start() } else { "" };
+        (!seen.is_empty()).then(|| format!("{which}{words} {first}{more}"))
+    });
+    let parts: Vec<String> = told.cloned().into_iter().chain(said).collect();
+    parts.join(", ")
 }
 
 fn endpoints(destinations: &[Destination]) -> Vec<Vec<String>> {
@@ -314,7 +361,7 @@ fn endpoints(destinations: &[Destination]) -> Vec<Vec<String>> {
             vec![
                 to.subset.clone(),
                 with_resolved(address, resolved),
-                endpoint.state.clone(),
+                state(endpoint),
                 endpoint.weight.to_string(),
                 endpoint.locality.clone(),
             ]

@@ -142,6 +142,7 @@ fn endpoints_that_the_sidecars_resolve_are_not_called_healthy() {
             state: (*state).to_owned(),
             weight: 1,
             locality: String::new(),
+            seen_by: Vec::new(),
         };
         endpoint_count(&states.iter().map(endpoint).collect::<Vec<_>>())
     };
@@ -248,4 +249,50 @@ fn a_connection_has_no_method() {
     for url in ["http://user/", "HTTP://user/", "user/a"] {
         assert_eq!(first(url), format!("GET {url}"));
     }
+}
+
+#[test]
+fn an_ejected_endpoint_is_not_healthy_and_the_sidecars_that_ejected_it_are_named() {
+    let seen = |node_id: &str, state: &str, address: &str| Seen {
+        node_id: node_id.to_owned(),
+        namespace: "shop".to_owned(),
+        address: address.to_owned(),
+        state: state.to_owned(),
+        ..Seen::default()
+    };
+    let endpoint = |state: &str, seen_by: Vec<Seen>| Endpoint {
+        address: "10.0.0.1:80".to_owned(),
+        resolved: Vec::new(),
+        state: state.to_owned(),
+        weight: 1,
+        locality: String::new(),
+        seen_by,
+    };
+    let by = |names: &[&str]| names.iter().map(|name| seen(name, "ejected", "")).collect::<Vec<_>>();
+    let probed = vec![seen("web-1", "probing", "")];
+    let partly = vec![seen("web-1", "ejected", "10.0.0.2")];
+    let all = [
+        endpoint("HEALTHY", Vec::new()),
+        endpoint("EJECTED", by(&["web-1"])),
+        endpoint("EJECTED", [by(&["web-1", "web-2", "web-3"]), probed.clone()].concat()),
+        endpoint("PROBING", probed),
+        endpoint("HEALTHY", partly),
+        endpoint("UNHEALTHY", by(&["web-1"])),
+    ];
+    assert_eq!(
+        endpoint_count(&all),
+        "2 of 6 healthy, 2 ejected by 3 sidecars, 1 probed"
+    );
+    assert_eq!(endpoint_count(&all[..2]), "1 of 2 healthy, 1 ejected by 1 sidecar");
+    assert_eq!(
+        all.map(|endpoint| state(&endpoint)),
+        [
+            "HEALTHY",
+            "ejected by shop/web-1",
+            "ejected by shop/web-1, shop/web-2 and 1 more",
+            "probed by shop/web-1",
+            "HEALTHY, 10.0.0.2 ejected by shop/web-1",
+            "UNHEALTHY, ejected by shop/web-1",
+        ]
+    );
 }

@@ -114,11 +114,30 @@ pub struct Endpoint {
     /// Of a name: the addresses that the proxies which have used it know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resolved: Vec<String>,
-    /// `HEALTHY`, `DRAINING` or `UNHEALTHY`, as proxies are told; what each of them has ejected is its own finding. A name is
-    /// `UNKNOWN` as long as no proxy has used it, and `UNRESOLVED` where it has no address for any that did.
+    /// `HEALTHY`, `DRAINING` or `UNHEALTHY`, as proxies are told; `EJECTED`, `PROBING` or `AWAITING_PROBE`, the worst that a
+    /// proxy says of one that is told healthy. A name is `UNKNOWN` as long as no proxy has used it, and `UNRESOLVED` where it
+    /// has no address for any that did.
     pub state: String,
     pub weight: u32,
     pub locality: String,
+    /// The proxies that send it no requests, or not their share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_by: Vec<Seen>,
+}
+
+/// How one proxy sees an endpoint of the destination.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seen {
+    pub node_id: String,
+    pub namespace: String,
+    /// Of an endpoint that is a name: that address of it. Empty: the whole endpoint.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// ejected, probing, awaiting probe
+    pub state: String,
+    /// Why it was ejected.
+    pub reason: String,
 }
 
 /// Of a destination's cluster: its blocks as a DestinationRule calls them, each by the names of its fields. What is not set

@@ -107,6 +107,7 @@ impl Place<'_> {
                 state: state(endpoint).to_owned(),
                 weight: endpoint.weight,
                 locality: endpoint.locality.clone(),
+                seen_by: Vec::new(),
             })
         };
         own.iter().filter_map(endpoint).collect()

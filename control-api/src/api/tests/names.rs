@@ -135,6 +135,9 @@ async fn each_address_of_a_name_is_shown_under_it_and_what_is_said_of_others_is_
     let all = plane.get("/v1/endpoints").await.json();
     assert_eq!(all["endpoints"].as_array().map(Vec::len), Some(2), "{all}");
     assert_eq!(plane.explained().await.0, "HEALTHY");
+    let both = vec![ejected(HOST, "10.0.0.1:8080"), ejected(HOST, "10.0.0.2:8080")];
+    plane.hear(both, resolved(&[2, 1], "", false));
+    assert_eq!(plane.explained().await.0, "EJECTED");
     plane.hear(Vec::new(), resolved(&[1], "no answer", false));
     assert_eq!(
         plane.shown().await,
@@ -149,4 +152,5 @@ async fn a_name_whose_connections_take_turns_is_one_endpoint() {
     assert_eq!(plane.shown().await, ["10.0.0.1,10.0.0.2 healthy "]);
     plane.hear(vec![ejected(HOST, "0.0.0.0:8080")], resolved(&[1, 2], "", true));
     assert_eq!(plane.shown().await, ["10.0.0.1,10.0.0.2 ejected failed_probe"]);
+    assert_eq!(plane.explained().await.0, "EJECTED");
 }
