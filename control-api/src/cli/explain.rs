@@ -223,6 +223,7 @@ fn rule_line(rule: &Rule, root: &str) -> String {
 fn verdict(answer: &Answer) -> String {
     let usual = match (&answer.reply, answer.outcome) {
         (Some(reply), _) => reply_line(reply),
+        (None, Outcome::Passthrough) => "to its original destination, untouched (ALLOW_ANY)".to_owned(),
         (None, Outcome::DefaultRoute) => "from the service".to_owned(),
         (None, _) => "from the rule's destinations".to_owned(),
     };

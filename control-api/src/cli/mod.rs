@@ -17,9 +17,9 @@ mod proxies;
 mod table;
 mod test;
 
-use std::{io, process::ExitCode};
+use std::{ffi::OsString, io, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -36,15 +36,10 @@ use output::Output;
 #[derive(Parser, Debug)]
 #[command(name = "tsunagi", version, disable_help_subcommand = true)]
 struct Cli {
-    /// The control plane's HTTP API, for every command but `serve`
-    #[arg(
-        long,
-        global = true,
-        env = "TSUNAGI_SERVER",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:15014"
-    )]
-    server: String,
+    /// The control plane's HTTP API, of commands that ask it [env: TSUNAGI_SERVER] [default: http://127.0.0.1:15014]
+    // Not clap's own env: that shows what the environment says as a part of every usage.
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
 
     #[command(subcommand)]
     command: Command,
@@ -77,6 +72,30 @@ enum Command {
     Demo(demo::Command),
 }
 
+/// They ask no control plane.
+const WITHOUT_SERVER: [&str; 4] = ["serve", "test", "inject", "demo"];
+const DEFAULT_SERVER: &str = "http://127.0.0.1:15014";
+
+/// The help of a command names `--server` only where it is of use.
+fn command() -> clap::Command {
+    let hidden = || {
+        clap::Arg::new("server")
+            .long("server")
+            .global(true)
+            .value_name("URL")
+            .hide(true)
+    };
+    WITHOUT_SERVER.iter().fold(Cli::command(), |cli, name| {
+        cli.mut_subcommand(name, |of| of.arg(hidden()))
+    })
+}
+
+/// `given`: on the command line. `said`: by the environment.
+fn server(given: Option<String>, said: Option<OsString>) -> String {
+    let said = said.map(|text| text.to_string_lossy().into_owned());
+    given.or(said).unwrap_or_else(|| DEFAULT_SERVER.to_owned())
+}
+
 /// How a command ends when it does not succeed.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
@@ -97,11 +116,10 @@ enum CliError {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let server_given = matches.value_source("server") == Some(ValueSource::CommandLine);
+    let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
-        Command::Serve(_) if server_given => Err(CliError::Usage(
+        Command::Serve(_) if cli.server.is_some() => Err(CliError::Usage(
             "--server is for the other commands: serve is the server".to_owned(),
         )),
         Command::Serve(options) if options.kubernetes && options.config_dir.is_some() => Err(CliError::Usage(
@@ -120,13 +138,13 @@ pub fn main() -> ExitCode {
                 if passed { Ok(()) } else { Err(CliError::Told) }
             })
         }
-        command => run(command, &cli.server),
+        command => run(command, &server(cli.server, std::env::var_os("TSUNAGI_SERVER"))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has read enough.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(CliError::Usage(message)) => Cli::command().error(ErrorKind::ValueValidation, message).exit(),
+        Err(CliError::Usage(message)) => command().error(ErrorKind::ValueValidation, message).exit(),
         Err(CliError::Told) => ExitCode::FAILURE,
         Err(CliError::CannotRun(reason)) => {
             output::complain(&reason);
@@ -230,7 +248,50 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    fn help_of(name: &str) -> String {
+        let mut cli = command().term_width(100);
+        cli.build();
+        let command = cli.find_subcommand_mut(name).map(|command| command.render_long_help());
+        command.map(|help| help.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_server_is_in_the_help_of_the_commands_that_ask_it_and_in_no_usage() {
+        for name in WITHOUT_SERVER {
+            assert!(!help_of(name).contains("--server"), "{}", help_of(name));
+        }
+        for name in ["apply", "get", "delete", "analyze", "proxies", "endpoints", "explain"] {
+            assert!(help_of(name).contains("TSUNAGI_SERVER"), "{}", help_of(name));
+        }
+        let refused = command().try_get_matches_from(["tsunagi", "get"]).map(drop);
+        let refused = refused.expect_err("no kind").to_string();
+        assert!(
+            refused.contains("Usage: tsunagi get") && !refused.contains("--server"),
+            "{refused}"
+        );
+        for line in ["tsunagi --server http://h:1 serve", "tsunagi serve --server http://h:1"] {
+            let matches = command().try_get_matches_from(line.split(' ')).expect(line);
+            let cli = Cli::from_arg_matches(&matches).expect(line);
+            assert_eq!(cli.server.as_deref(), Some("http://h:1"), "{line}");
+        }
+        let said = || Some("http://b:1".into());
+        assert_eq!(server(Some("http://a:1".to_owned()), said()), "http://a:1");
+        assert_eq!(server(None, said()), "http://b:1");
+        assert_eq!(server(None, None), DEFAULT_SERVER);
+    }
+
+    #[test]
+    fn the_help_of_route_tests_is_wrapped_once() {
+        let help = help_of("test");
+        let (_, prose) = help.split_once("`expect` takes").expect("what it takes");
+        for paragraph in prose.split("\n\n") {
+            let lines: Vec<&str> = paragraph.lines().collect();
+            let all_but_the_last = lines.split_last().map_or(&[][..], |(_, lines)| lines);
+            assert!(all_but_the_last.iter().all(|line| line.len() > 60), "{paragraph}");
+        }
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub enum Outcome {
     FaultAbort,
     /// The rule's CORS policy answers a preflight.
     CorsPreflight,
+    /// A connection to what no service is goes to its original destination, untouched.
+    Passthrough,
     /// The proxy answers by itself because it can do nothing else.
     #[default]
     LocalReply,

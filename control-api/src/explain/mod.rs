@@ -13,7 +13,9 @@ mod traffic_policy;
 use std::net::IpAddr;
 
 use tsunagi_proto::decide::{self, ConnectionHead, Explanation, RequestHead, Verdict};
-use tsunagi_proto::model::{Action, ConnectionRule, Host, HttpRule, Origin, OutboundTrafficPolicy, Port};
+use tsunagi_proto::model::{
+    Action, ConnectionRule, Host, HttpRule, Origin, OutboundTrafficPolicy, Port, Protocol, Source,
+};
 use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN};
 
 use crate::snapshot::{Node, World};
@@ -26,50 +28,115 @@ pub use question::{BadQuestion, HeaderText, Question, default_namespace, get};
 /// What the request gets in this world.
 pub fn explain(world: &World, question: &Question) -> Result<Answer, BadQuestion> {
     let asked = question.checked()?;
+    if asked.asked != Asked::Request {
+        return Ok(connecting(world, &asked));
+    }
     let Some(host) = find_host(world, &asked) else {
         return Ok(unknown_host(world, &asked));
     };
+    let port = find_port(&host, &asked);
+    let mut answer = at_port(world, &asked, &host, port.as_ref().ok().map(|port| port.number));
+    match port {
+        Err(reason) => answer.reply = Some(Reply::new(404, "NR", reason)),
+        Ok(port) if asked.port.is_none() && port.number != 80 => answer.notes.push(format!(
+            "the URL says no port: {}, the first HTTP port of {}, is taken",
+            port.number, host.fqdn
+        )),
+        Ok(_) => {}
+    }
+    Ok(answer)
+}
+
+/// `port`: `None` where the host has none of that number.
+fn at_port(world: &World, asked: &Checked, host: &Host, port: Option<u16>) -> Answer {
     let mut answer = Answer {
         host: host.fqdn.clone(),
+        port,
         ..Answer::default()
     };
     if let Some(routes) = &host.routes {
         answer.virtual_service = format!("{}/{}", routes.namespace, routes.name);
     }
-    match find_port(&host, &asked) {
-        Err(reason) => answer.reply = Some(Reply::new(404, "NR", reason)),
-        Ok(port) => {
-            answer.port = Some(port.number);
-            let place = Place {
-                world,
-                told: &host,
-                port: port.number,
-                source: &asked.source,
-            };
-            match asked.asked {
-                Asked::Request => request(&mut answer, &place, &asked),
-                Asked::Tls | Asked::Tcp => connection(&mut answer, &place, &asked),
-            }
+    if let Some(port) = port {
+        let source = &asked.source;
+        let told = host;
+        let place = Place {
+            world,
+            told,
+            port,
+            source,
+        };
+        match asked.asked {
+            Asked::Request => request(&mut answer, &place, asked),
+            Asked::Tls | Asked::Tcp => connection(&mut answer, &place, asked),
         }
     }
     sum_up(&mut answer);
-    Ok(answer)
+    answer
+}
+
+/// As a proxy takes a redirected connection: what no service has goes to the one that has the port at every address.
+fn connecting(world: &World, asked: &Checked) -> Answer {
+    let why = match find_host(world, asked) {
+        None => nobody(asked),
+        Some(host) => match find_port(&host, asked) {
+            Ok(port) => return at_port(world, asked, &host, Some(port.number)),
+            Err(reason) => reason,
+        },
+    };
+    let any = asked.port.and_then(|port| {
+        let host = host_named(world, &asked.source, &names::any_address(port))?;
+        let is_tcp = |own: &Port| own.number == port && own.protocol == Protocol::Tcp;
+        host.ports.iter().any(is_tcp).then_some((host, port))
+    });
+    match any {
+        Some((host, port)) => {
+            let mut answer = at_port(world, asked, &host, Some(port));
+            let fqdn = &host.fqdn;
+            answer.notes.push(format!(
+                "{why}: {fqdn}, a ServiceEntry of TCP without addresses, has port {port} at every address that is nobody's"
+            ));
+            answer
+        }
+        None => unregistered(world, asked, why),
+    }
+}
+
+/// A connection to what no service is.
+fn unregistered(world: &World, asked: &Checked, why: String) -> Answer {
+    match policy(world, asked) {
+        OutboundTrafficPolicy::AllowAny => Answer {
+            outcome: Outcome::Passthrough,
+            notes: vec![why],
+            ..Answer::default()
+        },
+        OutboundTrafficPolicy::RegistryOnly => Answer {
+            reply: Some(Reply::new(0, "", format!("{why} (REGISTRY_ONLY)"))),
+            ..Answer::default()
+        },
+    }
 }
 
 /// The host that the name means to a client of the namespace.
 fn find_host(world: &World, asked: &Checked) -> Option<Host> {
-    let namespace = &asked.source.namespace;
-    let told = |name: &str| world.host(name, namespace).and_then(|told| told.host());
-    let candidates = names::candidates(&asked.host, namespace, DEFAULT_CLUSTER_DOMAIN);
-    let found = candidates.iter().find_map(|name| told(name))?;
+    let candidates = names::candidates(&asked.host, &asked.source.namespace, DEFAULT_CLUSTER_DOMAIN);
+    candidates
+        .iter()
+        .find_map(|name| host_named(world, &asked.source, name))
+}
+
+fn host_named(world: &World, source: &Source, name: &str) -> Option<Host> {
+    let told = |name: &str| world.host(name, &source.namespace).and_then(|told| told.host());
+    let found = told(name)?;
     let host = match &found.alias_of {
         Some(fqdn) => told(fqdn)?,
         None => found,
     };
-    Some(host.with_clusters_for(&asked.source))
+    Some(host.with_clusters_for(source))
 }
 
-fn unknown_host(world: &World, asked: &Checked) -> Answer {
+/// What the client's sidecar does with what no service is.
+fn policy(world: &World, asked: &Checked) -> OutboundTrafficPolicy {
     let node = Node {
         namespace: asked.source.namespace.clone(),
         labels: asked.source.labels.clone(),
@@ -77,23 +144,35 @@ fn unknown_host(world: &World, asked: &Checked) -> Answer {
     };
     let workload = world.workload(&node).workload();
     let policy = workload.map(|workload| workload.outbound_traffic_policy);
-    let redirected = match policy.unwrap_or_default() {
+    policy.unwrap_or_default()
+}
+
+fn unknown_host(world: &World, asked: &Checked) -> Answer {
+    let redirected = match policy(world, asked) {
         OutboundTrafficPolicy::AllowAny => {
             "on a redirected connection it goes to its original destination, untouched (ALLOW_ANY)"
         }
         OutboundTrafficPolicy::RegistryOnly => "on a redirected connection it gets 502 (REGISTRY_ONLY)",
     };
+    Answer {
+        reply: Some(Reply::new(404, "NR", nobody(asked))),
+        notes: vec![redirected.to_owned()],
+        ..Answer::default()
+    }
+}
+
+/// Why nobody is found.
+fn nobody(asked: &Checked) -> String {
     let (name, namespace) = (&asked.host, &asked.source.namespace);
+    if name.parse::<IpAddr>().is_ok() {
+        return format!("no service has the address {name}");
+    }
     let hint = if name.contains('.') || name.contains(':') {
         String::new()
     } else {
         format!(" in namespace {namespace:?}; a service of another one is {name}.NAMESPACE")
     };
-    Answer {
-        reply: Some(Reply::new(404, "NR", format!("no service is called {name:?}{hint}"))),
-        notes: vec![redirected.to_owned()],
-        ..Answer::default()
-    }
+    format!("no service is called {name:?}{hint}")
 }
 
 /// As a proxy chooses it.

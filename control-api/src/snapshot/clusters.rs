@@ -255,13 +255,14 @@ impl Missing {
 /// For each of the policies that are in force for some clients.
 fn missing_subsets(policies: &Policies, to: &Wanted<'_>) -> Vec<Missing> {
     let lacks = |policy: &Policy| {
-        let known = shown(policy.subset_names().into_iter().map(str::to_owned));
-        let place = if policy.documents.is_empty() {
-            "no DestinationRule".to_owned()
+        let why = if policy.documents.is_empty() {
+            "no DestinationRule names a subset of it".to_owned()
         } else {
-            shown(policy.documents.iter().map(|rule| rule.key.to_string()))
+            let known = shown(policy.subset_names().into_iter().map(str::to_owned));
+            let rules = shown(policy.documents.iter().map(|rule| rule.key.to_string()));
+            format!("it has {known}, by {rules}")
         };
-        format!("{} has no subset {} (it has {known}, by {place})", to.host, to.subset)
+        format!("{} has no subset {} ({why})", to.host, to.subset)
     };
     let mut missing = Vec::new();
     for (labels, policy) in policies.selected.iter().filter(|(_, it)| !it.has_subset(to.subset)) {

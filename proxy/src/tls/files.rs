@@ -137,29 +137,33 @@ impl Paths {
     }
 }
 
-/// As an operator would name them.
+/// As an operator would name them, before any of them is read: what need not be there is left out.
 impl fmt::Display for Paths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [
-            self.certificate.first(),
-            self.authorities().first(),
-            self.revoked.first(),
-        ];
-        let mut first = true;
-        for path in named.into_iter().flatten() {
-            let separator = if std::mem::take(&mut first) { "" } else { ", " };
-            write!(f, "{separator}{}", path.display())?;
-        }
-        match (&self.trust, first) {
-            (Trusted::System, true) => f.write_str("the system's authorities"),
-            (Trusted::System, false) => f.write_str(", the system's authorities"),
-            (Trusted::Anybody, true) => f.write_str("none"),
-            _ => Ok(()),
-        }
+        let revoked = self.revoked.first().filter(|_| self.needs_revoked);
+        let named = [self.certificate.first(), self.authorities().first(), revoked];
+        f.write_str(&named_with(named, &self.trust))
     }
 }
 
+fn named_with(files: [Option<&PathBuf>; 3], trust: &Trusted) -> String {
+    let files = files.into_iter().flatten().map(|path| path.display().to_string());
+    let system = Some("the system's authorities".to_owned()).filter(|_| *trust == Trusted::System);
+    let all: Vec<String> = files.chain(system).collect();
+    if all.is_empty() {
+        return "none".to_owned();
+    }
+    all.join(", ")
+}
+
 impl Contents {
+    /// The files that were found, as an operator would name them.
+    pub fn named(&self, trust: &Trusted) -> String {
+        let found = [&self.certificate, &self.authorities, &self.revoked];
+        let found = found.map(|file| file.as_ref().map(|(path, _)| path));
+        named_with(found, trust)
+    }
+
     /// Of the bytes; keys are not kept to be compared.
     pub fn fingerprint(&self) -> u128 {
         let mut hash = Xxh3::new();

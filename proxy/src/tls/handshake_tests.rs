@@ -330,3 +330,28 @@ async fn files_that_are_missing_are_waited_for_and_broken_ones_leave_the_old_in_
     store.refresh();
     assert_eq!(store.states(), []);
 }
+
+#[tokio::test]
+async fn the_files_that_are_shown_are_those_that_were_found() {
+    let authority = Authority::new("ours");
+    let folder = Folder::new();
+    let store = folder.store();
+    let mut told = folder.told("", "", "", "");
+    told.mutual = true;
+    told.files = tsunagi_proto::model::TlsFiles::Credential("shop".into());
+    let (_client, _) = client(&store, &told);
+    let shown = || {
+        let files = store.states().remove(0).files;
+        files.replace(&format!("{}/", folder.path().display()), "")
+    };
+    assert_eq!(shown(), "shop/tls.crt, shop/ca.crt", "what is waited for");
+    let issued = authority.good(&["me"]);
+    folder.write("shop/cert", &issued.certificate);
+    folder.write("shop/key", &issued.key);
+    folder.write("shop-cacert/ca.crt", &authority.pem());
+    store.refresh();
+    assert_eq!(shown(), "shop/cert, shop-cacert/ca.crt");
+    folder.write("shop/ca.crl", &authority.revoke(&[]));
+    store.refresh();
+    assert_eq!(shown(), "shop/cert, shop-cacert/ca.crt, shop/ca.crl");
+}

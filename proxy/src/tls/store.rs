@@ -24,6 +24,8 @@ pub struct Store {
 struct Watched {
     stamp: Stamp,
     fingerprint: Option<u128>,
+    /// The files in force, or, as long as there are none, those that are waited for.
+    files: String,
     /// In force.
     material: Result<Arc<Material>, Failure>,
     /// Of a newer version that cannot be used.
@@ -79,13 +81,13 @@ impl Store {
 
     /// Sorted by files.
     pub fn states(&self) -> Vec<State> {
-        let state = |(paths, watched): (&Paths, &Watched)| State {
-            files: paths.to_string(),
+        let state = |watched: &Watched| State {
+            files: watched.files.clone(),
             expires: watched.material.as_ref().ok().and_then(|material| material.expires),
             refused: watched.failure().map(ToString::to_string),
             in_force: watched.material.is_ok(),
         };
-        let mut states: Vec<State> = self.watched().iter().map(state).collect();
+        let mut states: Vec<State> = self.watched().values().map(state).collect();
         states.sort_by(|a, b| a.files.cmp(&b.files));
         states
     }
@@ -94,13 +96,18 @@ impl Store {
 impl Watched {
     fn read(paths: &Paths) -> Self {
         let stamp = paths.stamp();
-        let (fingerprint, material) = read(paths);
+        let Found {
+            files,
+            fingerprint,
+            material,
+        } = read(paths);
         if let Err(failure) = &material {
             tracing::warn!(%failure, "TLS to endpoints waits for files");
         }
         Self {
             stamp,
             fingerprint,
+            files: material.as_ref().map_or_else(|_| paths.to_string(), |_| files),
             material,
             refused: None,
             clients: Vec::new(),
@@ -119,15 +126,20 @@ impl Watched {
             return;
         }
         self.stamp = stamp;
-        let (fingerprint, material) = read(paths);
+        let Found {
+            files,
+            fingerprint,
+            material,
+        } = read(paths);
         if fingerprint.is_some() && fingerprint == self.fingerprint && material.is_ok() {
-            self.refused = None;
+            (self.refused, self.files) = (None, files);
             return;
         }
         match material {
             Ok(material) => {
-                tracing::info!(files = %paths, "TLS to endpoints uses new certificates");
+                tracing::info!(%files, "TLS to endpoints uses new certificates");
                 (self.fingerprint, self.refused, self.material) = (fingerprint, None, Ok(material));
+                self.files = files;
             }
             Err(failure) => {
                 if self.failure() != Some(&failure) {
@@ -149,12 +161,25 @@ impl Watched {
     }
 }
 
-fn read(paths: &Paths) -> (Option<u128>, Result<Arc<Material>, Failure>) {
-    match paths.read() {
+/// What was read just now.
+struct Found {
+    files: String,
+    fingerprint: Option<u128>,
+    material: Result<Arc<Material>, Failure>,
+}
+
+fn read(paths: &Paths) -> Found {
+    let (files, fingerprint, material) = match paths.read() {
         Ok(contents) => (
+            contents.named(&paths.trust),
             Some(Contents::fingerprint(&contents)),
             Material::new(paths, &contents).map(Arc::new),
         ),
-        Err(failure) => (None, Err(failure)),
+        Err(failure) => (String::new(), None, Err(failure)),
+    };
+    Found {
+        files,
+        fingerprint,
+        material,
     }
 }

@@ -39,19 +39,22 @@ Example, beside the rules that it tests:
     request: {url: http://user-service/old}
     expect: {status: 301, location: http://user-service/new}
 
-`expect` takes: rule, virtualService, outcome (route, defaultRoute, redirect, directResponse, faultAbort, corsPreflight,
-localReply), destination or destinations (each with host, subset, port, weight), status, grpcStatus (of a fault abort, for
-a gRPC request), flag, location, body, path and authority (as an endpoint gets them), timeout (or none) and mirrors (each with host, subset, port, percentage). Only what is written is compared.
+`expect` takes: rule, virtualService, outcome (route, defaultRoute, passthrough, redirect, directResponse, faultAbort, \
+corsPreflight, localReply), destination or destinations (each with host, subset, port, weight), status, \
+grpcStatus (of a fault abort, for a gRPC request), flag, location, body, path and authority (as an endpoint gets \
+them), timeout (or none) and mirrors (each with host, subset, port, percentage). Only what is written is \
+compared.
 
 virtualService is the one in force for the host or, where that delegates, the one that the rule is written in.
 
-A fault abort of 100 % is the answer (`{status: 500, flag: FI}`), before CORS, redirects and direct responses; so is the 200
-of a CORS preflight that the policy answers; neither has a destination. Aborts of fewer requests, and delays, are left out
-of the judgement: a case is about the requests that are not aborted.
+A fault abort of 100 % is the answer (`{status: 500, flag: FI}`), before CORS, redirects and direct responses; \
+so is the 200 of a CORS preflight that the policy answers; neither has a destination. Aborts of fewer requests, \
+and delays, are left out of the judgement: a case is about the requests that are not aborted.
 
-Whether endpoints are healthy is not tested. A service that rules name and no document defines is assumed to be there, and
-so are the subsets of a host for which there is no DestinationRule at all; each is noted. With `strict: true` nothing is
-assumed: then such requests get 503 NC or 404 NR, as they would in a mesh of these documents alone.
+Whether endpoints are healthy is not tested. A service that rules name and no document defines is assumed to be \
+there, and so are the subsets of a host for which there is no DestinationRule at all; each is noted. With \
+`strict: true` nothing is assumed: then such requests get 503 NC or 404 NR, as they would in a mesh of these \
+documents alone.
 
 Exit codes: 0 all cases pass, 1 one fails, 2 the tests cannot be run.";
 

@@ -94,7 +94,7 @@ fn a_subset_that_only_selected_clients_have_is_there_for_them_alone() {
     let warnings = world.warnings();
     assert!(
         warnings.iter().any(|it| it.ends_with(
-            "(it has none, by no DestinationRule): such requests get 503 NC for clients of namespace default that no workloadSelector selects"
+            "(no DestinationRule names a subset of it): such requests get 503 NC for clients of namespace default that no workloadSelector selects"
         )),
         "{warnings:?}"
     );
