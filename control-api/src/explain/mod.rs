@@ -94,7 +94,7 @@ fn connecting(world: &World, asked: &Checked) -> Answer {
             let mut answer = at_port(world, asked, &host, Some(port));
             let fqdn = &host.fqdn;
             answer.notes.push(format!(
-                "{why}: {fqdn}, a ServiceEntry of TCP without addresses, has port {port} at every address that is nobody's"
+                "{why}: {fqdn}, a ServiceEntry of TCP without addresses (resolution NONE), has port {port} at every address that is nobody's"
             ));
             answer
         }

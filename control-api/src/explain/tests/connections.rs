@@ -1,0 +1,80 @@
+//! What connections get to what no service has, and requests whose URL says no port.
+
+use super::*;
+
+#[test]
+fn a_connection_to_nobody_is_passed_through_or_reset_or_goes_to_who_has_the_port_at_every_address() {
+    let entry = |name: &str, of: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  hosts: [{name}.example.com]\n  {of}\n"
+        )
+    };
+    let closed = "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: all, namespace: closed}
+spec:
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+";
+    let own = entry(
+        "own",
+        "resolution: STATIC\n  addresses: [10.9.0.1]\n  endpoints: [{address: 10.0.0.9}]\n  ports: [{number: 7001, name: tcp, protocol: TCP}]",
+    );
+    let any = entry(
+        "any",
+        "resolution: NONE\n  ports: [{number: 7000, name: tcp, protocol: TCP}]",
+    );
+    let world = world(&format!("{own}{any}{closed}"));
+    let ask = |url: &str, namespace: &str| {
+        ask(
+            &world,
+            &format!(r#"{{"url": "{url}", "fromNamespace": "{namespace}"}}"#),
+        )
+    };
+    for url in ["tcp://10.9.0.2:7000", "tcp://10.9.0.1:7000", "tls://10.9.0.2:7000"] {
+        let answer = ask(url, "shop");
+        assert_eq!(
+            (answer.host.as_str(), answer.port),
+            ("any.example.com", Some(7000)),
+            "{url}"
+        );
+        assert!(
+            answer.reply.is_none() && !answer.destinations.is_empty(),
+            "{url}: {answer:?}"
+        );
+        assert!(
+            answer.notes.iter().any(|note| note.contains("at every address")),
+            "{url}: {answer:?}"
+        );
+    }
+    assert_eq!(ask("tcp://10.9.0.1:7001", "shop").host, "own.example.com");
+    let nobody = "no service has the address 10.9.0.2";
+    for url in ["tcp://10.9.0.2:7001", "tls://10.9.0.2:7001"] {
+        let answer = ask(url, "shop");
+        assert_eq!((answer.outcome, answer.reply), (Outcome::Passthrough, None), "{url}");
+        assert_eq!(answer.notes, [nobody], "{url}");
+    }
+    let reset = ask("tcp://10.9.0.2:7001", "closed").reply.expect("a reset");
+    assert_eq!((reset.status, reset.reason), (0, format!("{nobody} (REGISTRY_ONLY)")));
+}
+
+#[test]
+fn a_url_without_a_port_is_told_which_is_taken_unless_it_is_80() {
+    let ports = |number: u16| format!("{{name: http, port: {number}, targetPort: 8080}}");
+    let world = world(&format!(
+        "{}{}",
+        service("user", &ports(80), &[("10.0.0.1", "v1")]),
+        service("odd", &ports(5000), &[("10.0.0.2", "v1")])
+    ));
+    let noted = |url: &str| {
+        let answer = ask(&world, &format!(r#"{{"url": "{url}", "fromNamespace": "shop"}}"#));
+        answer
+            .notes
+            .iter()
+            .any(|note| note.contains("says no port: 5000, the first HTTP port"))
+    };
+    assert_eq!(
+        ["http://odd/", "http://odd:5000/", "http://user/"].map(noted),
+        [true, false, false]
+    );
+}
