@@ -72,7 +72,7 @@ fn a_destination_that_is_not_there_is_a_warning_and_no_cluster() {
         ),
         (
             "host: two, subset: v9",
-            "has no subset v9 (it has none, by no DestinationRule)",
+            "has no subset v9 (no DestinationRule names a subset of it)",
         ),
         ("host: two, port: {number: 9}", "has no port 9 (it has 80, 82)"),
     ] {

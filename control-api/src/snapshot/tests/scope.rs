@@ -326,7 +326,7 @@ fn where_mirrors_and_connections_go_are_clusters_and_what_is_not_there_is_warned
         [
             "VirtualService/shop/r: spec.http[0].mirrors[1].destination: no service has the host nobody.mesh: requests are not mirrored",
             &format!(
-                "VirtualService/shop/r: spec.http[0].mirrors[2].destination: {B} has no subset v9 (it has none, by no DestinationRule): requests are not mirrored"
+                "VirtualService/shop/r: spec.http[0].mirrors[2].destination: {B} has no subset v9 (no DestinationRule names a subset of it): requests are not mirrored"
             ),
             "VirtualService/shop/r: spec.tls[0].route[0].destination: no service has the host secret.mesh: such connections are reset",
         ]
