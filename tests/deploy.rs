@@ -380,13 +380,13 @@ fn for_the_mesh(objects: &[Value]) -> String {
         api.starts_with("networking.istio.io/") || object["kind"] == "Service"
     };
     let ours = objects.iter().filter(is_ours).map(Value::to_string);
-    let endpoints = find(objects, "Deployment").map(|deployment| {
+    let endpoints = find(objects, "Deployment").zip(1..).map(|(deployment, number)| {
         json!({
             "apiVersion": "networking.istio.io/v1",
             "kind": "WorkloadEntry",
             "metadata": {"name": deployment["metadata"]["name"], "namespace": deployment["metadata"]["namespace"]},
             "spec": {
-                "address": "127.0.0.1",
+                "address": format!("127.0.0.{number}"),
                 "ports": {"http": 8080},
                 "labels": deployment["spec"]["template"]["metadata"]["labels"],
             },

@@ -4,6 +4,7 @@
 pub mod analyze;
 pub mod api;
 pub mod app;
+pub mod body;
 pub mod bootstrap;
 pub mod ca;
 pub mod cli;

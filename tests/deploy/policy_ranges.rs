@@ -262,8 +262,8 @@ fn balancer() -> Vec<(&'static str, Values)> {
         (
             "/zoneAwareLbSetting",
             (
-                json!([{}, {"enabled": false}, {"minClusterSize": 1}, {"failover": [{"from": "us", "to": "eu"}], "failoverPriority": ["a"]}]),
-                json!([{"minClusterSize": 0}, {"minClusterSize": 4_294_967_296_i64}, {"enabled": 1}, {"failover": [{"from": "us"}]}]),
+                json!([{}, {"enabled": false}, {"minClusterSize": 0}, {"failover": [{"from": "us", "to": "eu"}], "failoverPriority": ["a"]}]),
+                json!([{"minClusterSize": -1}, {"minClusterSize": 4_294_967_296_i64}, {"enabled": 1}, {"failover": [{"from": "us"}]}]),
             ),
         ),
     ]

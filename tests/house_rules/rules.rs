@@ -43,6 +43,7 @@ pub(crate) const CONTROL_FLOORS: &[(&str, u8)] = &[
     ("ca", 2),
     ("store", 2),
     ("config", 1),
+    ("body", 0),
     ("bootstrap", 0),
     ("clock", 0),
     ("error", 0),

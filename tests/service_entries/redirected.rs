@@ -1,9 +1,12 @@
 //! Where a redirected connection was headed is where it goes, though its service has endpoints (`PASSTHROUGH`) or is known by
 //! a wildcard of TLS names only (resolution `NONE`): by the real packet filter in network namespaces.
 
+use std::time::Duration;
+
 use tsunagi_tests::{Connection, LIMIT, RawConnection, Reply, Upstream, Version, Workload, eventually, service};
 
 use crate::endpoint::{Answer, Endpoint, Trust};
+use crate::is_refused;
 use crate::mesh::Mesh;
 use crate::world::Listening;
 
@@ -113,8 +116,7 @@ spec:
     let mut accepted = listening.accept().await;
     assert_eq!(accepted.read_exact(5).await, *b"hello");
     // One connection is what the service's policy allows.
-    let mut second = connect().await;
-    assert!(second.is_closed_within(LIMIT).await);
+    assert!(is_refused(&mesh.app, address, LIMIT).await);
     assert!(endpoint.is_quiet() && listening.is_quiet());
 }
 
@@ -168,6 +170,91 @@ spec:
     eventually("the connections are counted", LIMIT, async || {
         let count = counted(&mesh, "tsunagi_tcp_connections_total", "*.example.com").await;
         (count == 3.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_service_without_an_address_has_its_port_wherever_connections_head_that_are_for_nobody_else() {
+    let Some(mesh) = Mesh::start().await else { return };
+    let mut database = Listening::in_pod(&mesh.server, 0);
+    let mut mail = Listening::in_pod(&mesh.server, 0);
+    let web = Upstream::start_in_pod("web", &mesh.server, 0).await;
+    let (port, other_port) = (database.address.port(), mail.address.port());
+    // Whom a connection is for could only be guessed of the second.
+    let entries = format!(
+        "apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: default}}
+spec: {{outboundTrafficPolicy: {{mode: REGISTRY_ONLY}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: database}}
+spec:
+  hosts: [database.test]
+  ports: [{{number: {port}, name: mongo}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: mail}}
+spec:
+  hosts: [mail.test]
+  resolution: STATIC
+  ports: [{{number: {other_port}, name: tcp}}]
+  endpoints: [{{address: {ip}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: web}}
+spec:
+  hosts: [web.test]
+  resolution: STATIC
+  ports: [{{number: {port}, name: http}}]
+  endpoints: [{{address: {ip}, ports: {{http: {}}}}}]
+",
+        web.address.port(),
+        ip = mesh.server.address(),
+    );
+    let applied = mesh.control.cli_with_input(&["apply", "-f", "-"], &entries).await;
+    let said = format!("{}{}", applied.stdout, applied.stderr);
+    assert_eq!(applied.code, 0, "{said}");
+    assert!(
+        said.contains("ServiceEntry/default/mail: spec.ports: connections of a TCP port"),
+        "{said}"
+    );
+    assert!(!said.contains("default/database:"), "{said}");
+
+    let connected = async || {
+        let mut client = RawConnection::over(mesh.connect(database.address).await);
+        client.write("hello").await;
+        (!client.is_closed_within(Duration::from_secs(2)).await).then_some(client)
+    };
+    let client = eventually("the service and the policy are known", LIMIT, connected).await;
+    assert_eq!(database.accept().await.read_exact(5).await, *b"hello");
+    eventually("nothing else is let out", LIMIT, async || {
+        is_refused(&mesh.app, mail.address, Duration::from_secs(2))
+            .await
+            .then_some(())
+    })
+    .await;
+    while !mail.is_quiet() {}
+    assert!(is_refused(&mesh.app, mail.address, LIMIT).await && mail.is_quiet());
+    // Who names a service is for that one.
+    let mut connection = Connection::open_in(&mesh.app, database.address, Version::Http1).await;
+    let reply = connection.get("web.test", "/").await;
+    assert_eq!((reply.status, &*reply.text()), (200, "web"), "{}", reply.flags());
+
+    drop(client);
+    eventually("connections are counted for their service", LIMIT, async || {
+        (counted(&mesh, "tsunagi_tcp_connections_total", "database.test").await >= 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(mesh.control.cli(&["delete", "serviceentry", "database"]).await.code, 0);
+    eventually("the port is nobody's again", LIMIT, async || {
+        is_refused(&mesh.app, database.address, Duration::from_secs(2))
+            .await
+            .then_some(())
     })
     .await;
 }

@@ -9,18 +9,15 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use bytes::BytesMut;
-use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::{BODY_LIMIT_BYTES, failure::Failure};
+use crate::body::{self, BodyError};
 use crate::ingest::Mode;
 
 /// For the whole body to arrive.
 const BODY_TIME_LIMIT: Duration = Duration::from_secs(30);
-/// How much of a body that is too large is read before the connection is given up.
-const DRAINED_BYTES: usize = 4 * BODY_LIMIT_BYTES;
 
 /// The parameters of a query, each of them known.
 pub(super) struct Query(BTreeMap<String, String>);
@@ -130,27 +127,10 @@ pub(super) async fn body(request: Request) -> Result<String, Failure> {
 }
 
 async fn limited(body: Body) -> Result<Bytes, Failure> {
-    let mut body = Limited::new(body, DRAINED_BYTES);
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let data = frame.map_err(unreadable)?.into_data().unwrap_or_default();
-        // What is too much is read all the same and dropped: many clients read no answer before they have sent all.
-        if whole.len() + data.len() > BODY_LIMIT_BYTES {
-            whole.clear();
-            discard(&mut body).await;
-            return Err(Failure::too_large(BODY_LIMIT_BYTES));
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(whole.freeze())
-}
-
-async fn discard(body: &mut Limited<Body>) {
-    while let Some(Ok(_)) = body.frame().await {}
-}
-
-fn unreadable(error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
-    Failure::bad_request(format!("the body could not be read: {error}"))
+    body::read(body, BODY_LIMIT_BYTES).await.map_err(|error| match error {
+        BodyError::TooLarge { limit_bytes } => Failure::too_large(limit_bytes),
+        BodyError::Unreadable(_) => Failure::bad_request(error.to_string()),
+    })
 }
 
 /// How the client wants to read.

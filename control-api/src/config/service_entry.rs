@@ -140,6 +140,13 @@ fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
         }
     }
     let is_opaque = |port: &ServicePort| port.protocol == Protocol::Tcp;
+    let is_unaddressed = entry.addresses.is_empty() && entry.ranges.is_empty();
+    if entry.resolution != Resolution::None && is_unaddressed && entry.ports.iter().any(is_opaque) {
+        spec.remark_at(
+            "ports",
+            "connections of a TCP port are known by their address, and there are no `addresses`: redirected ones go where they head, untouched, whatever DestinationRules say",
+        );
+    }
     if entry.resolution != Resolution::None && entry.hosts.len() > 1 && entry.ports.iter().any(is_opaque) {
         spec.refuse_at(
             "hosts",

@@ -2,8 +2,10 @@
 //! which one a ServiceEntry's host without a dot is in namespaces that have no service of that name: one service it is,
 //! wherever it is called.
 //!
-//! Addresses are written as `IpAddr` shows them, here and by the proxies. A ServiceEntry of TCP without any has its port at every
-//! address that nobody has, as in Istio: it is `names::any_address`.
+//! Addresses are written as `IpAddr` shows them, here and by the proxies. A ServiceEntry of TCP without any whose resolution is
+//! `NONE` has its port at every address that nobody has, as in Istio: it is `names::any_address`. With another resolution Istio
+//! gives it all connections to the port; here they go where they head, since nobody can tell that they are meant for it: a
+//! pod of another service would be answered for by its endpoints.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::catalog::Catalog;
 use super::{Encoded, SharedName, Sharing, shared_names};
-use crate::config::{Document, Protocol, Spec};
+use crate::config::{Document, Protocol, Resolution, ServiceEntry, Spec};
 
 /// What is told of one address.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ fn words(document: &Document) -> impl Iterator<Item = &String> {
 /// The names by which redirected connections find a Service or a ServiceEntry, and its hosts that are one word.
 pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
     let any = match &document.spec {
-        Spec::ServiceEntry(entry) if entry.addresses.is_empty() && entry.ranges.is_empty() => entry.ports.as_slice(),
+        Spec::ServiceEntry(entry) if has_any(entry) => entry.ports.as_slice(),
         _ => &[],
     };
     let any = any.iter().filter(|port| port.protocol == Protocol::Tcp);
@@ -52,6 +54,10 @@ pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
         .map(IpAddr::to_string)
         .chain(any.map(|port| names::any_address(port.number)))
         .chain(words(document).cloned())
+}
+
+fn has_any(entry: &ServiceEntry) -> bool {
+    entry.resolution == Resolution::None && entry.addresses.is_empty() && entry.ranges.is_empty()
 }
 
 /// Names of hosts have no colon, and a word no dot.

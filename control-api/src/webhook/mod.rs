@@ -20,7 +20,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
+    body::Body,
+    extract::{Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -29,6 +30,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 use crate::{
+    body::{self, BodyError},
     ca::{CaError, Place, Serving},
     clock::Clock,
     ingest::Ingest,
@@ -101,7 +103,7 @@ fn router(doors: Doors) -> Router {
         .route("/inject", post(inject))
         .route("/validate", post(validate))
         .fallback(async || (StatusCode::NOT_FOUND, "there are POST /inject and POST /validate\n"))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(middleware::from_fn(within_limit))
         .layer(middleware::from_fn(in_time))
         .with_state(doors)
 }
@@ -110,6 +112,17 @@ async fn in_time(request: Request, next: Next) -> Response {
     match timeout(TIME_LIMIT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the review took too long\n").into_response(),
+    }
+}
+
+async fn within_limit(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match body::read(body, BODY_LIMIT_BYTES).await {
+        Ok(whole) => next.run(Request::from_parts(head, Body::from(whole))).await,
+        Err(error @ BodyError::TooLarge { .. }) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")).into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
 }
 

@@ -81,7 +81,8 @@ pub async fn find_address(proxy: &Proxy, address: IpAddr) -> Option<Arc<Host>> {
     }
 }
 
-/// The service of TCP that has the port at every address that nobody has, if any; asked for on first use.
+/// The service of TCP that has the port at every address that nobody has, if any, where its connections go where they head;
+/// asked for on first use.
 pub async fn find_any_address(proxy: &Proxy, port: u16) -> Option<Arc<Host>> {
     let name = names::any_address(port);
     let host = match proxy.reader.with(|snapshot| snapshot.known(&name)) {

@@ -123,8 +123,9 @@ impl<'a> Retries<'a> {
         }
         self.permit = None;
         let (budget, in_flight) = (&self.cluster.retries, self.cluster.requests_in_flight());
-        self.permit = if unanswered && self.made == 0 {
-            budget.acquire_unanswered(in_flight)
+        // A rule's own retries are as many as it says, as in Istio.
+        self.permit = if self.policy.on.explicit || (unanswered && self.made == 0) {
+            budget.acquire_unless_limited(in_flight)
         } else {
             budget.acquire(in_flight)
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tsunagi_proto::model::LoadBalancer;
+use tsunagi_proto::model::{self, LoadBalancer};
 use tsunagi_proto::wire::mesh;
 
 use super::*;
@@ -186,6 +186,26 @@ fn there_are_so_many_retries_and_then_the_flag_says_that_one_more_was_wanted() {
     assert!(!retries.after_failure(&reset, None, true));
     retries.flag(&mut flags);
     assert_eq!(flags, Flags::URX);
+}
+
+#[test]
+fn retries_that_a_rule_asks_for_are_limited_by_the_user_alone() {
+    let at_once = |conditions: &[&str], cluster: &Cluster| {
+        let policy = policy(conditions);
+        let mut all: Vec<_> = (0..20).map(|_| Retries::new(&policy, cluster, &Method::GET)).collect();
+        let reset = Failure::Reset { remote: true };
+        // The second of each: the first of the mesh's own is not limited either, where nobody answered.
+        all.iter_mut().for_each(|retries| {
+            retries.after_failure(&reset, None, true);
+        });
+        all.iter_mut()
+            .filter_map(|retries| retries.after_failure(&reset, None, true).then_some(()))
+            .count()
+    };
+    assert_eq!(at_once(&["5xx"], &cluster()), 20);
+    let mut limited = model::Cluster::clone(&testing::policy(LoadBalancer::RoundRobin, None));
+    limited.connection_pool.max_retries = Some(4);
+    assert_eq!(at_once(&["5xx"], &testing::cluster(&Arc::new(limited), &[1]).0), 4);
 }
 
 #[test]

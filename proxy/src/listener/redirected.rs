@@ -86,19 +86,24 @@ fn is_for_listener(stream: &TcpStream, destination: SocketAddr) -> bool {
 impl Redirected<'_> {
     async fn outbound(self, stream: TcpStream) {
         let (address, port) = (self.destination.ip(), self.destination.port());
-        let has_address = find_address(self.proxy, address)
-            .await
-            .filter(|host| host.port(port).is_some());
-        let host = match has_address {
-            Some(host) => Some(host),
-            None => find_any_address(self.proxy, port).await,
-        };
-        match host {
-            Some(host) => {
+        match find_address(self.proxy, address).await {
+            Some(host) if host.port(port).is_some() => {
                 host.touch();
                 self.reach_service(stream, &host, port).await;
             }
-            None => self.reach_unknown(stream).await,
+            _ => match find_any_address(self.proxy, port).await {
+                Some(host) => self.reach_by_port(stream, &host).await,
+                None => self.reach_unknown(stream).await,
+            },
+        }
+    }
+
+    /// A service that has the port at every address, but for who names another.
+    async fn reach_by_port(self, stream: TcpStream, host: &Arc<Host>) {
+        host.touch();
+        if let Some(target) = Target::routed(host, self.destination.port(), &self.seen(None)) {
+            let connection = self.connection(target);
+            Box::pin(self.detected(stream, connection, None, false)).await;
         }
     }
 

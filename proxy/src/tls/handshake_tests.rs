@@ -60,6 +60,7 @@ async fn an_endpoint_that_is_not_who_it_should_be_is_refused_with_the_reason() {
     let folder = folder(&authority);
     folder.write("crl.pem", &authority.revoke(&[8]));
     folder.write("other-crl.pem", &other.revoke(&[8]));
+    folder.write("old-crl.pem", &authority.revoke_until(&[8], 2021));
     let store = folder.store();
     let told = folder.told("", "", "ca.pem", "");
     let with = |crl: &str, names: &[&str]| {
@@ -99,6 +100,11 @@ async fn an_endpoint_that_is_not_who_it_should_be_is_refused_with_the_reason() {
             good.clone(),
             with("other-crl.pem", &[]),
             "no list of revoked certificates",
+        ),
+        (
+            good.clone(),
+            with("old-crl.pem", &[]),
+            "list of revoked certificates of its authority has expired",
         ),
     ];
     for (issued, told, reason) in cases {

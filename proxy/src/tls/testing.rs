@@ -74,6 +74,11 @@ impl Authority {
     }
 
     pub fn revoke(&self, serials: &[u64]) -> String {
+        self.revoke_until(serials, 2090)
+    }
+
+    /// The list is to be replaced at the beginning of that year.
+    pub fn revoke_until(&self, serials: &[u64], year: i32) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -82,7 +87,7 @@ impl Authority {
         };
         let params = CertificateRevocationListParams {
             this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            next_update: rcgen::date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),

@@ -11,7 +11,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-use webpki::{EndEntityCert, KeyUsage, RevocationOptionsBuilder};
+use webpki::{EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -67,7 +67,7 @@ impl Verifier {
         // Without a list nothing is asked.
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
-            .map(RevocationOptionsBuilder::build);
+            .map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
         certificate
             .verify_for_usage(
                 self.algorithms.all,
@@ -144,6 +144,9 @@ fn of_chain(error: &webpki::Error) -> Failure {
         Reason::UnknownIssuer => Failure::new(TlsFailure::UnknownAuthority, "unknown"),
         Reason::UnknownRevocationStatus => certificate(
             "no list of revoked certificates is by the authority of the endpoint's certificate (caCrl)".to_owned(),
+        ),
+        Reason::CrlExpired { .. } => certificate(
+            "the list of revoked certificates of its authority has expired (caCrl): nobody can say that the endpoint's is not revoked".to_owned(),
         ),
         error => certificate(format!("the endpoint's certificate is refused: {error}")),
     }

@@ -156,17 +156,27 @@ impl Members {
     pub fn only(&self, policy: &model::Cluster, id: &str, address: SocketAddr) -> Arc<Self> {
         let wanted = |member: &&Member| member.endpoint.id == id && member.endpoint.address == address;
         let only = |members: &[Member]| members.iter().filter(wanted).cloned().collect();
-        let mut only = Self {
-            list: only(&self.list),
+        Self::alone(policy, only(&self.list), only(&self.draining))
+    }
+
+    /// As `only`: the one at this place of `list`.
+    pub(super) fn at(&self, policy: &model::Cluster, at: usize) -> Arc<Self> {
+        let list = self.list.get(at).into_iter().cloned().collect();
+        Self::alone(policy, list, Vec::new())
+    }
+
+    fn alone(policy: &model::Cluster, list: Vec<Member>, draining: Vec<Member>) -> Arc<Self> {
+        let mut alone = Self {
+            list,
             key: None,
             unhealthy: Vec::new(),
-            draining: only(&self.draining),
+            draining,
             groups: Groups::default(),
             pinned: true,
         };
-        only.arrange(policy, &Place::default(), None, 1);
-        only.renew_shares();
-        Arc::new(only)
+        alone.arrange(policy, &Place::default(), None, 1);
+        alone.renew_shares();
+        Arc::new(alone)
     }
 }
 

@@ -24,13 +24,10 @@ pub(super) struct Destinations {
 
 #[derive(Debug)]
 struct Known {
+    told: Arc<Told>,
     /// It alone, for requests that are for no other.
     members: Arc<Members>,
     used: Instant,
-}
-
-fn id(address: SocketAddr) -> String {
-    address.to_string()
 }
 
 impl Destinations {
@@ -57,24 +54,39 @@ impl Cluster {
         }
         // It is to be forgotten again.
         self.wake();
+        let ports = vec![(self.key.port, address.port())];
+        let told = Arc::new(Told::new(address.to_string(), address.ip(), ports));
         let members = Arc::default();
-        known.insert(address, Known { members, used: now });
-        self.tell_destinations(policy, &mut known);
-        known
-            .get(&address)
-            .map(|there| Arc::clone(&there.members))
-            .unwrap_or_default()
+        let used = now;
+        known.insert(address, Known { told, members, used });
+        let (policy, all) = self.tell_destinations(policy, &known);
+        // What the others have is as it was: with a thousand of them nothing is made a thousand times.
+        let at = all.list.iter().position(|member| member.endpoint.address == address);
+        let members = at.map(|at| all.at(&policy, at)).unwrap_or_default();
+        if let Some(there) = known.get_mut(&address) {
+            there.members = Arc::clone(&members);
+        }
+        members
     }
 
     /// Another policy is in force from now on.
     pub fn reconcile_destinations(&self, policy: &Arc<model::Cluster>) {
-        self.tell_destinations(policy, &mut self.destinations.known());
+        let mut known = self.destinations.known();
+        let (policy, all) = self.tell_destinations(policy, &known);
+        for (at, member) in all.list.iter().enumerate() {
+            if let Some(there) = known.get_mut(&member.endpoint.address) {
+                there.members = all.at(&policy, at);
+            }
+        }
     }
 
-    fn tell_destinations(&self, policy: &Arc<model::Cluster>, known: &mut HashMap<SocketAddr, Known>) {
-        let port = self.key.port;
-        let told = |address: &SocketAddr| Arc::new(Told::new(id(*address), address.ip(), vec![(port, address.port())]));
-        let told: Vec<_> = known.keys().map(told).collect();
+    /// The policy is as they have it.
+    fn tell_destinations(
+        &self,
+        policy: &Arc<model::Cluster>,
+        known: &HashMap<SocketAddr, Known>,
+    ) -> (Arc<model::Cluster>, Arc<Members>) {
+        let told: Vec<_> = known.values().map(|there| Arc::clone(&there.told)).collect();
         // There is nothing to choose: no table is made for it.
         let policy = match policy.load_balancer {
             LoadBalancer::ConsistentHash(_) => Arc::new(model::Cluster {
@@ -84,9 +96,7 @@ impl Cluster {
             _ => Arc::clone(policy),
         };
         let all = self.reconcile(Arc::clone(&policy), &told);
-        for (address, there) in known.iter_mut() {
-            there.members = all.only(&policy, &id(*address), *address);
-        }
+        (policy, all)
     }
 
     /// Forgets those that nobody has used for a while and that have nothing in flight. False: there are none any more.
@@ -98,7 +108,7 @@ impl Cluster {
             now.saturating_duration_since(there.used) < FORGOTTEN_AFTER || busy(&there.members)
         });
         if known.len() < before {
-            self.tell_destinations(policy, &mut known);
+            self.tell_destinations(policy, &known);
         }
         !known.is_empty()
     }
@@ -134,8 +144,8 @@ mod tests {
             assert_eq!(there.list[0].endpoint.address, address(n));
             let again = cluster.toward(&policy, address(1));
             assert!(
-                Arc::ptr_eq(&again.list[0].endpoint, &first.list[0].endpoint),
-                "in use all the time"
+                Arc::ptr_eq(&again, &first),
+                "in use all the time, and not made anew for another"
             );
         }
         assert_eq!(cluster.told().1.list.len(), MOST);

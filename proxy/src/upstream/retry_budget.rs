@@ -1,6 +1,6 @@
 //! How many retries may be in flight to a cluster, so that retries cannot bring a struggling service down: `retryBudget`
-//! where the user set it, else `maxRetries` where that is set (Envoy's precedence), else 20 % of the requests in flight and
-//! at least 3 (Envoy's default budget). Asked by `http::retry`; each request to the cluster is counted here.
+//! where the user set it, else `maxRetries` where that is set (Envoy's precedence), else, for retries that no rule asks for,
+//! 20 % of the requests in flight and at least 3 (Envoy's default budget). Asked by `http::retry`; each request to the cluster is counted here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,10 +68,10 @@ impl RetryBudget {
         self.recent.count(Instant::now);
     }
 
-    /// For the first repeat of a request that got no answer at all: when one of three endpoints goes, a fifth is too little
-    /// (for that reason Istio has no limit), and one repeat each cannot become a storm. What the user set holds all the
-    /// same.
-    pub fn acquire_unanswered(&self, requests_in_flight: u32) -> Option<Permit> {
+    /// For a retry that the user asked for, and for the first repeat of a request that got no answer at all: when one of three
+    /// endpoints goes, a fifth is too little (for that reason Istio has no limit), and one repeat each cannot become a storm.
+    /// What the user set holds all the same.
+    pub fn acquire_unless_limited(&self, requests_in_flight: u32) -> Option<Permit> {
         let rule = *self.rule();
         match rule {
             Rule::Unset => self.retries.acquire(),
@@ -231,11 +231,11 @@ mod tests {
     #[test]
     fn what_got_no_answer_is_beyond_the_default_but_not_beyond_what_was_set() {
         let default = budget(None, None);
-        let held: Vec<_> = (0..100).filter_map(|_| default.acquire_unanswered(5)).collect();
+        let held: Vec<_> = (0..100).filter_map(|_| default.acquire_unless_limited(5)).collect();
         assert_eq!(held.len(), 100);
         assert!(default.acquire(5).is_none());
         for limited in [budget(Some(2), None), budget(None, of(0.0, 2))] {
-            let held: Vec<_> = (0..10).filter_map(|_| limited.acquire_unanswered(5)).collect();
+            let held: Vec<_> = (0..10).filter_map(|_| limited.acquire_unless_limited(5)).collect();
             assert_eq!(held.len(), 2);
         }
     }

@@ -177,7 +177,8 @@ fn a_tcp_port_without_an_address_is_of_the_oldest_service_that_has_it_and_the_ot
     };
     let (one, two) = (tcp("one", ""), tcp("two", ""));
     let addressed = tcp("addressed", ", addresses: [10.0.0.9]");
-    let first = world(&format!("{addressed}{one}{two}"));
+    let elsewhere = tcp("a", ", resolution: STATIC, endpoints: [{address: 10.0.0.8}]");
+    let first = world(&format!("{elsewhere}{addressed}{one}{two}"));
     assert_eq!(alias(&first, "*:5432").as_deref(), Some("one.com"));
     assert_eq!(alias(&first, "10.0.0.9").as_deref(), Some("addressed.com"));
     assert_eq!(alias(&first, "*:80"), None, "a request says whom it is for");
