@@ -1,5 +1,6 @@
 //! DestinationRules: whom they are for, which subsets are used and exist, what a policy really says.
 
+use super::hosts::nobody_has;
 use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity, traffic_policies};
@@ -37,7 +38,7 @@ fn host(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule
     let what = format!("no service has the host {}: nothing follows this rule", rule.host);
     let instead = match mesh.like(&rule.host) {
         Some(like) => format!("did you mean {like}?"),
-        None => "a short name means a service of the rule's own namespace, one with a dot is a whole name: write name.namespace.svc.cluster.local for another".to_owned(),
+        None => nobody_has(document, &rule.host).to_owned(),
     };
     findings.add(UNKNOWN_HOST, document, "spec.host", what, instead);
 }

@@ -149,10 +149,13 @@ impl<'a> Service<'a> {
         known
     }
 
-    /// Are they all of them, each at an address of its own?
-    pub fn lists_all(&self) -> bool {
-        let is_static = |document: &&Document| resolution(document) == Some(Resolution::Static);
-        self.documents.iter().all(|it| is_static(it) && listed(it).is_some())
+    /// Do documents write all of them, each at an address of its own? `has_pod`: may there be one that the document selects?
+    pub fn lists_all(&self, has_pod: impl Fn(&Document, &Labels) -> bool) -> bool {
+        self.documents.iter().all(|document| match selector(document) {
+            _ if !matches!(resolution(document), None | Some(Resolution::Static)) => false,
+            Some(selector) => !has_pod(document, selector),
+            None => listed(document).is_some(),
+        })
     }
 
     /// May an endpoint with these labels be there, as far as anybody knows? `has_workload`: is there one of its namespace

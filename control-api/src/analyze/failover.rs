@@ -1,5 +1,5 @@
-//! Whether outlier detection can take out so many endpoints that requests fail over to where its localities lead. Called
-//! by `traffic_policies` for endpoints that are all known. The order of localities is that of the proxies
+//! Whether outlier detection can take out so many endpoints that requests fail over entirely to where its localities lead:
+//! as with Envoy they begin to when fewer than 72 % of the nearer endpoints are left (overprovisioning factor 1.4). Called by `traffic_policies` for endpoints that are all known. The order of localities is that of the proxies
 //! (`upstream/locality.rs`), as a client sees it that is where one of the endpoints is.
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,7 +23,10 @@ const DISTANCES: usize = 5;
 /// Endpoints of the place, where all of them are known.
 fn known_endpoints<'a>(findings: &Findings<'a>, rule: &DestinationRule, place: &Place<'_>) -> Vec<&'a WorkloadEntry> {
     let mesh = findings.mesh;
-    let Some(service) = mesh.service(&rule.host).filter(|service| service.lists_all()) else {
+    let Some(service) = mesh
+        .service(&rule.host)
+        .filter(|service| mesh.knows_all_endpoints(service))
+    else {
         return Vec::new();
     };
     let (ports, mut seen) = (service.ports(), HashSet::new());
@@ -56,13 +59,17 @@ pub(super) fn ejected_share(
         let what = format!(
             "with {most} % of the endpoints ejected fewer than minHealthPercent, {least} %, are healthy: then all of them get requests again, ejected ones too"
         );
-        let instead = format!("maxEjectionPercent: {}, or a smaller minHealthPercent", 100 - least);
+        // Zero would be the default.
+        let instead = match 100 - least {
+            0 => "a smaller minHealthPercent".to_owned(),
+            rest => format!("maxEjectionPercent: {rest}, or a smaller minHealthPercent"),
+        };
         findings.add(OUTLIER, document, &*at, what, instead);
     }
     let (total, ejectable) = (endpoints.len(), ejectable(outlier, endpoints.len()));
     if let Some(needed) = needed.filter(|needed| needed.ejected > ejectable) {
         let what = format!(
-            "{most} % of {total} endpoints ejects {ejectable}, and from {} requests fail over to {} only once {} are: those that fail get requests until then",
+            "{most} % of {total} endpoints ejects {ejectable}, and from {} requests go over to {} entirely only once {} are: until then nearer ones that fail get some of them",
             needed.from, needed.to, needed.ejected
         );
         findings.add(FAILOVER, document, at, what, "maxEjectionPercent: 100");

@@ -1,18 +1,22 @@
 //! DestinationRules that others hide: of one namespace they are merged where they are for the same clients, of two never;
 //! a more specific host hides a wildcard, whatever it leaves unsaid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity};
-use crate::config::{DestinationRule, Document, TrafficPolicy};
+use crate::config::{DestinationRule, Document, Key, TrafficPolicy};
 use crate::snapshot::{is_for, joins};
 
 const HIDDEN: Check = ("TSU-RULE-HIDDEN", Severity::Warning);
 const NOT_INHERITED: Check = ("TSU-RULE-HIDDEN", Severity::Info);
 
 type Rule<'a> = (&'a Document, &'a DestinationRule);
+/// Subsets that an older rule hides, and what of the whole host.
+type Dropped<'a> = HashSet<(&'a Key, &'a str)>;
+/// No subset has this name.
+const WHOLE: &str = "";
 
 pub(super) fn check(findings: &mut Findings<'_>) {
     let mesh = findings.mesh;
@@ -26,11 +30,12 @@ pub(super) fn check(findings: &mut Findings<'_>) {
         .copied()
         .filter(|(_, rule)| rule.host.starts_with('*'))
         .collect();
+    let mut dropped = Dropped::new();
     for (host, rules) in by_host {
         for (number, later) in rules.iter().enumerate() {
             for earlier in rules.iter().take(number) {
                 if later.0.key.namespace == earlier.0.key.namespace {
-                    same_namespace(findings, *later, *earlier);
+                    same_namespace(findings, *later, *earlier, &mut dropped);
                 } else {
                     other_namespace(findings, host, *later, *earlier);
                 }
@@ -63,7 +68,12 @@ fn lost_subsets<'h>(hiding: &DestinationRule, hidden: &'h DestinationRule) -> Ve
 }
 
 /// Two for one host, the first of them the younger one.
-fn same_namespace(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (first, other): Rule<'_>) {
+fn same_namespace<'a>(
+    findings: &mut Findings<'_>,
+    (document, rule): Rule<'a>,
+    (first, other): Rule<'a>,
+    dropped: &mut Dropped<'a>,
+) {
     let selecting = |rule: &DestinationRule| !rule.workload_selector.is_empty();
     match (selecting(rule), selecting(other)) {
         (true, false) => return selected((document, rule), (first, other), findings),
@@ -72,7 +82,7 @@ fn same_namespace(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (firs
         _ => {}
     }
     if joins(document, first) {
-        return merged(findings, (document, rule), (first, other));
+        return merged(findings, (document, rule), (first, other), dropped);
     }
     let what = format!(
         "{} is for the same host, younger and exported otherwise: it alone is in force where both are seen",
@@ -87,8 +97,15 @@ fn same_namespace(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (firs
     );
 }
 
-fn merged(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (first, other): Rule<'_>) {
-    if rule.policy.is_some() && other.policy.is_some() {
+fn merged<'a>(
+    findings: &mut Findings<'_>,
+    (document, rule): Rule<'a>,
+    (first, other): Rule<'a>,
+    dropped: &mut Dropped<'a>,
+) {
+    // What is not in force itself hides nothing.
+    let mut hides = |name: &'a str| !dropped.contains(&(&first.key, name)) && dropped.insert((&document.key, name));
+    if rule.policy.is_some() && other.policy.is_some() && hides(WHOLE) {
         let what = format!(
             "{} is for the same host and older: its trafficPolicy is in force, this one is not",
             first.key
@@ -97,7 +114,7 @@ fn merged(findings: &mut Findings<'_>, (document, rule): Rule<'_>, (first, other
         findings.add(HIDDEN, document, "spec.trafficPolicy", what, instead);
     }
     for (index, subset) in rule.subsets.iter().enumerate() {
-        if subset_names(other).any(|name| name == subset.name) {
+        if subset_names(other).any(|name| name == subset.name) && hides(&subset.name) {
             let what = format!(
                 "{} defines the subset {} as well and is older: this one is dropped",
                 first.key, subset.name

@@ -1,5 +1,7 @@
 //! Where rules lead: hosts, subsets and ports that are not there, which is a 503 NC for every such request.
 
+use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
+
 use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity};
@@ -101,9 +103,7 @@ fn target(findings: &mut Findings<'_>, document: &Document, field: &str, target:
         let what = format!("no service has the host {}: {}", target.host, target.lost);
         let instead = match findings.mesh.like(target.host) {
             Some(like) => format!("did you mean {like}?"),
-            None => {
-                "a short name means a service of the rule's own namespace, one with a dot is a whole name: write name.namespace.svc.cluster.local for another".to_owned()
-            }
+            None => nobody_has(document, target.host).to_owned(),
         };
         return findings.add(NOT_FOUND, document, format!("{field}.host"), what, instead);
     };
@@ -129,6 +129,17 @@ fn target(findings: &mut Findings<'_>, document: &Document, field: &str, target:
             findings.add(PORT_REQUIRED, document, field, what, "port: {number: …}");
         }
         _ => {}
+    }
+}
+
+/// What to do where no service has the host, and none a similar one.
+pub(super) fn nobody_has(document: &Document, host: &str) -> &'static str {
+    let own = format!(".{}.svc.{DEFAULT_CLUSTER_DOMAIN}", document.key.namespace);
+    let may_be_short = host.strip_suffix(&own).is_some_and(|name| !name.contains('.'));
+    if may_be_short {
+        "a Service of that name; a short name means one of the rule's own namespace: write name.namespace.svc.cluster.local for another"
+    } else {
+        "a Service or a ServiceEntry of that name"
     }
 }
 

@@ -21,7 +21,7 @@ const WORKLOADS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "Replica
 pub struct Input {
     pub documents: Vec<Document>,
     pub workloads: Vec<WorkloadLabels>,
-    /// Of documents that are refused, and of text that is none.
+    /// Of documents that are refused, of text that is none, and of what is no object of Kubernetes, which is a hint.
     pub refused: Vec<Finding>,
     /// How many documents were read, refused ones and all.
     pub count: usize,
@@ -39,6 +39,8 @@ impl Input {
                 ..Problem::default()
             }));
         }
+        self.refused
+            .extend(survey.no_objects.iter().map(|line| no_object(file, *line)));
         self.documents.extend(survey.documents);
         self.workloads
             .extend(survey.others.iter().filter_map(|other| workload(other, namespace)));
@@ -58,6 +60,20 @@ fn refused(problem: Problem) -> Finding {
         field: problem.field,
         what: problem.reason,
         instead: String::new(),
+    }
+}
+
+/// Values of a chart, a configuration file: a folder may have them.
+fn no_object(file: &str, line: u32) -> Finding {
+    Finding {
+        code: "TSU-NO-OBJECT",
+        severity: Severity::Info,
+        ..refused(Problem {
+            file: file.to_owned(),
+            line,
+            reason: "says neither apiVersion nor kind: it is no object of Kubernetes and passed over".to_owned(),
+            ..Problem::default()
+        })
     }
 }
 

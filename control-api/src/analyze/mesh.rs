@@ -20,6 +20,10 @@ pub(super) struct Mesh<'a> {
     workloads: Vec<(&'a str, &'a Labels)>,
     /// Of which it is only known that they call others.
     clients: Vec<(&'a str, &'a Labels)>,
+    /// Of those workloads the ones that are no document's own endpoints: pods, as far as they are known.
+    pods: Vec<(&'a str, &'a Labels)>,
+    /// Services of which an EndpointSlice lists endpoints, with their namespaces.
+    sliced: BTreeSet<(&'a str, &'a str)>,
     /// WorkloadEntries.
     selectable: Vec<Selectable<'a>>,
     /// Where any document or workload is.
@@ -35,6 +39,8 @@ impl<'a> Mesh<'a> {
             destination_rules: Vec::new(),
             workloads: placed(workloads),
             clients: placed(clients),
+            pods: placed(workloads),
+            sliced: BTreeSet::new(),
             selectable: Vec::new(),
             namespaces: workloads
                 .iter()
@@ -76,8 +82,10 @@ impl<'a> Mesh<'a> {
                 self.selectable.push((document, entry));
             }
             Spec::EndpointSlice(slice) => {
-                self.workloads
-                    .extend(slice.endpoints.iter().map(|endpoint| (namespace, &endpoint.labels)));
+                self.sliced.insert((namespace, &slice.service));
+                let labels = slice.endpoints.iter().map(|endpoint| (namespace, &endpoint.labels));
+                self.workloads.extend(labels.clone());
+                self.pods.extend(labels);
             }
             Spec::VirtualService(rule) => self.virtual_services.push((document, rule)),
             Spec::DestinationRule(rule) => self.destination_rules.push((document, rule)),
@@ -108,6 +116,14 @@ impl<'a> Mesh<'a> {
     /// Those endpoints of a service that documents write with their labels.
     pub fn endpoints(&self, service: &Service<'a>) -> Vec<Known<'a>> {
         service.endpoints(&self.selectable)
+    }
+
+    /// Are those all that it has? A pod that nobody told of may be there, too.
+    pub fn knows_all_endpoints(&self, service: &Service<'_>) -> bool {
+        service.lists_all(|document, selector| {
+            let namespace = document.key.namespace.as_str();
+            self.sliced.contains(&(namespace, &document.key.name)) || has(&self.pods, Some(namespace), selector)
+        })
     }
 
     /// Without any service nothing can be said of hosts: the rules are read alone.

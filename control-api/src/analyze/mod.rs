@@ -17,6 +17,7 @@ mod policies;
 mod report;
 mod rules;
 mod services;
+mod shared_names;
 mod subsets;
 mod traffic_policies;
 mod virtual_services;
@@ -24,9 +25,11 @@ mod virtual_services;
 pub use input::{Input, WorkloadLabels, locate};
 pub use report::{Finding, Report, Severity, Totals, Unwanted};
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Document, Origin};
+use crate::config::{Document, Key, Origin};
+use crate::snapshot::World;
 use mesh::Mesh;
 
 /// Collects what the checks find in one document after the other.
@@ -90,7 +93,20 @@ pub fn analyze(
         destination_rules::check(&mut findings, document, rule);
     }
     services::check(&mut findings);
-    subsets::check(&mut findings, documents);
+    seen_by_proxies(&mut findings, documents);
+}
+
+/// What is decided for the proxies, with all documents together.
+fn seen_by_proxies(findings: &mut Findings<'_>, documents: &[Arc<Document>]) {
+    let mesh = findings.mesh;
+    let has_subsets = mesh.destination_rules.iter().any(|(_, rule)| !rule.subsets.is_empty());
+    if !has_subsets && !mesh.knows_services() {
+        return;
+    }
+    let by_key: HashMap<&Key, &Document> = documents.iter().map(|document| (&document.key, &**document)).collect();
+    let world = World::build(documents.iter().cloned(), 0, None);
+    subsets::check(findings, &by_key, &world);
+    shared_names::check(findings, &by_key, &world);
 }
 
 #[cfg(test)]

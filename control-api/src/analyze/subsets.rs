@@ -2,23 +2,16 @@
 //! decided by `snapshot`, as for the proxies.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::{Check, Findings, Severity};
-use crate::config::{DestinationRule, Document, Key, Spec};
+use crate::config::{Document, Key, Spec};
 use crate::snapshot::{UnseenSubset, World};
 
 const UNSEEN: Check = ("TSU-SUBSET-UNSEEN", Severity::Warning);
 
-pub(super) fn check(findings: &mut Findings<'_>, documents: &[Arc<Document>]) {
-    let mut rules = findings.mesh.destination_rules.iter();
-    if !rules.any(|(_, rule)| !rule.subsets.is_empty()) {
-        return;
-    }
-    let by_key: HashMap<&Key, &Document> = documents.iter().map(|document| (&document.key, &**document)).collect();
-    let world = World::build(documents.iter().cloned(), 0, None);
+pub(super) fn check(findings: &mut Findings<'_>, by_key: &HashMap<&Key, &Document>, world: &World) {
     for unseen in world.unseen_subsets() {
-        tell(findings, &by_key, &unseen);
+        tell(findings, by_key, &unseen);
     }
 }
 
@@ -42,15 +35,24 @@ fn tell(findings: &mut Findings<'_>, by_key: &HashMap<&Key, &Document>, unseen: 
             (route, format!("{field}.subset"), what)
         }
     };
-    let instead = "the same exportTo in the VirtualService, or the subset in a rule that its clients see";
+    let selecting = |key: &Key| by_key.get(key).is_some_and(|rule| is_selecting(rule));
+    let instead = if unseen.is_of_some || unseen.defined_by.iter().all(selecting) {
+        "the subset also in the rule that is in force for these clients, or in one without workloadSelector that they see"
+    } else {
+        "the same exportTo in the VirtualService, or the subset in a rule that its clients see"
+    };
     findings.add(UNSEEN, document, at, what, instead);
 }
 
 /// What makes a rule be for some clients only.
 fn narrowed(document: &Document) -> &'static str {
-    let selects = |rule: &DestinationRule| !rule.workload_selector.is_empty();
-    match &document.spec {
-        Spec::DestinationRule(rule) if selects(rule) => "spec.workloadSelector",
-        _ => "spec.exportTo",
+    if is_selecting(document) {
+        "spec.workloadSelector"
+    } else {
+        "spec.exportTo"
     }
+}
+
+fn is_selecting(document: &Document) -> bool {
+    matches!(&document.spec, Spec::DestinationRule(rule) if !rule.workload_selector.is_empty())
 }

@@ -8,6 +8,7 @@ mod destination_rules;
 mod endpoints;
 mod lost_policies;
 mod report;
+mod shared_names;
 mod subsets;
 
 /// A service with two versions, as the rules below have it.

@@ -11,7 +11,7 @@ use super::report::listed;
 use super::{Check, Findings, Severity, failover};
 use crate::config::{
     Algorithm, ClientTls, ConnectionPool, DestinationRule, Document, LoadBalancer, LocalitySetting, PortPolicy,
-    Protocol, ServicePort, TlsMode, TrafficPolicy,
+    Protocol, ServicePort, Spec, TlsMode, TrafficPolicy,
 };
 use crate::snapshot::at_port;
 
@@ -437,6 +437,7 @@ fn tls(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {
     }
     let field = format!("{}.tls", place.field);
     not_verified(findings, document, tls, &field);
+    credential(findings, document, tls, &field);
     let encrypted = place.ports.iter().filter(|port| port.protocol == Protocol::Tls);
     let encrypted: Vec<String> = encrypted.map(|port| port.number.to_string()).collect();
     if !encrypted.is_empty() {
@@ -446,6 +447,17 @@ fn tls(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {
         );
         let instead = "mode: DISABLE there, or a port of protocol HTTP for clients that speak plaintext to the sidecar";
         findings.add(TLS, document, format!("{field}.mode"), what, instead);
+    }
+}
+
+/// In Istio sidecars follow it beside a `workloadSelector` only.
+fn credential(findings: &mut Findings<'_>, document: &Document, tls: &ClientTls, field: &str) {
+    let is_for_all = matches!(&document.spec, Spec::DestinationRule(rule) if rule.workload_selector.is_empty());
+    if is_for_all && !tls.credential_name.is_empty() {
+        let what = "every client's sidecar follows this, and without the credential its requests get 503 URX,UF; in Istio it is for gateways where there is no workloadSelector";
+        let instead = "workloadSelector beside it, with the labels of the clients that have the credential";
+        let hint = (TLS.0, Severity::Info);
+        findings.add(hint, document, format!("{field}.credentialName"), what, instead);
     }
 }
 

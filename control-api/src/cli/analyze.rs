@@ -27,7 +27,8 @@ use crate::config::{Key, Kind, from_object};
     Deployments and the like, the labels of their pods are used."
 )]
 pub(super) struct Options {
-    /// A file, a directory or `-` for stdin, without a control plane. Without it: what the control plane holds
+    /// A file, a directory (its *.yaml, *.yml and *.json, not its subdirectories) or - for stdin, without a control plane; may
+    /// be repeated. Without it: what the control plane holds
     #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
     filename: Vec<PathBuf>,
 
@@ -179,15 +180,53 @@ fn lines(finding: &Finding) -> String {
         "" => finding.name.clone(),
         namespace => format!("{namespace}/{}", finding.name),
     };
+    // Of what is no document there is neither.
+    let subject = match (finding.kind.as_str(), name.as_str()) {
+        ("", "") => String::new(),
+        ("", name) => format!("{name}: "),
+        (kind, "") => format!("{kind}: "),
+        (kind, name) => format!("{kind} {name}: "),
+    };
     let field = if finding.field.is_empty() {
         String::new()
     } else {
         format!("{}: ", finding.field)
     };
-    let (severity, code, kind, what) = (finding.severity, finding.code, &finding.kind, &finding.what);
-    let first = format!("{place}{severity} {code} {kind} {name}: {field}{what}");
+    let (severity, code, what) = (finding.severity, finding.code, &finding.what);
+    let first = format!("{place}{severity} {code} {subject}{field}{what}");
     match finding.instead.as_str() {
         "" => first,
         instead => format!("{first}\n    write instead: {instead}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_document_has_no_empty_subject() {
+        let shown = |text: &str| {
+            let mut input = Input::default();
+            input.read("f.yaml", text, "default");
+            input.refused.iter().map(lines).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown("# values\nrules:\n  default: false\n---\nkind: Deployment\napiVersion: apps/v1\n"),
+            [
+                "f.yaml:2: info TSU-NO-OBJECT says neither apiVersion nor kind: it is no object of Kubernetes and passed over"
+            ]
+        );
+        let broken = shown("a: [");
+        assert!(
+            broken[0].starts_with("f.yaml:1: error IST0106 ") && !broken[0].contains(" : "),
+            "{broken:?}"
+        );
+        // Half of it is an object that is wrong.
+        let half = shown("kind: VirtualService\nspec: {}\n");
+        assert!(
+            half[0].starts_with("f.yaml:1: error IST0106 VirtualService: "),
+            "{half:?}"
+        );
     }
 }

@@ -150,7 +150,7 @@ pub(super) fn read(block: &Field<'_>) -> LoadBalancer {
 fn only_one(block: &Field<'_>, names: &[&str]) {
     let mut set = names.iter().filter(|name| block.get(name).is_some());
     if let (Some(first), Some(second)) = (set.next(), set.next()) {
-        block.refuse_at(second, format!("only one of it and {first} may be set"));
+        block.refuse_at(second, format!("set either `{first}` or `{second}`, not both"));
     }
 }
 
@@ -163,6 +163,10 @@ fn simple(field: &Field<'_>) -> Algorithm {
         Some(other @ ("RING_HASH" | "MAGLEV")) => {
             let table = if other == "MAGLEV" { "maglev" } else { "ringHash" };
             field.refuse(format!("{other} is not simple: write `consistentHash` with `{table}`"));
+        }
+        Some(other) if other.replace(['_', '-'], "").eq_ignore_ascii_case("leastconn") => {
+            let old = "the old name of `LEAST_REQUEST`";
+            field.refuse(format!("{}: did you mean `LEAST_CONN`, {old}?", shown(other)));
         }
         Some(other) => field.refuse_choice(other, &SIMPLE),
     }

@@ -82,7 +82,7 @@ pub(super) fn read(block: &Field<'_>) -> LocalitySetting {
     if set("distribute") {
         for other in ["failover", "failoverPriority"] {
             if set(other) {
-                block.refuse_at(other, "only one of it and distribute may be set");
+                block.refuse_at(other, format!("set either `distribute` or `{other}`, not both"));
             }
         }
     } else if set("failover") {

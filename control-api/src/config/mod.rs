@@ -38,6 +38,7 @@ mod service;
 mod service_entry;
 mod share;
 mod sidecar;
+mod slips;
 mod text;
 mod traffic_policy;
 mod virtual_service;

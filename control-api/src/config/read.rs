@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::report::{Finding, Report};
 use super::scalar::shown;
 use super::yaml::Step;
-use super::{duration, names};
+use super::{duration, names, slips};
 
 /// A value with the way that leads to it.
 #[derive(Clone, Copy)]
@@ -123,6 +123,15 @@ impl<'a> Field<'a> {
         self.report.remark(&self.path_to(name), what.into());
     }
 
+    /// The field that this is, or is an item of. Empty: the document.
+    fn place(&self) -> &str {
+        match (self.at, self.parent) {
+            (At::Key(key), _) => key,
+            (At::Index(_), Some(list)) => list.place(),
+            (At::Root | At::Index(_), _) => "",
+        }
+    }
+
     fn path_to(&self, name: &str) -> Vec<Step> {
         let mut path = self.path();
         path.push(Step::Key(name.to_owned()));
@@ -191,7 +200,9 @@ impl<'a> Field<'a> {
                 }
                 continue;
             }
-            let hint = places_of(&known, inner)
+            let slip = slips::hint(self.place(), &known).map(str::to_owned);
+            let hint = slip
+                .or_else(|| places_of(&known, inner))
                 .or_else(|| places_of(&known, self.places))
                 .unwrap_or_else(|| names::did_you_mean(name, fields.all()));
             self.refuse_at(name, format!("unknown field{hint}"));
@@ -259,7 +270,16 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn is_zero(&self) -> bool {
-        self.value.as_i64() == Some(0)
+        self.whole_number() == Some(0)
+    }
+
+    /// In a message of Istio's `1.0` is one, too, as protobuf has it.
+    fn whole_number(&self) -> Option<i64> {
+        let written = self.value.as_f64().filter(|_| self.protobuf && self.value.is_f64());
+        let whole = written
+            .filter(|number| number.fract() == 0.0)
+            .map(|number| number as i64);
+        self.value.as_i64().or(whole)
     }
 
     pub(super) fn is_null(&self) -> bool {
@@ -348,10 +368,10 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn number(&self, least: i64, most: i64) -> Option<i64> {
-        let number = self.value.as_i64();
+        let number = self.whole_number();
         match (self.value, number) {
             (_, Some(number)) if (least..=most).contains(&number) => return Some(number),
-            (Value::Number(number), _) if number.is_f64() => self.refuse(format!("{number} must be a whole number")),
+            (Value::Number(number), None) if number.is_f64() => self.refuse(format!("{number} must be a whole number")),
             (Value::Number(number), _) => self.refuse(format!("{number} is out of range: {least} to {most}")),
             _ => self.mistyped("a whole number"),
         }

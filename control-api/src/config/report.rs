@@ -41,7 +41,8 @@ impl Report {
 
     pub(super) fn add(&self, finding: Finding) {
         let mut findings = self.findings.borrow_mut();
-        if findings.len() < MOST_FINDINGS {
+        let again = |other: &Finding| other.path == finding.path && other.reason == finding.reason;
+        if findings.len() < MOST_FINDINGS && !findings.iter().any(again) {
             findings.push(finding);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
@@ -141,7 +142,13 @@ fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
     }
     let is_opaque = |port: &ServicePort| port.protocol == Protocol::Tcp;
     let is_unaddressed = entry.addresses.is_empty() && entry.ranges.is_empty();
-    if entry.resolution != Resolution::None && is_unaddressed && entry.ports.iter().any(is_opaque) {
+    // One of the cluster has its Service's address.
+    let is_external = |host: &String| host.contains('.') && !host.ends_with(&format!(".svc.{DEFAULT_CLUSTER_DOMAIN}"));
+    if entry.resolution != Resolution::None
+        && is_unaddressed
+        && entry.hosts.iter().any(is_external)
+        && entry.ports.iter().any(is_opaque)
+    {
         spec.remark_at(
             "ports",
             "connections of a TCP port are known by their address, and there are no `addresses`: redirected ones go where they head, untouched, whatever DestinationRules say",

@@ -37,6 +37,8 @@ pub struct Survey {
     pub problems: Vec<Problem>,
     /// Of kinds that are not ours, as they stand.
     pub others: Vec<Value>,
+    /// Lines of mappings that say neither what they are nor by which API: no objects.
+    pub no_objects: Vec<u32>,
     /// How many documents the problems are of.
     pub refused: usize,
     /// There were so many problems that the rest was not read.
@@ -56,6 +58,7 @@ pub fn survey(file: &str, text: &str, default_namespace: &str) -> Survey {
         documents: reading.documents,
         problems: reading.problems,
         others: reading.others.unwrap_or_default(),
+        no_objects: reading.no_objects,
     }
 }
 
@@ -87,6 +90,8 @@ struct Reading<'a> {
     problems: Vec<Problem>,
     /// Where documents of kinds that are not ours go; `None`: they are refused.
     others: Option<Vec<Value>>,
+    /// Lines of what is none, where it is not refused.
+    no_objects: Vec<u32>,
     /// Documents that have problems of their own.
     refused: usize,
 }
@@ -99,6 +104,7 @@ impl<'a> Reading<'a> {
             documents: Vec::new(),
             problems: Vec::new(),
             others: None,
+            no_objects: Vec::new(),
             refused: 0,
         }
     }
@@ -201,6 +207,10 @@ impl<'a> Reading<'a> {
         {
             others.push(value);
             return;
+        }
+        let says = |key: &str| value.get(key).is_some_and(|said| !said.is_null());
+        if self.others.is_some() && value.is_object() && !says("kind") && !says("apiVersion") {
+            return self.no_objects.push(line);
         }
         // The reader takes the value; the names are for its problems.
         let names = names_of(&value);

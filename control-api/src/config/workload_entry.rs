@@ -67,12 +67,18 @@ pub(super) const SPEC: Fields = Fields {
     later: &["network"],
 };
 
+/// What is a label and nothing else.
+const LABELS: Fields = Fields {
+    supported: &["app", "version"],
+    later: &[],
+};
+
 /// Of a condition, as Kubernetes writes them.
 const STATES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// `labels` of the document's metadata go over those of the spec, as in Istio.
 pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Option<WorkloadEntry> {
-    if !spec.is_message(&SPEC) {
+    if !spec.is_message_around(&SPEC, &[("labels", &LABELS)]) {
         return None;
     }
     let mut entry = WorkloadEntry {

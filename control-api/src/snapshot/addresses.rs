@@ -13,15 +13,15 @@ use std::sync::Arc;
 use tsunagi_proto::names::{self, DEFAULT_CLUSTER_DOMAIN, resolve_in_rule};
 use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
-use super::Encoded;
 use super::catalog::Catalog;
+use super::{Encoded, SharedName, Sharing, shared_names};
 use crate::config::{Document, Protocol, Resolution, ServiceEntry, Spec};
 
 /// What is told of one address.
 #[derive(Debug)]
 pub(super) struct AddressEntry {
     pub alias: Arc<Encoded>,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<SharedName>,
 }
 
 /// Virtual addresses of a Service or a ServiceEntry: not its endpoints'.
@@ -81,18 +81,31 @@ pub(super) fn build(catalog: &Catalog, name: &str) -> Option<AddressEntry> {
         .iter()
         .filter_map(|document| Some((document, meaning(catalog, document, name)?)));
     let (first, fqdn) = named.next()?;
-    let hidden = named.filter(|(_, other)| *other != fqdn);
-    let warnings = hidden
+    let named: Vec<_> = named.collect();
+    let of_services = std::iter::once((first, fqdn.as_str()))
+        .chain(named.iter().map(|(document, other)| (*document, other.as_str())))
+        .filter(|_| is_word(name))
+        .filter_map(|(document, fqdn)| shared_names::with_service(catalog, document, name, fqdn));
+    let hidden = named
+        .iter()
+        .filter(|(_, other)| *other != fqdn)
         .map(|(document, other)| {
-            let (key, first) = (&document.key, &first.key);
-            if is_word(name) {
-                format!("{key}: spec.hosts: {first} has {name} too and is older: other namespaces mean {fqdn} by it, not {other}")
+            let older = format!("{} has {name} too and is older", first.key);
+            let (field, sharing, what) = if is_word(name) {
+                let what = format!("{older}: other namespaces mean {fqdn} by it, not {other}");
+                ("spec.hosts", Sharing::Word, what)
             } else {
-                let field = field(document, name);
-                format!("{key}: {field}: {first} has {name} too and is older: connections to it go to {fqdn}, not to {other}")
+                let what = format!("{older}: connections to it go to {fqdn}, not to {other}");
+                (field(document, name), Sharing::Address, what)
+            };
+            SharedName {
+                document: document.key.clone(),
+                field,
+                sharing,
+                what,
             }
-        })
-        .collect();
+        });
+    let warnings = hidden.chain(of_services).collect();
     Some(AddressEntry {
         alias: Arc::new(alias(name, fqdn)),
         warnings,

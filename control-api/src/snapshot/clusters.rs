@@ -8,7 +8,7 @@ use super::catalog::Catalog;
 use super::delegates::Placed;
 use super::policy::{Policies, Policy};
 use super::service::{Port, Service};
-use super::unseen::{self, Unseen, UnseenSubset};
+use super::unseen::{Lacking, Unseen, UnseenSubset};
 use super::{routes, traffic_policy};
 use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficPolicy, WeightedDestination};
 
@@ -161,6 +161,7 @@ impl<'a> Clusters<'a> {
                 host: to.host.to_owned(),
                 subset: to.subset.to_owned(),
                 namespace: self.client.map(str::to_owned),
+                is_of_some: !missing.whom.is_empty(),
                 clients,
                 because,
                 consequence: or.to_owned(),
@@ -195,11 +196,14 @@ impl<'a> Clusters<'a> {
                 None => format!("{} has several ports (it has {known}) and none is given", to.host),
             })];
         }
-        let mut missing = missing_subsets(policies, to);
-        // Whoever a rule selects has it in force, whatever else there is.
-        if let Some(rest) = missing.last_mut().filter(|_| !policies.rest.has_subset(to.subset)) {
-            rest.unseen = unseen::find(catalog, to.host, &service.namespace, client, to.subset);
-        }
+        let lacking = Lacking {
+            catalog,
+            host: to.host,
+            home: &service.namespace,
+            client,
+            subset: to.subset,
+        };
+        let missing = missing_subsets(policies, &lacking);
         for port in has {
             self.add(to.host, port, to.subset);
         }
@@ -253,32 +257,32 @@ impl Missing {
 }
 
 /// For each of the policies that are in force for some clients.
-fn missing_subsets(policies: &Policies, to: &Wanted<'_>) -> Vec<Missing> {
+fn missing_subsets(policies: &Policies, lacking: &Lacking<'_>) -> Vec<Missing> {
+    let Lacking { host, subset, .. } = *lacking;
     let lacks = |policy: &Policy| {
-        let why = if policy.documents.is_empty() {
-            "no DestinationRule names a subset of it".to_owned()
-        } else {
-            let known = shown(policy.subset_names().into_iter().map(str::to_owned));
-            let rules = shown(policy.documents.iter().map(|rule| rule.key.to_string()));
-            format!("it has {known}, by {rules}")
-        };
-        format!("{} has no subset {} ({why})", to.host, to.subset)
+        if policy.documents.is_empty() {
+            return format!("{host} has no subset {subset} (no DestinationRule names a subset of it)");
+        }
+        let known = shown(policy.subset_names().into_iter().map(str::to_owned));
+        let place = shown(policy.documents.iter().map(|rule| rule.key.to_string()));
+        format!("{host} has no subset {subset} (it has {known}, by {place})")
     };
     let mut missing = Vec::new();
-    for (labels, policy) in policies.selected.iter().filter(|(_, it)| !it.has_subset(to.subset)) {
+    for (labels, policy) in policies.selected.iter().filter(|(_, it)| !it.has_subset(subset)) {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let whom = format!(" with labels {}", labels.join(","));
-        let (what, unseen) = (lacks(policy), None);
+        // Whoever a rule selects has it in force, whatever else there is.
+        let (what, unseen) = (lacks(policy), lacking.for_selected(&whom, &policy.documents));
         missing.push(Missing { what, whom, unseen });
     }
-    if !policies.rest.has_subset(to.subset) {
+    if !policies.rest.has_subset(subset) {
         let some_have = missing.len() < policies.selected.len();
         let whom = if some_have {
             " that no workloadSelector selects"
         } else {
             ""
         };
-        let (what, whom, unseen) = (lacks(&policies.rest), whom.to_owned(), None);
+        let (what, whom, unseen) = (lacks(&policies.rest), whom.to_owned(), lacking.for_rest(whom));
         missing.push(Missing { what, whom, unseen });
     }
     missing

@@ -24,6 +24,8 @@ pub struct UnseenSubset {
     pub subset: String,
     /// Of the clients; `None`: all that see none of `defined_by`, wherever they are.
     pub namespace: Option<String>,
+    /// Of the namespace only those that a `workloadSelector` selects, or none does.
+    pub is_of_some: bool,
     /// As in `clients outside namespace default`.
     pub clients: String,
     /// As in ``DestinationRule/default/d, which defines v1, is exported to `.` only``.
@@ -51,7 +53,7 @@ pub(super) fn settle(unseen: &mut Vec<UnseenSubset>) {
     };
     let of_all = unseen.iter().filter(|it| it.namespace.is_none());
     let of_all: BTreeSet<_> = of_all.map(what).collect();
-    unseen.retain(|it| it.namespace.is_none() || !of_all.contains(&what(it)));
+    unseen.retain(|it| it.namespace.is_none() || it.is_of_some || !of_all.contains(&what(it)));
     unseen.sort();
     unseen.dedup();
 }
@@ -63,46 +65,77 @@ pub(super) struct Unseen {
     pub defined_by: Vec<Key>,
 }
 
-/// Of a host in `home`, for clients of a namespace that lack the subset. `None`: no rule defines it that they do not see,
-/// or it is hidden from them by those that they see.
-pub(super) fn find(catalog: &Catalog, host: &str, home: &str, client: Option<&str>, subset: &str) -> Option<Unseen> {
-    let defines = |rule: &&Arc<Document>| {
-        let rule = destination_rule(rule);
-        rule.is_some_and(|rule| rule.subsets.iter().any(|own| own.name == subset))
-    };
-    let mut rules: Vec<&Arc<Document>> = catalog.policies().of_host(host).filter(defines).collect();
-    rules.sort_by(|one, other| one.key.cmp(&other.key));
-    let root = catalog.root_namespace();
-    let reasons: Vec<(&Key, String)> = rules
-        .iter()
-        .filter_map(|rule| Some((&rule.key, reason(rule, [home, root], client)?)))
-        .collect();
-    if reasons.is_empty() {
-        return None;
-    }
-    let clients = match client {
-        Some(client) => format!("clients of namespace {client}"),
-        None => {
-            let seeing: BTreeSet<&str> = rules.iter().flat_map(|rule| seeing(rule, [home, root])).collect();
-            let word = if seeing.len() == 1 { "namespace" } else { "namespaces" };
-            format!(
-                "clients outside {word} {}",
-                shown(seeing.into_iter().map(str::to_owned))
-            )
-        }
-    };
-    let say = |(key, reason): &(&Key, String)| format!("{key}, which defines {subset}, {reason}");
-    Some(Unseen {
-        clients,
-        because: shown(reasons.iter().map(say)),
-        defined_by: reasons.iter().map(|(key, _)| (*key).clone()).collect(),
-    })
+/// A subset that clients of a namespace lack; `client` is `None`: of all that have no rules of their own.
+pub(super) struct Lacking<'l> {
+    pub catalog: &'l Catalog,
+    pub host: &'l str,
+    /// Of the host.
+    pub home: &'l str,
+    pub client: Option<&'l str>,
+    pub subset: &'l str,
 }
 
-/// Why clients do not see a rule; `None`: they do. `of_all`: where everyone looks for rules.
-fn reason(rule: &Document, of_all: [&str; 2], client: Option<&str>) -> Option<String> {
+impl Lacking<'_> {
+    fn defining(&self) -> Vec<&Arc<Document>> {
+        let defines = |rule: &&Arc<Document>| {
+            let rule = destination_rule(rule);
+            rule.is_some_and(|rule| rule.subsets.iter().any(|own| own.name == self.subset))
+        };
+        let rules = self.catalog.policies().of_host(self.host);
+        let mut rules: Vec<&Arc<Document>> = rules.filter(defines).collect();
+        rules.sort_by(|one, other| one.key.cmp(&other.key));
+        rules
+    }
+
+    /// For clients that rules select, which do not define it. `None`: no rule does.
+    pub fn for_selected(&self, whom: &str, rules: &[Arc<Document>]) -> Option<Unseen> {
+        let defining = self.defining();
+        let in_force = shown(rules.iter().map(|rule| rule.key.to_string()));
+        let does = if rules.len() == 1 { "does" } else { "do" };
+        (!defining.is_empty()).then(|| Unseen {
+            clients: format!("clients of namespace {}{whom}", self.client.unwrap_or_default()),
+            because: format!("{in_force}, in force for them, {does} not define it"),
+            defined_by: defining.into_iter().map(|rule| rule.key.clone()).collect(),
+        })
+    }
+
+    /// For clients that no `workloadSelector` selects. `None`: no rule defines it that they do not see, or it is hidden from
+    /// them by those that they see. `whom`: empty where none of the namespace have it.
+    pub fn for_rest(&self, whom: &str) -> Option<Unseen> {
+        let Self {
+            catalog, home, client, ..
+        } = *self;
+        let of_all = [home, catalog.root_namespace()];
+        let rules = self.defining();
+        let because = |rule: &Document| reason(rule, of_all, client, !whom.is_empty());
+        let reasons = rules.iter().filter_map(|rule| Some((&rule.key, because(rule)?)));
+        let reasons: Vec<(&Key, String)> = reasons.collect();
+        if reasons.is_empty() {
+            return None;
+        }
+        let clients = match client {
+            Some(client) => format!("clients of namespace {client}{whom}"),
+            None => {
+                let seeing: BTreeSet<&str> = rules.iter().flat_map(|rule| seeing(rule, of_all)).collect();
+                let word = if seeing.len() == 1 { "namespace" } else { "namespaces" };
+                let seeing = shown(seeing.into_iter().map(str::to_owned));
+                format!("clients outside {word} {seeing}")
+            }
+        };
+        let say = |(key, reason): &(&Key, String)| format!("{key}, which defines {}, {reason}", self.subset);
+        Some(Unseen {
+            clients,
+            because: shown(reasons.iter().map(say)),
+            defined_by: reasons.iter().map(|(key, _)| (*key).clone()).collect(),
+        })
+    }
+}
+
+/// Why clients do not see a rule; `None`: they do. `of_all`: where everyone looks for rules. `some_have`: others of their
+/// namespace are selected by a rule that defines the subset.
+fn reason(rule: &Document, of_all: [&str; 2], client: Option<&str>, some_have: bool) -> Option<String> {
     let own = rule.key.namespace.as_str();
-    if client == Some(own) && is_for(rule, client) {
+    if client == Some(own) && is_for(rule, client) && !(some_have && is_selecting(rule)) {
         return None;
     }
     if is_selecting(rule) {

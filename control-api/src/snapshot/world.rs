@@ -15,6 +15,7 @@ use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::policy::Policies;
 use super::service::Service;
+use super::shared_names::SharedName;
 use super::unseen::UnseenSubset;
 use super::whereabouts::Surroundings;
 use super::{Encoded, Node, addresses, endpoints, host, places, route_warnings, sidecars, wildcards, workload};
@@ -359,25 +360,17 @@ impl World {
 
     /// What is valid but will not do what its author meant.
     pub fn warnings(&self) -> Vec<String> {
-        let Remarked {
-            hosts,
-            endpoints,
-            addresses,
-        } = &self.remarked;
+        let Remarked { hosts, endpoints, .. } = &self.remarked;
         let of_hosts = hosts.warnings.iter().filter_map(|(fqdn, ())| self.hosts.get(fqdn));
         let of_endpoints = endpoints
             .warnings
             .iter()
             .filter_map(|(fqdn, ())| self.endpoints.get(fqdn));
-        let of_addresses = addresses
-            .warnings
-            .iter()
-            .filter_map(|(name, ())| self.addresses.get(name));
         let mut warnings: Vec<String> = of_hosts
             .flat_map(|entry| &entry.warnings)
             .chain(of_endpoints.flat_map(|entry| &entry.warnings))
-            .chain(of_addresses.flat_map(|entry| &entry.warnings))
             .cloned()
+            .chain(self.shared_names().iter().map(ToString::to_string))
             .chain(self.rules.iter().flat_map(|(_, remarks)| remarks.to_vec()))
             .chain(self.remarks.iter().flat_map(|(_, remarks)| remarks.to_vec()))
             .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
@@ -386,6 +379,15 @@ impl World {
         warnings.sort();
         warnings.dedup();
         warnings
+    }
+
+    /// Addresses and words that several services have.
+    pub fn shared_names(&self) -> Vec<SharedName> {
+        let remarked = self.remarked.addresses.warnings.iter();
+        let addresses = remarked.filter_map(|(name, ())| self.addresses.get(name));
+        let mut shared: Vec<SharedName> = addresses.flat_map(|entry| entry.warnings.iter().cloned()).collect();
+        shared.sort();
+        shared
     }
 
     /// Destinations whose subset some clients lack though a DestinationRule defines it: of all that `warnings` says, what

@@ -399,3 +399,16 @@ fn tls_in_tls_and_certificates_that_nobody_verifies_are_warned_of() {
         "spec.trafficPolicy.tls.insecureSkipVerify",
     );
 }
+
+#[test]
+fn a_credential_for_the_sidecars_of_all_clients_is_a_hint() {
+    let code = "TSU-TLS";
+    let tls = "trafficPolicy: {tls: {mode: SIMPLE, credentialName: of-client}}";
+    let for_all = policy("p", &format!("host: several, {tls}"));
+    has(&for_all, code, "spec.trafficPolicy.tls.credentialName");
+    let all = findings_in(&format!("{MESH}{for_all}"));
+    let hint = all.iter().find(|it| it.code == code).expect("found");
+    assert_eq!(hint.severity, super::super::Severity::Info);
+    let selecting = format!("host: several, workloadSelector: {{matchLabels: {{app: shop}}}}, {tls}");
+    has_not(&policy("p", &selecting), code);
+}

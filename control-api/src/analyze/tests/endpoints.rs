@@ -126,7 +126,7 @@ fn a_share_that_cannot_empty_the_places_before_the_last_is_weighed_against_failo
     let hint = of(&all, code)[0];
     assert_eq!(
         hint.what,
-        "10 % of 4 endpoints ejects 1, and from eu/a requests fail over to asia/a only once 3 are: those that fail get requests until then"
+        "10 % of 4 endpoints ejects 1, and from eu/a requests go over to asia/a entirely only once 3 are: until then nearer ones that fail get some of them"
     );
     assert_eq!(hint.instead, "maxEjectionPercent: 100");
     // By default, too; and where nothing else is to be said of the percentage.
@@ -157,6 +157,46 @@ fn where_localities_lead_nowhere_nothing_is_said_of_failover() {
         &policy("p", &format!("host: several, trafficPolicy: {{{outlier}}}")),
         code,
     );
+}
+
+#[test]
+fn failover_is_weighed_where_all_endpoints_are_selected_workload_entries() {
+    let (code, field) = ("TSU-FAILOVER", "spec.trafficPolicy.outlierDetection.maxEjectionPercent");
+    let entries: String = ["eu/a", "eu/b", "us/a"]
+        .into_iter()
+        .enumerate()
+        .map(|(number, locality)| {
+            format!("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: w{number}}}\nspec: {{address: 10.0.0.{number}, locality: {locality}, labels: {{app: vm}}}}\n---\n")
+        })
+        .collect();
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: e}\nspec: {selector: {app: vm}, ports: [{name: http, port: 80}]}\n---\n";
+    let selecting = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: [e.default.svc.cluster.local], resolution: STATIC, ports: [{number: 80, name: http}], workloadSelector: {labels: {app: vm}}}\n---\n";
+    let rule = policy(
+        "p",
+        "host: e, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}",
+    );
+    for of_service in [service, selecting] {
+        has(&format!("{of_service}{entries}{rule}"), code, field);
+        // A pod that is selected, too, may be anywhere.
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: vm-1, labels: {app: vm}}\n---\n";
+        has_not(&format!("{of_service}{entries}{pod}{rule}"), code);
+        let dns = of_service.replace("STATIC", "DNS");
+        if dns != of_service {
+            has_not(&format!("{dns}{entries}{rule}"), code);
+        }
+    }
+}
+
+#[test]
+fn a_share_of_zero_is_never_advised() {
+    let outlier = |least: u8| format!("outlierDetection: {{maxEjectionPercent: 100, minHealthPercent: {least}}}");
+    let advice = |least: u8| {
+        let all = findings_in(&format!("{MESH}{}", ejecting(FOUR, &outlier(least))));
+        let told = of(&all, "TSU-OUTLIER");
+        told.iter().map(|it| it.instead.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(advice(100), ["a smaller minHealthPercent"]);
+    assert_eq!(advice(60), ["maxEjectionPercent: 40, or a smaller minHealthPercent"]);
 }
 
 #[test]

@@ -149,3 +149,45 @@ fn limits_and_outlier_detection_that_surprise_are_explained() {
         "TSU-POOL",
     );
 }
+
+#[test]
+fn what_hides_a_rule_is_the_one_that_is_in_force() {
+    let rule = |name: &str| {
+        let rest = "host: several, trafficPolicy: {connectionPool: {tcp: {maxConnections: 3}}}, subsets: [{name: a, labels: {version: v1}}]";
+        policy(name, rest)
+    };
+    let all = findings_in(&format!("{MESH}{}{}{}", rule("a"), rule("b"), rule("c")));
+    let hidden = all.iter().filter(|it| it.code == "TSU-RULE-HIDDEN");
+    let by: Vec<_> = hidden
+        .map(|it| {
+            (
+                it.name.as_str(),
+                it.field.as_str(),
+                it.what.contains("DestinationRule/default/a "),
+            )
+        })
+        .collect();
+    let (policy, subset) = ("spec.trafficPolicy", "spec.subsets[0]");
+    assert_eq!(
+        by,
+        [
+            ("b", policy, true),
+            ("b", subset, true),
+            ("c", policy, true),
+            ("c", subset, true)
+        ]
+    );
+}
+
+#[test]
+fn a_whole_name_that_nobody_has_is_not_told_to_be_written_as_one() {
+    let advice = |host: &str| {
+        let all = findings_in(&format!("{MESH}{}", policy("p", &format!("host: '{host}'"))));
+        let found = all.iter().find(|it| it.code == "IST0174").expect("found");
+        found.instead.clone()
+    };
+    for whole in ["ratings.prod.svc.cluster.local", "example.com", "*.foo.com"] {
+        assert_eq!(advice(whole), "a Service or a ServiceEntry of that name");
+    }
+    assert!(advice("ratings").contains("a short name means one of the rule's own namespace"));
+}

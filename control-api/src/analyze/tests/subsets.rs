@@ -38,6 +38,37 @@ fn a_rule_that_takes_a_subset_away_from_other_namespaces_is_named_with_whom_and_
     has(&selecting, CODE, FIELD);
 }
 
+/// `clients: instead` of each.
+fn unseen(text: &str) -> Vec<String> {
+    let all = findings_in(&format!("{MESH}{text}"));
+    let unseen = all.iter().filter(|it| it.code == CODE);
+    unseen.map(|it| format!("{}: {}", it.what, it.instead)).collect()
+}
+
+#[test]
+fn clients_that_no_selector_or_another_one_selects_lack_what_the_selected_ones_have() {
+    const INSTEAD: &str = "the subset also in the rule that is in force for these clients, or in one without workloadSelector that they see";
+    let selecting = a_for("workloadSelector: {matchLabels: {app: shop}}");
+    let own = to_a().replace("  hosts:", "  exportTo: [.]\n  hosts:");
+    let host = "several.default.svc.cluster.local has no subset a for clients of namespace default";
+    let of_rest = format!(
+        "{host} that no workloadSelector selects: DestinationRule/default/p, which defines a, is for workloads of namespace default that it selects only: such requests get 503 NC: {INSTEAD}"
+    );
+    assert_eq!(unseen(&(own.clone() + &selecting)), [of_rest.as_str()]);
+    // Who is outside is told of beside them, not in their place.
+    let all = unseen(&(to_a() + &selecting));
+    assert!(all.len() == 2 && all.contains(&of_rest), "{all:?}");
+    // A rule that others do not see leaves them out of it.
+    let another = policy("q", "host: several, workloadSelector: {matchLabels: {app: db}}");
+    let all = unseen(&(own.clone() + &selecting + &another));
+    let of_db = format!(
+        "{host} with labels app=db: DestinationRule/default/q, in force for them, does not define it: such requests get 503 NC: {INSTEAD}"
+    );
+    assert!(all.len() == 2 && all.contains(&of_db), "{all:?}");
+    let for_all = a_for("").replace("name: p}", "name: all}");
+    assert_eq!(unseen(&(own + &selecting + &for_all)), [""; 0]);
+}
+
 #[test]
 fn where_only_the_rule_is_in_a_file_it_is_told_there() {
     let mut input = Input::default();

@@ -200,7 +200,7 @@ fn zero_is_not_set_where_it_is_not_in_istio_either() {
     assert_each_refused(&[(
         "loadBalancer: {consistentHash: {useSourceIp: true, minimumRingSize: 9, maglev: {tableSize: 5}}}",
         "loadBalancer.consistentHash.minimumRingSize",
-        "only one of it and maglev",
+        "set either `maglev` or `minimumRingSize`, not both",
     )]);
 }
 
@@ -251,5 +251,147 @@ fn an_annotation_of_ours_that_nobody_reads_is_remarked_on() {
         [
             "metadata.annotations[tsunagi.io/outlier-detection]: is read of a DestinationRule only: it has no effect here"
         ]
+    );
+}
+
+fn spec(kind: &str, spec: &str) -> String {
+    let version = if kind == "Service" {
+        "v1"
+    } else {
+        "networking.istio.io/v1"
+    };
+    format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: user}}\nspec: {{{spec}}}\n")
+}
+
+#[test]
+fn the_commonest_slips_are_told_what_was_meant() {
+    let of_rule = "unknown field here, it belongs to a DestinationRule";
+    let of_request = "unknown field here, it belongs to a VirtualService, under `http[]`";
+    let labels = "unknown field here, it belongs under `labels`";
+    let beside = "unknown field here, it belongs beside `trafficPolicy`";
+    let to = "route: [{destination: {host: user}}]";
+    for (kind, text, field, advice) in [
+        (
+            "DestinationRule",
+            "host: user, subsets: [{name: a, version: v1}]",
+            "subsets[0].version",
+            labels,
+        ),
+        (
+            "DestinationRule",
+            "host: user, trafficPolicy: {subsets: [{name: a}]}",
+            "trafficPolicy.subsets",
+            beside,
+        ),
+        (
+            "DestinationRule",
+            "host: user, trafficPolicy: {host: user}",
+            "trafficPolicy.host",
+            beside,
+        ),
+        (
+            "DestinationRule",
+            "host: user, trafficPolicy: {labels: {a: b}}",
+            "trafficPolicy.labels",
+            "it belongs under `subsets[]`",
+        ),
+        (
+            "DestinationRule",
+            "host: user, trafficPolicy: {connectionPool: {http: {timeout: 3s}}}",
+            "trafficPolicy.connectionPool.http.timeout",
+            of_request,
+        ),
+        (
+            "VirtualService",
+            "hosts: [user], http: [{route: [{destination: {host: user, weight: 3}}]}]",
+            "http[0].route[0].destination.weight",
+            "it belongs beside `destination`",
+        ),
+        (
+            "VirtualService",
+            &format!("hosts: [user], http: [{{{to}, retry: {{}}}}]"),
+            "http[0].retry",
+            "`retries`",
+        ),
+        (
+            "VirtualService",
+            &format!("hosts: [user], http: [{{{to}, retries: {{attempts: 2, timeout: 3s}}}}]"),
+            "http[0].retries.timeout",
+            "did you mean `perTryTimeout`?",
+        ),
+        (
+            "VirtualService",
+            &format!("hosts: [user], http: [{{{to}, match: [{{path: {{exact: /}}}}]}}]"),
+            "http[0].match[0].path",
+            "did you mean `uri`?",
+        ),
+        (
+            "VirtualService",
+            &format!("hosts: [user], http: [{{{to}, trafficPolicy: {{}}}}]"),
+            "http[0].trafficPolicy",
+            of_rule,
+        ),
+        (
+            "VirtualService",
+            &format!("hosts: [user], subsets: [], http: [{{{to}}}]"),
+            "subsets",
+            of_rule,
+        ),
+        (
+            "ServiceEntry",
+            "hosts: [a.b], ports: [{port: 80, number: 81, name: http}]",
+            "ports[0].port",
+            "did you mean `number`?",
+        ),
+        (
+            "ServiceEntry",
+            &format!("hosts: [a.b], {PORTS}, resolution: STATIC, endpoints: [{{address: 10.0.0.1, version: v1}}]"),
+            "endpoints[0].version",
+            labels,
+        ),
+        ("WorkloadEntry", "address: 10.0.0.1, version: v1", "version", labels),
+        (
+            "Service",
+            "ports: [{number: 80, port: 80}]",
+            "ports[0].number",
+            "did you mean `port`?",
+        ),
+    ] {
+        assert_refused(&spec(kind, text), 4, &format!("spec.{field}"), advice);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_once() {
+    let problems = refused(&rule("", "exportTo: '.'"));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+}
+
+#[test]
+fn a_whole_number_of_istios_may_have_a_point() {
+    let with = |count: &str| format!("connectionPool: {{http: {{maxRetries: {count}}}}}");
+    for (written, count) in [("1.0", 1), ("1e2", 100), ("0.0", 0)] {
+        assert_eq!(
+            policy(&with(written)).connection_pool.map(|pool| pool.max_retries),
+            Some(count)
+        );
+    }
+    let field = "connectionPool.http.maxRetries";
+    assert_each_refused(&[
+        (&with("1.5"), field, "must be a whole number"),
+        (&with("1e300"), field, "is out of range"),
+        (&with("-1.0"), field, "is out of range"),
+        (
+            "loadBalancer: {simple: LEASTCONN}",
+            "loadBalancer.simple",
+            "did you mean `LEAST_CONN`",
+        ),
+    ]);
+    // As Kubernetes has it.
+    assert_refused(
+        &spec("Service", "ports: [{port: 80.0}]"),
+        4,
+        "spec.ports[0].port",
+        "whole number",
     );
 }

@@ -63,7 +63,7 @@ fn a_load_balancer_is_refused_where_it_is_wrong() {
         (
             "loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}",
             hash,
-            "only one of it and simple",
+            "set either `simple` or `consistentHash`, not both",
         ),
         ("loadBalancer: {consistentHash: {}}", hash, "must have one of"),
         (
@@ -74,7 +74,7 @@ fn a_load_balancer_is_refused_where_it_is_wrong() {
         (
             "loadBalancer: {consistentHash: {useSourceIp: true, httpQueryParameterName: a}}",
             &query,
-            "only one of it and useSourceIp",
+            "set either `useSourceIp` or `httpQueryParameterName`, not both",
         ),
         (
             "loadBalancer: {consistentHash: {httpQueryParameterName: ''}}",
@@ -129,12 +129,12 @@ fn a_load_balancer_is_refused_where_it_is_wrong() {
         (
             "loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {}, minimumRingSize: 5}}",
             &at("minimumRingSize"),
-            "only one of it and ringHash",
+            "set either `ringHash` or `minimumRingSize`, not both",
         ),
         (
             "loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {}, maglev: {tableSize: 7}}}",
             &at("maglev"),
-            "only one of it and ringHash",
+            "set either `ringHash` or `maglev`, not both",
         ),
         (
             "loadBalancer: {consistentHash: {useSourceIp: true, maglev: {}}}",
@@ -154,7 +154,7 @@ fn a_load_balancer_is_refused_where_it_is_wrong() {
         (
             "loadBalancer: {warmup: {duration: 1s}, warmupDurationSecs: 1s}",
             "loadBalancer.warmupDurationSecs",
-            "only one of it and warmup",
+            "set either `warmup` or `warmupDurationSecs`, not both",
         ),
         (
             "loadBalancer: {warmup: {}}",
@@ -303,17 +303,17 @@ fn settings_of_localities_are_refused_where_they_are_wrong() {
         (
             "loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}}",
             zones,
-            "only one of it and localityLbSetting",
+            "set either `localityLbSetting` or `zoneAwareLbSetting`, not both",
         ),
         (
             "loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 100}}], failover: [{from: a, to: b}]}}",
             &format!("{setting}.failover"),
-            "only one of it and distribute",
+            "set either `distribute` or `failover`, not both",
         ),
         (
             "loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 100}}], failoverPriority: [a]}}",
             &format!("{setting}.failoverPriority"),
-            "only one of it and distribute",
+            "set either `distribute` or `failoverPriority`, not both",
         ),
         (
             "loadBalancer: {localityLbSetting: {failover: [{from: a, to: a}]}}",

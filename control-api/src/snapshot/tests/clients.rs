@@ -66,7 +66,7 @@ fn a_client_has_the_clusters_of_the_rule_that_selects_it_and_lacks_those_that_it
     assert_eq!(
         world.warnings(),
         [
-            "VirtualService/default/r: spec.http[0].route[0].destination: user-service.default.svc.cluster.local has no subset v1 (it has none, by DestinationRule/default/selected): such requests get 503 NC for clients of namespace default with labels app=web"
+            "VirtualService/default/r: spec.http[0].route[0].destination: user-service.default.svc.cluster.local has no subset v1 for clients of namespace default with labels app=web: DestinationRule/default/selected, in force for them, does not define it: such requests get 503 NC"
         ]
     );
     let labels = labels(&[("app", "web")]);
@@ -91,13 +91,17 @@ fn a_subset_that_only_selected_clients_have_is_there_for_them_alone() {
         ["80|", "80|v1", "81|"]
     );
     assert_eq!(clusters_of(&world, USER, "default", &[]), ["80|", "81|"]);
-    let warnings = world.warnings();
-    assert!(
-        warnings.iter().any(|it| it.ends_with(
-            "(no DestinationRule names a subset of it): such requests get 503 NC for clients of namespace default that no workloadSelector selects"
-        )),
-        "{warnings:?}"
+    let unseen = world.unseen_subsets();
+    let clients: Vec<&str> = unseen.iter().map(|it| it.clients.as_str()).collect();
+    assert_eq!(
+        clients,
+        [
+            "clients outside namespace default",
+            "clients of namespace default that no workloadSelector selects"
+        ]
     );
+    let because = "DestinationRule/default/selected, which defines v1, is for workloads of namespace default that it selects only";
+    assert!(unseen.iter().all(|it| it.because == because), "{unseen:?}");
     // What is the same for all of them is told once.
     let host = host(&world, USER);
     assert!(cluster(&host, "user-service", "").client_labels.is_empty());

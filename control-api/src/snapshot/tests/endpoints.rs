@@ -130,7 +130,7 @@ fn a_change_as_long_as_the_whole_is_not_made() {
 #[test]
 fn services_of_one_name_are_one_host_and_contradictions_are_a_warning() {
     let entry = format!(
-        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: more}}\nspec:\n  hosts: [{USER}]\n  resolution: STATIC\n  ports: [{{number: 80, name: tcp}}, {{number: 81, name: grpc}}]\n  endpoints: [{{address: 10.0.0.9}}]\n---\n"
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: more}}\nspec:\n  hosts: [{USER}]\n  resolution: STATIC\n  ports: [{{number: 80, name: grpc}}, {{number: 81, name: grpc-more}}]\n  endpoints: [{{address: 10.0.0.9}}]\n---\n"
     );
     let world = world(&format!(
         "{}{}{entry}",

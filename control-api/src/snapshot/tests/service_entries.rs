@@ -57,6 +57,17 @@ fn a_host_of_one_word_is_one_service_by_whichever_name_it_is_called() {
             "ServiceEntry/shop/short: spec.hosts: ServiceEntry/default/short has short too and is older: other namespaces mean short.default.svc.cluster.local by it, not short.shop.svc.cluster.local"
         ]
     );
+    // A Service of that name is the same one, and its namespace is told: as soon as it comes, and no longer than it stays.
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: short}\nspec: {clusterIP: None, ports: [{name: http, port: 80}]}\n---\n";
+    let joined = World::build(
+        documents(&(service.to_owned() + &of("default", 1, "short"))).into_iter(),
+        2,
+        Some(&one),
+    );
+    let told = "ServiceEntry/default/short: spec.hosts: short is the name of Service/default/short: the endpoints of both get the requests to short.default.svc.cluster.local, where Istio has two services";
+    assert!(joined.warnings().iter().any(|it| it == told), "{:?}", joined.warnings());
+    let alone = World::build(documents(&of("default", 1, "short")).into_iter(), 3, Some(&joined));
+    assert_eq!(alone.warnings(), [] as [String; 0]);
     let three = World::build(documents(&of("shop", 2, "short")).into_iter(), 3, Some(&two));
     assert_eq!(alias(&three, "short").as_deref(), Some("short.shop.svc.cluster.local"));
     assert!(three.changed().contains(&"host/short".to_owned()));
