@@ -109,18 +109,18 @@ impl Endpoint<'_> {
     async fn restart(&mut self, control: &ControlPlane) {
         self.application.signal("QUIT");
         self.sidecar.process.signal("TERM");
-        for (what, process) in [
-            ("nginx", &mut self.application),
-            ("the sidecar", &mut self.sidecar.process),
-        ] {
-            let status = eventually(&format!("{what} ends"), LIMIT, async || process.exit_status()).await;
-            assert!(status.success(), "{what}: {status}");
-        }
+        ended("nginx", &mut self.application).await;
+        ended("the sidecar", &mut self.sidecar.process).await;
         self.sidecar = start_sidecar(self.pod, control);
         until_ready(&self.sidecar).await;
         self.application = start_application(self.pod, self.folder.path());
         until_listening(self.pod).await;
     }
+}
+
+async fn ended(what: &str, process: &mut Process) {
+    let status = eventually(&format!("{what} ends"), LIMIT, async || process.exit_status()).await;
+    assert!(status.success(), "{what}: {status}");
 }
 
 fn redirect(pod: &Pod) {
@@ -252,6 +252,11 @@ async fn twenty_rolling_restarts_at_a_thousand_requests_a_second_fail_no_request
     stop.send_replace(true);
     while let Some(ended) = tasks.join_next().await {
         ended.expect("the load ran");
+    }
+    // Killed, it would leave its worker behind.
+    for endpoint in &mut endpoints {
+        endpoint.application.signal("QUIT");
+        ended("nginx", &mut endpoint.application).await;
     }
     let good = tally.good.load(Ordering::Relaxed);
     let failures = tally.failures.lock().expect("nobody panics with it").clone();
