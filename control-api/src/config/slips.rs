@@ -1,6 +1,14 @@
 //! Fields that people write where Istio has none, because they are under another name, in another place or of another kind
 //! of document. Asked by `read` of a field that is unknown where it is, before it looks for one with a similar name.
 
+use super::read::Fields;
+
+/// What is a label of an endpoint and no field of it.
+pub(super) const LABELS: Fields = Fields {
+    supported: &["app", "version"],
+    later: &[],
+};
+
 /// Where it is written, the field, and what to say of it.
 const SLIPS: [(&str, &str, &str); 24] = [
     // DestinationRule

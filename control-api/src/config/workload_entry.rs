@@ -8,6 +8,7 @@ use tsunagi_proto::model::Locality;
 use super::names;
 use super::read::{Field, Fields};
 use super::scalar::shown;
+use super::slips;
 
 /// Where an endpoint is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,18 +68,12 @@ pub(super) const SPEC: Fields = Fields {
     later: &["network"],
 };
 
-/// What is a label and nothing else.
-const LABELS: Fields = Fields {
-    supported: &["app", "version"],
-    later: &[],
-};
-
 /// Of a condition, as Kubernetes writes them.
 const STATES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// `labels` of the document's metadata go over those of the spec, as in Istio.
 pub(super) fn read(spec: &Field<'_>, labels: &BTreeMap<String, String>) -> Option<WorkloadEntry> {
-    if !spec.is_message_around(&SPEC, &[("labels", &LABELS)]) {
+    if !spec.is_message_around(&SPEC, &[("labels", &slips::LABELS)]) {
         return None;
     }
     let mut entry = WorkloadEntry {
