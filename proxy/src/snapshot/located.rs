@@ -17,11 +17,12 @@ pub enum Unlocated {
 }
 
 impl Cluster {
-    /// Are its endpoints those of the snapshot? All that a request pays.
+    /// Are its endpoints those of the snapshot? All that a request pays. Names without an address may have some by now: the
+    /// snapshot in which they have is published a little later than the first request goes on.
     pub fn is_located(&self) -> bool {
         match self.told.discovery {
             Discovery::Static => true,
-            Discovery::Dns | Discovery::DnsRoundRobin => !self.learned.resolution.is_pending(),
+            Discovery::Dns | Discovery::DnsRoundRobin => !self.members.is_empty(),
             Discovery::OriginalDestination => false,
         }
     }

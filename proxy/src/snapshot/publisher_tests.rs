@@ -164,8 +164,8 @@ fn a_cluster_goes_with_the_last_host_that_reaches_it() {
     assert!(hosts.is_empty() && reached.is_empty() && uses.is_empty());
 }
 
-#[test]
-fn what_dns_says_of_a_name_is_compiled_for_the_hosts_that_reach_it_alone() {
+#[tokio::test]
+async fn what_dns_says_of_a_name_is_compiled_for_the_hosts_that_reach_it_alone() {
     let (publisher, _) = publisher();
     let book = crate::dns::Book::new();
     let mut publisher = publisher.with_book(Arc::clone(&book));
@@ -208,13 +208,16 @@ fn what_dns_says_of_a_name_is_compiled_for_the_hosts_that_reach_it_alone() {
     book.learn("db.example.com", crate::dns::Outcome::Addresses { addresses, ttl });
     publisher.resolved(&["db.example.com".into(), "nobody".into()]);
     let after = compiled(&publisher, &key.host);
-    let found: Vec<String> = after
-        .members
-        .list
-        .iter()
-        .map(|member| member.endpoint.address.to_string())
-        .collect();
-    assert_eq!(found, ["10.0.0.7:5432", "10.0.0.8:5432"]);
+    let found = |cluster: &Cluster| {
+        let list = cluster.members.list.iter();
+        list.map(|member| member.endpoint.address.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(&after), ["10.0.0.7:5432", "10.0.0.8:5432"]);
+    // A request that took the snapshot before has the addresses all the same.
+    assert!(!before.is_located());
+    let located = before.locate(None, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(found(&located), found(&after));
     assert!(after.is_located() && Arc::ptr_eq(&after.learned, &before.learned));
     assert!(
         Arc::ptr_eq(&beside, &compiled(&publisher, &other)),

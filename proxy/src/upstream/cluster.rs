@@ -109,6 +109,11 @@ pub struct Member {
 }
 
 impl Members {
+    /// Is there nobody, healthy or not?
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.unhealthy.is_empty() && self.draining.is_empty()
+    }
+
     /// Those to whom no request goes are given back.
     fn arrange(
         &mut self,

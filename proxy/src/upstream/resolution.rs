@@ -2,7 +2,6 @@
 //! for by the first requests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -21,24 +20,17 @@ pub enum Resolved {
 /// Of one cluster.
 #[derive(Debug, Default)]
 pub struct Resolution {
-    /// What requests look at.
-    pending: AtomicBool,
     state: watch::Sender<Resolved>,
 }
 
 impl Resolution {
     /// Whoever waits goes on: the endpoints are to be there before this.
     pub fn set(&self, resolved: Resolved) {
-        self.pending.store(resolved == Resolved::Pending, Ordering::Release);
         self.state.send_if_modified(|state| {
             let changes = *state != resolved;
             *state = resolved;
             changes
         });
-    }
-
-    pub fn is_pending(&self) -> bool {
-        self.pending.load(Ordering::Acquire)
     }
 
     /// Until it is no longer pending, at most for `limit`. Dropping the future changes nothing.
@@ -69,12 +61,12 @@ mod tests {
     async fn a_request_waits_until_a_name_is_resolved_and_no_longer_than_its_limit() {
         let resolution = Arc::new(Resolution::default());
         let started = tokio::time::Instant::now();
-        assert!(!resolution.is_pending());
+        assert_eq!(resolution.failure(), None);
         resolution.settled(LIMIT).await;
         assert_eq!(started.elapsed(), Duration::ZERO);
 
         resolution.set(Resolved::Pending);
-        assert!(resolution.is_pending() && resolution.failure().is_some());
+        assert!(resolution.failure().is_some());
         resolution.settled(LIMIT).await;
         assert_eq!(started.elapsed(), LIMIT);
 
@@ -88,6 +80,6 @@ mod tests {
         assert_eq!(started.elapsed(), LIMIT + LIMIT / 4);
         assert_eq!(resolution.failure().as_deref(), Some("NXDOMAIN"));
         resolution.set(Resolved::Known);
-        assert_eq!((resolution.is_pending(), resolution.failure()), (false, None));
+        assert_eq!(resolution.failure(), None);
     }
 }
