@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tsunagi_tests::{
     Behaviour, BlackHole, Connection, ControlPlane, LIMIT, RawConnection, Sample, Sidecar, SidecarOptions, Version,
     Workload, eventually, request, service,
@@ -173,22 +174,24 @@ async fn is_greeted(sidecar: &Sidecar) -> bool {
     connection.next_through(&[7]).await.is_some()
 }
 
+/// A server that greets every connection, or resets it without a word.
+async fn serve(aborts: bool) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if aborts {
+                stream.set_zero_linger().expect("a socket");
+            } else {
+                let _ = tokio::io::AsyncWriteExt::write_u8(&mut stream, 7).await;
+            }
+        }
+    });
+    (address, server)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp_endpoints_that_refuse_or_reset_every_connection_are_ejected() {
-    let serve = async |aborts: bool| {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let server = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                if aborts {
-                    stream.set_zero_linger().expect("a socket");
-                } else {
-                    let _ = tokio::io::AsyncWriteExt::write_u8(&mut stream, 7).await;
-                }
-            }
-        });
-        (address, server)
-    };
     let (live, live_server) = serve(false).await;
     let (aborting, aborting_server) = serve(true).await;
     let refusing = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -206,6 +209,22 @@ async fn tcp_endpoints_that_refuse_or_reset_every_connection_are_ejected() {
             assert!(is_greeted(&sidecar).await);
         }
     }
+    live_server.abort();
+    aborting_server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_endpoint_that_takes_its_probe_and_resets_it_has_no_second_chance() {
+    let (live, live_server) = serve(false).await;
+    let (aborting, aborting_server) = serve(true).await;
+    let fields = ["consecutive5xxErrors: 5", "baseEjectionTime: 500ms"];
+    let (_control, sidecar) = tcp(&[aborting, live], &fields).await;
+    eventually("three probes have failed", LIMIT, async || {
+        is_greeted(&sidecar).await;
+        (ejections(&sidecar, "failed_probe").await >= 3.0).then_some(())
+    })
+    .await;
+    assert_eq!(ejections(&sidecar, "consecutive_5xx").await, 1.0);
     live_server.abort();
     aborting_server.abort();
 }

@@ -252,6 +252,7 @@ impl Endpoint {
         ActiveRequest {
             endpoint: Arc::clone(self),
             probe,
+            probed: false,
         }
     }
 }
@@ -286,6 +287,8 @@ impl Drop for OpeningGuard {
 pub struct ActiveRequest {
     pub endpoint: Arc<Endpoint>,
     pub(super) probe: bool,
+    /// It was, and began well or not: how it ends is still to be seen.
+    pub(super) probed: bool,
 }
 
 impl Drop for ActiveRequest {

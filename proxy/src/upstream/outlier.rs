@@ -7,6 +7,8 @@
 mod counters;
 mod decision;
 mod health;
+#[cfg(test)]
+mod probe_tests;
 mod report;
 #[cfg(test)]
 mod simulation_tests;
@@ -43,8 +45,8 @@ impl ActiveRequest {
             cluster.wake();
         }
         let Some(detection) = detection else { return };
-        let probe = std::mem::take(&mut self.probe);
-        if let Some(seen) = count(&self.endpoint.health, detection, outcome, probe) {
+        self.probed = std::mem::take(&mut self.probe);
+        if let Some(seen) = count(&self.endpoint.health, detection, outcome, self.probed) {
             judge(cluster, detection, self, seen);
         }
     }
@@ -60,7 +62,7 @@ impl ActiveRequest {
     /// errors have a count of their own, which only a whole response begins anew. (Envoy's begins anew with every head, and
     /// it does not read trailers.) `began`: what it was told of the head.
     pub fn observe_late(&self, cluster: &Cluster, detection: &OutlierDetection, began: Outcome, outcome: LateOutcome) {
-        if let Some(seen) = count_late(&self.endpoint.health, detection, began, outcome) {
+        if let Some(seen) = count_late(&self.endpoint.health, detection, began, outcome, self.probed) {
             judge(cluster, detection, self, seen);
         }
     }
@@ -97,7 +99,14 @@ fn count(health: &Health, detection: &OutlierDetection, outcome: Outcome, probe:
     }
 }
 
-fn count_late(health: &Health, detection: &OutlierDetection, began: Outcome, outcome: LateOutcome) -> Option<Seen> {
+/// `probed`: the request was the probe that the endpoint returned by.
+fn count_late(
+    health: &Health,
+    detection: &OutlierDetection,
+    began: Outcome,
+    outcome: LateOutcome,
+    probed: bool,
+) -> Option<Seen> {
     if !detection.as_envoy && counters::is_failure(detection, began) {
         return None;
     }
@@ -112,10 +121,12 @@ fn count_late(health: &Health, detection: &OutlierDetection, began: Outcome, out
         (LateOutcome::Status(status), false) => (&health.late, Outcome::Status(status)),
     };
     let reached = counters.count(detection, outcome);
-    (!reached.is_none()).then_some(Seen {
+    // A probe in between knows better.
+    let probe = probed && health.is_healthy() && counters::is_failure(detection, outcome);
+    (probe || !reached.is_none()).then_some(Seen {
         outcome,
         reached,
-        probe: false,
+        probe,
     })
 }
 

@@ -125,7 +125,9 @@ pub(super) fn judge(
     let health = &endpoint.health;
     match health.standing() {
         Standing::Healthy => {
-            for cause in seen.reached.causes() {
+            let probe = seen.probe && has_just_returned(health, detection, now);
+            let probe = probe.then_some(Cause::FailedProbe);
+            for cause in seen.reached.causes().chain(probe) {
                 if health.is_healthy() {
                     consider(members, detection, endpoint, cause, now, tell);
                 }
@@ -143,6 +145,12 @@ pub(super) fn judge(
         Standing::Ejected => {}
     }
     members.renew_shares();
+}
+
+/// Its probe began well: how it ends still decides, for as long as an ejection lasts.
+fn has_just_returned(health: &Health, detection: &OutlierDetection, now: Instant) -> bool {
+    let returned = health.history().returned_at;
+    returned.is_some_and(|at| now.saturating_duration_since(at) < detection.base_ejection_time)
 }
 
 fn consider(

@@ -99,19 +99,28 @@ impl Pool {
     }
 
     pub fn answer(&mut self, mut request: ActiveRequest, outcome: Outcome) {
+        self.begin(&mut request, outcome);
+    }
+
+    /// How it began; it goes on.
+    pub fn begin(&mut self, request: &mut ActiveRequest, outcome: Outcome) {
         let policy = Arc::clone(&self.policy);
         let detection = policy.outlier_detection.as_ref().unwrap();
-        let probe = std::mem::take(&mut request.probe);
-        let seen = count(&request.endpoint.health, detection, outcome, probe);
-        self.judge(detection, &request, seen);
+        request.probed = std::mem::take(&mut request.probe);
+        let seen = count(&request.endpoint.health, detection, outcome, request.probed);
+        self.judge(detection, request, seen);
     }
 
     pub fn end(&mut self, port: u16, began: Outcome, outcome: LateOutcome) {
         let request = self.endpoint(port).begin();
+        self.end_of(&request, began, outcome);
+    }
+
+    pub fn end_of(&mut self, request: &ActiveRequest, began: Outcome, outcome: LateOutcome) {
         let policy = Arc::clone(&self.policy);
         let detection = policy.outlier_detection.as_ref().unwrap();
-        let seen = count_late(&request.endpoint.health, detection, began, outcome);
-        self.judge(detection, &request, seen);
+        let seen = count_late(&request.endpoint.health, detection, began, outcome, request.probed);
+        self.judge(detection, request, seen);
     }
 
     fn judge(&mut self, detection: &OutlierDetection, request: &ActiveRequest, seen: Option<decision::Seen>) {
