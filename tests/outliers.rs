@@ -410,6 +410,34 @@ async fn the_control_plane_shows_each_endpoint_and_which_sidecar_has_ejected_it_
         unknown.code == 1 && unknown.stderr.contains("no service is called nobody"),
         "{unknown:?}"
     );
+    // The last one is kept although it fails, which is said, too.
+    sample.upstreams[1].set(Behaviour::Status(500));
+    let line = eventually(
+        "the control plane knows whom the pool cannot spare",
+        LIMIT,
+        async || {
+            send(&sample, 6).await;
+            Some(told(&sample, second).await).filter(|line| line.contains(" failing "))
+        },
+    )
+    .await;
+    assert!(
+        line.contains("consecutive_5xx: not ejected, the pool cannot spare it"),
+        "{line}"
+    );
+    let page = sample.sidecar.admin("GET", "/clusters").await.text();
+    assert!(page.contains(&format!("::{second}::health::failing")), "{page}");
+    let explained = sample.control.cli(&["explain", "http://echo/"]).await.stdout;
+    assert!(
+        explained.contains("HEALTHY, failing and kept by default/"),
+        "{explained}"
+    );
+    sample.upstreams[1].set(Behaviour::Answer);
+    eventually("it is well again", LIMIT, async || {
+        send(&sample, 2).await;
+        told(&sample, second).await.contains(" healthy ").then_some(())
+    })
+    .await;
     // What a sidecar has said goes with it.
     drop(sample.sidecar);
     let control = &sample.control;

@@ -150,6 +150,6 @@ fn state(seen: &[Vec<Said>]) -> Option<&'static str> {
         SeenState::Ejected => Some("EJECTED"),
         SeenState::Probing => Some("PROBING"),
         SeenState::AwaitingProbe => Some("AWAITING_PROBE"),
-        SeenState::Healthy | SeenState::Unresolved => None,
+        SeenState::Healthy | SeenState::Failing | SeenState::Unresolved => None,
     }
 }

@@ -89,6 +89,7 @@ fn endpoint(wire: mesh::SeenEndpoint) -> Result<Option<SeenEndpoint>, Status> {
         mesh::SeenState::Ejected => SeenState::Ejected,
         mesh::SeenState::AwaitingProbe => SeenState::AwaitingProbe,
         mesh::SeenState::Probing => SeenState::Probing,
+        mesh::SeenState::Failing => SeenState::Failing,
     };
     let cause = cause(wire.cause());
     let left = wire.left.map(Duration::try_from).transpose();

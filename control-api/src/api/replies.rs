@@ -108,7 +108,7 @@ pub struct EndpointReply {
     pub seconds_left: Option<u64>,
     /// As proxies are told: healthy, draining, unhealthy.
     pub told: String,
-    /// The proxies that have something to say of it: that they send it no requests, or not their share.
+    /// The proxies that have something to say of it: that they send it no requests, or not their share, or that it fails.
     pub seen_by: Vec<SeenReply>,
 }
 
@@ -120,9 +120,9 @@ pub struct SeenReply {
     pub namespace: String,
     /// Each subset has a state of its own.
     pub subset: String,
-    /// unresolved, ejected, probing, awaiting probe, healthy
+    /// unresolved, ejected, probing, awaiting probe, failing, healthy
     pub state: String,
-    /// Why it was ejected, or what DNS says.
+    /// Why it was ejected, or would have been, or what DNS says.
     pub reason: String,
     /// Until it may return. `null`: that does not depend on time.
     pub seconds_left: Option<u64>,

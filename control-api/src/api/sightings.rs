@@ -133,7 +133,11 @@ fn said(identity: &Identity, state: SeenState, reason: &str) -> Sighting {
 }
 
 fn of_endpoint(identity: &Identity, report: &HealthReport, endpoint: &SeenEndpoint) -> Sighting {
-    let Sighting { state, reply } = said(identity, endpoint.state, endpoint.cause);
+    let reason = match endpoint.state {
+        SeenState::Failing => format!("{}: not ejected, the pool cannot spare it", endpoint.cause),
+        _ => endpoint.cause.to_owned(),
+    };
+    let Sighting { state, reply } = said(identity, endpoint.state, &reason);
     let reply = SeenReply {
         subset: endpoint.subset.clone(),
         seconds_left: report.left(endpoint).map(|left| left.as_secs_f64().ceil() as u64),

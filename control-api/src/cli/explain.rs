@@ -334,6 +334,7 @@ fn state(endpoint: &Endpoint) -> String {
         ("EJECTED", "ejected", "ejected by"),
         ("PROBING", "probing", "probed by"),
         ("AWAITING_PROBE", "awaiting probe", "awaits a probe by"),
+        ("FAILING", "failing", "failing and kept by"),
     ];
     let told = Some(&endpoint.state).filter(|state| !words.iter().any(|(own, ..)| state == own));
     let said = words.iter().find_map(|(_, state, words)| {

@@ -14,6 +14,8 @@ use super::{Identity, Status};
 pub enum SeenState {
     #[default]
     Healthy,
+    /// It should have been ejected, and the pool cannot spare it.
+    Failing,
     /// The time of its ejection is over: the next request that chooses it is the probe.
     AwaitingProbe,
     Probing,
@@ -26,6 +28,7 @@ impl SeenState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
+            Self::Failing => "failing",
             Self::AwaitingProbe => "awaiting probe",
             Self::Probing => "probing",
             Self::Ejected => "ejected",
@@ -34,7 +37,7 @@ impl SeenState {
     }
 }
 
-/// An endpoint of one cluster that a proxy sends no requests, or not their share.
+/// An endpoint of one cluster that a proxy sends no requests, or not their share, or that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenEndpoint {
     /// Of the cluster.
@@ -46,7 +49,7 @@ pub struct SeenEndpoint {
     /// Unspecified: the whole of a name whose connections take turns.
     pub address: SocketAddr,
     pub state: SeenState,
-    /// Of an ejection, as in metrics.
+    /// Of an ejection, or why it would have been ejected, as in metrics.
     pub cause: &'static str,
     /// Until it may return, when the report came. `None`: that does not depend on time.
     pub left: Option<Duration>,

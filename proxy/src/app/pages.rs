@@ -170,7 +170,7 @@ fn cluster_lines(cluster: &Cluster) -> String {
         let address = endpoint.shown_address();
         let _ = writeln!(lines, "{name}::{address}::id::{}", endpoint.id);
         let health = endpoint.outlier_health(policy.outlier_detection.as_ref());
-        let _ = writeln!(lines, "{name}::{address}::health::{}", health.standing.as_str());
+        let _ = writeln!(lines, "{name}::{address}::health::{}", health.as_str());
         let _ = outlier_lines(&mut lines, &format!("{name}::{address}"), &health, now);
         let _ = writeln!(lines, "{name}::{address}::cx_active::{}", endpoint.connections());
         let _ = writeln!(lines, "{name}::{address}::rq_active::{}", endpoint.active_requests());

@@ -8,7 +8,7 @@ use tsunagi_proto::model::ClusterKey;
 
 use super::{Cause, Cluster, Member, Registry, Standing};
 
-/// An endpoint of a cluster that gets no requests, or not its share.
+/// An endpoint of a cluster that gets no requests, or not its share, or has it although it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenEndpoint {
     pub key: ClusterKey,
@@ -16,8 +16,9 @@ pub struct SeenEndpoint {
     pub hostname: Option<String>,
     /// Unspecified: the whole of a name whose connections take turns.
     pub address: SocketAddr,
+    /// Healthy: it fails, and the pool cannot spare it.
     pub standing: Standing,
-    /// Of its ejection.
+    /// Of its ejection, or why it would have been ejected.
     pub cause: Option<Cause>,
     /// Until it may return. `None`: that does not depend on time.
     pub left: Option<Duration>,
@@ -44,12 +45,12 @@ fn of(cluster: &Cluster) -> Vec<SeenEndpoint> {
     let now = Instant::now();
     let seen = members.list.iter().filter_map(|Member { endpoint, told, .. }| {
         let health = endpoint.outlier_health(detection);
-        (health.standing != Standing::Healthy).then(|| SeenEndpoint {
+        health.is_otherwise().then(|| SeenEndpoint {
             key: cluster.key.clone(),
             hostname: told.hostname.clone(),
             address: endpoint.address,
             standing: health.standing,
-            cause: health.cause,
+            cause: health.cause.or(health.kept),
             left: health
                 .until
                 .filter(|_| health.standing == Standing::Ejected)

@@ -103,7 +103,7 @@ fn endpoint(seen: &SeenEndpoint) -> mesh::SeenEndpoint {
 
 fn state(standing: Standing) -> mesh::SeenState {
     match standing {
-        Standing::Healthy => mesh::SeenState::Unspecified,
+        Standing::Healthy => mesh::SeenState::Failing,
         Standing::Ejected => mesh::SeenState::Ejected,
         Standing::AwaitingProbe => mesh::SeenState::AwaitingProbe,
         Standing::Probing => mesh::SeenState::Probing,

@@ -166,7 +166,7 @@ fn consider(
         tell(endpoint, eject(&endpoint.health, detection, cause, now));
         return;
     }
-    let first = endpoint.health.keep();
+    let first = endpoint.health.keep(cause);
     tell(endpoint, Event::Kept { cause, first });
     if !detection.as_envoy && pool.ejected + 1 == pool.total {
         probe_early(members);

@@ -47,6 +47,8 @@ pub struct EndpointHealth {
     pub standing: Standing,
     /// Of the ejection that is not over yet.
     pub cause: Option<Cause>,
+    /// It has reached this threshold, and the pool could not spare it.
+    pub kept: Option<Cause>,
     /// When it was ejected, unless it has returned.
     pub since: Option<Instant>,
     /// When its time is over; the sweep after that lets it be probed.
@@ -64,7 +66,7 @@ pub(in crate::upstream) struct Health {
     pub late: Counters,
     /// A whole sweep found nobody who would rather probe: any request may.
     overdue: AtomicBool,
-    /// It should have been ejected and the pool could not spare it; said once.
+    /// It should have been ejected and the pool could not spare it, since it was last well.
     kept: AtomicBool,
     history: Mutex<History>,
 }
@@ -75,6 +77,8 @@ pub(super) struct History {
     pub multiplier: u32,
     pub ejections: u32,
     pub cause: Option<Cause>,
+    /// Why it would have been ejected.
+    pub kept: Option<Cause>,
     pub ejected_at: Option<Instant>,
     pub returned_at: Option<Instant>,
     /// Since a sweep first saw that it is probed.
@@ -95,6 +99,20 @@ pub(super) fn ejection_time(detection: &OutlierDetection, multiplier: u32) -> Du
         .base_ejection_time
         .saturating_mul(multiplier)
         .min(detection.max_ejection_time)
+}
+
+impl EndpointHealth {
+    /// It gets no requests, or has its share although it fails.
+    pub fn is_otherwise(&self) -> bool {
+        self.standing != Standing::Healthy || self.kept.is_some()
+    }
+
+    pub fn as_str(&self) -> &'static str {
+        match self.kept {
+            Some(_) => "failing",
+            None => self.standing.as_str(),
+        }
+    }
 }
 
 impl Health {
@@ -119,7 +137,7 @@ impl Health {
 
     /// Healthy, and its next ejection would last as long as a first one: time changes nothing.
     pub fn is_settled(&self) -> bool {
-        self.is_healthy() && self.history().multiplier == 0
+        self.is_healthy() && !self.kept.load(Ordering::Relaxed) && self.history().multiplier == 0
     }
 
     pub fn is_ejected(&self) -> bool {
@@ -165,7 +183,8 @@ impl Health {
     }
 
     /// True the first time since all was well.
-    pub(super) fn keep(&self) -> bool {
+    pub(super) fn keep(&self, cause: Cause) -> bool {
+        self.history().kept = Some(cause);
         !self.kept.swap(true, Ordering::Relaxed)
     }
 
@@ -197,6 +216,7 @@ impl Health {
         EndpointHealth {
             standing,
             cause: history.cause.filter(|_| ejected),
+            kept: history.kept.filter(|_| self.kept.load(Ordering::Relaxed)),
             since: history.ejected_at.filter(|_| ejected),
             until: history
                 .ejected_at
