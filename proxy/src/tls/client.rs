@@ -1,17 +1,21 @@
 //! TLS of one cluster: config joined with what is in its files, compiled off the request path, and the handshake.
 //!
 //! What is spoken inside is chosen in the handshake (ALPN, RFC 7301). Sessions are resumed by every worker: the tickets are
-//! the compiled config's, so that they end with the certificates that they were got with.
+//! the compiled config's, so that they end with the certificates that they were got with. Who resumes one is verified again
+//! as in a full handshake: an endpoint whose certificate, or the list that says it is not revoked, has ended since is let in
+//! no longer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, client::Resumption};
+use rustls::{ClientConfig, Error, HandshakeKind};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -65,6 +69,8 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Compiled {
     config: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
+    sessions: Arc<ClientSessionMemoryCache>,
     server_name: ServerName<'static>,
     /// The rule names no authorities.
     believes_system: bool,
@@ -113,23 +119,28 @@ impl Compiled {
             )
         })?;
         let provider = provider();
-        let verifier = Verifier {
+        let verifier = Arc::new(Verifier {
             trust: material.trust.clone(),
             names: told.subject_alt_names.clone(),
             algorithms: provider.signature_verification_algorithms,
-        };
+        });
+        let as_verifier = Arc::<Verifier>::clone(&verifier);
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| Failure::new(TlsFailure::Files, error.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(as_verifier);
         let mut config = match &material.identity {
             Some(identity) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity)))),
             None => config.with_no_client_auth(),
         };
-        config.resumption = Resumption::in_memory_sessions(SESSION_NAMES);
+        let sessions = Arc::new(ClientSessionMemoryCache::new(SESSION_NAMES));
+        let store = Arc::<ClientSessionMemoryCache>::clone(&sessions);
+        config.resumption = Resumption::store(store);
         Ok(Arc::new(Self {
             config: Arc::new(config),
+            verifier,
+            sessions,
             server_name,
             believes_system: material.trust.as_ref().is_some_and(|trust| trust.given.is_empty()),
         }))
@@ -148,7 +159,7 @@ impl Compiled {
             .with_alpn(offer.protocols())
             .connect(self.server_name.clone(), socket);
         match tokio::time::timeout(rest, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => self.verify_resumed(&stream).map(|()| stream),
             Ok(Err(error)) => Err(self.explain(Failure::of_handshake(&error))),
             Err(_) => Err(Failure::new(
                 TlsFailure::Timeout,
@@ -157,12 +168,57 @@ impl Compiled {
         }
     }
 
+    /// In a handshake that resumes a session rustls asks nobody.
+    fn verify_resumed(&self, stream: &TlsStream<TcpStream>) -> Result<(), Failure> {
+        let session = stream.get_ref().1;
+        if session.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        let now = self.config.time_provider.current_time();
+        let verified = match (session.peer_certificates(), now) {
+            (Some([leaf, rest @ ..]), Some(now)) => {
+                let verified = self
+                    .verifier
+                    .verify_server_cert(leaf, rest, &self.server_name, &[], now);
+                verified.map(|_| ())
+            }
+            (_, Some(_)) => Err(Error::NoCertificatesPresented),
+            (_, None) => Err(Error::FailedToGetCurrentTime),
+        };
+        verified.map_err(|error| {
+            self.forget_sessions();
+            self.explain(Failure::of_tls(&error))
+        })
+    }
+
+    /// The next handshake is a full one, in which the endpoint may show another certificate.
+    fn forget_sessions(&self) {
+        self.sessions.remove_tls12_session(&self.server_name);
+        while self.sessions.take_tls13_ticket(&self.server_name).is_some() {}
+    }
+
     /// Says where to look who believes other authorities than they think.
     fn explain(&self, mut failure: Failure) -> Failure {
         if failure.cause == TlsFailure::UnknownAuthority && self.believes_system {
             failure.reason.push_str(": the rule names none, so the system's count");
         }
         failure
+    }
+}
+
+#[cfg(test)]
+impl Compiled {
+    /// The same, sessions too, at another time.
+    pub(super) fn at(&self, time: std::time::SystemTime) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.time_provider = Arc::new(super::testing::Clock(time));
+        Self {
+            config: Arc::new(config),
+            verifier: Arc::clone(&self.verifier),
+            sessions: Arc::clone(&self.sessions),
+            server_name: self.server_name.clone(),
+            believes_system: self.believes_system,
+        }
     }
 }
 

@@ -71,7 +71,8 @@ impl Failure {
         }
     }
 
-    fn of_tls(error: &Error) -> Self {
+    /// Of what the verifier or rustls itself says.
+    pub(super) fn of_tls(error: &Error) -> Self {
         match error {
             Error::InvalidCertificate(error) => Self::of_certificate(error),
             Error::AlertReceived(alert) => client_certificate(*alert).unwrap_or_else(|| Self::of_alert(*alert)),

@@ -18,6 +18,8 @@ pub use failure::{CERTIFICATE_WANTED, Failure};
 pub use store::{State, Store};
 
 #[cfg(test)]
+mod resumption_tests;
+#[cfg(test)]
 #[path = "testing.rs"]
 pub(crate) mod testing;
 #[cfg(test)]

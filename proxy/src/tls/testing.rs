@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
@@ -13,8 +13,9 @@ use rcgen::{
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +23,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tsunagi_proto::model::{TlsFiles, UpstreamTls};
 
-use super::{Client, Store};
+use super::{Client, Compiled, Store};
+
+/// A time that stands.
+#[derive(Debug)]
+pub(super) struct Clock(pub SystemTime);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.0.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
 
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -227,8 +239,17 @@ pub(crate) async fn exchange(
     address: SocketAddr,
     offer: super::Offer,
 ) -> Result<Option<bool>, String> {
-    let socket = TcpStream::connect(address).await.unwrap();
     let compiled = client.current().map_err(|failure| failure.to_string())?;
+    exchange_with(&compiled, address, offer).await
+}
+
+/// The same with what a client was at some time.
+pub(super) async fn exchange_with(
+    compiled: &Compiled,
+    address: SocketAddr,
+    offer: super::Offer,
+) -> Result<Option<bool>, String> {
+    let socket = TcpStream::connect(address).await.unwrap();
     let mut stream = compiled
         .connect(socket, offer, LIMIT, LIMIT)
         .await
