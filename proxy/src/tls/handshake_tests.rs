@@ -221,7 +221,7 @@ async fn who_names_no_authorities_is_told_that_those_of_the_system_count() {
     let trust = material::Trust {
         roots,
         given: Vec::new(),
-        revoked: Vec::new(),
+        revoked: revoked::Revoked::default(),
     };
     let material = material::Material {
         identity: None,

@@ -9,11 +9,11 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Failure;
 use super::files::{Contents, Paths, Trusted};
+use super::revoked::Revoked;
 use crate::telemetry::TlsFailure;
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Trust {
     pub roots: RootCertStore,
     /// Those that were given, not the system's: an endpoint may have one of them itself.
     pub given: Vec<CertificateDer<'static>>,
-    pub revoked: Vec<CertRevocationList<'static>>,
+    pub revoked: Revoked,
 }
 
 impl Material {
@@ -96,7 +96,7 @@ fn trust(paths: &Paths, contents: &Contents) -> Result<Option<Arc<Trust>>, Failu
     let revoked = match &contents.revoked {
         Some((path, pem)) => revocations(path, pem)?,
         None if paths.needs_revoked => return Err(missing(&paths.revoked, "the list of revoked certificates")),
-        None => Vec::new(),
+        None => Revoked::default(),
     };
     let trust = match &paths.trust {
         Trusted::Anybody => return Ok(None),
@@ -115,7 +115,7 @@ fn trust(paths: &Paths, contents: &Contents) -> Result<Option<Arc<Trust>>, Failu
     Ok(Some(trust))
 }
 
-fn given(path: &Path, pem: &[u8], revoked: Vec<CertRevocationList<'static>>) -> Result<Trust, Failure> {
+fn given(path: &Path, pem: &[u8], revoked: Revoked) -> Result<Trust, Failure> {
     let given = certificates(path, pem)?;
     let mut roots = RootCertStore::empty();
     for certificate in &given {
@@ -126,18 +126,14 @@ fn given(path: &Path, pem: &[u8], revoked: Vec<CertRevocationList<'static>>) -> 
     Ok(Trust { roots, given, revoked })
 }
 
-fn revocations(path: &Path, pem: &[u8]) -> Result<Vec<CertRevocationList<'static>>, Failure> {
+fn revocations(path: &Path, pem: &[u8]) -> Result<Revoked, Failure> {
     let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
+        .collect::<Result<_, _>>()
         .map_err(|error| broken(path, format!("not PEM: {error}")))?;
     if lists.is_empty() {
         return Err(broken(path, "there is no list of revoked certificates in it"));
     }
-    let parsed = |list: &CertificateRevocationListDer<'_>| OwnedCertRevocationList::from_der(list).map(Into::into);
-    lists
-        .iter()
-        .map(|list| parsed(list).map_err(|error: webpki::Error| broken(path, format!("{error:?}"))))
-        .collect()
+    Revoked::new(&lists).map_err(|error| broken(path, error))
 }
 
 /// Read once: they change with the system.
@@ -163,7 +159,7 @@ fn of_the_system() -> Result<Arc<Trust>, Failure> {
     let system = Arc::new(Trust {
         roots,
         given: Vec::new(),
-        revoked: Vec::new(),
+        revoked: Revoked::default(),
     });
     Ok(Arc::clone(SYSTEM.get_or_init(|| system)))
 }

@@ -6,10 +6,12 @@
 //! plane cannot know better: connections fail with the reason until the files are there, and what worked before stays in
 //! force while a newer version of it does not.
 
+mod chain;
 mod client;
 mod failure;
 mod files;
 mod material;
+mod revoked;
 mod store;
 mod verifier;
 
@@ -25,3 +27,5 @@ pub(crate) mod testing;
 #[cfg(test)]
 #[path = "handshake_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod trust_tests;

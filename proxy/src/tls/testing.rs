@@ -81,6 +81,17 @@ impl Authority {
         }
     }
 
+    /// One that nobody has signed but itself.
+    pub fn alone(names: &[&str]) -> Issued {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        Issued {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     pub fn good(&self, names: &[&str]) -> Issued {
         self.issue(names, 7, (2090, 1, 1))
     }
@@ -91,6 +102,11 @@ impl Authority {
 
     /// The list is to be replaced at the beginning of that year.
     pub fn revoke_until(&self, serials: &[u64], year: i32) -> String {
+        self.revoke_between(serials, 2020, year)
+    }
+
+    /// From the beginning of one year to that of the other.
+    pub fn revoke_between(&self, serials: &[u64], first: i32, year: i32) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -98,7 +114,7 @@ impl Authority {
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            this_update: rcgen::date_time_ymd(first, 1, 1),
             next_update: rcgen::date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,

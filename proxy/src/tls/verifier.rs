@@ -3,24 +3,32 @@
 //!
 //! Wanted names are `subjectAltNames` as Istio compares them: a DNS name, which a wildcard of the certificate may cover, an
 //! address, a URI such as a SPIFFE id, or an e-mail address, each exactly. A certificate that was itself given as trusted
-//! needs no authority behind it.
+//! needs no authority behind it, and may be of X.509 version 1, which has no place for names. Where nobody is verified nothing
+//! is asked of the certificate, so that appliances with keys and certificates of long ago are reached.
 
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-use webpki::{EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use webpki::{EndEntityCert, RawPublicKeyEntity};
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::public_key::PublicKey;
 
 use super::Failure;
+use super::chain::Chain;
 use super::material::Trust;
 use crate::telemetry::TlsFailure;
 
 /// Of a certificate's names, so many are shown.
 const MOST_SHOWN: usize = 5;
+
+/// Signatures with shorter RSA keys are not believed.
+const LEAST_RSA_BITS: usize = 2048;
 
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -47,39 +55,48 @@ impl Verifier {
             )
         };
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| malformed(&error))?;
+        is_long_enough(&parsed)?;
+        let given = trust.given.iter().any(|given| given == leaf);
+        if !has_extensions(&parsed) {
+            return self.verify_old(trust, &parsed, given, now);
+        }
         let certificate = EndEntityCert::try_from(leaf).map_err(|error| malformed(&error))?;
-        if trust.given.iter().any(|given| given == leaf) {
+        let chain = Chain {
+            leaf: &certificate,
+            intermediates,
+            algorithms: self.algorithms.all,
+            now,
+        };
+        if given {
             is_valid_now(&parsed, now)?;
+            chain.verify_given(trust, &parsed)?;
         } else {
-            self.verify_chain(trust, &certificate, intermediates, now)?;
+            chain.verify(trust)?;
         }
         self.verify_name(&certificate, &parsed, server_name)
     }
 
-    fn verify_chain(
+    /// One that can have no names: being given is enough, where no names are wanted.
+    fn verify_old(
         &self,
         trust: &Trust,
-        certificate: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
+        parsed: &X509Certificate<'_>,
+        given: bool,
         now: UnixTime,
     ) -> Result<(), Failure> {
-        let lists: Vec<_> = trust.revoked.iter().collect();
-        // Without a list nothing is asked.
-        let revocation = RevocationOptionsBuilder::new(&lists)
-            .ok()
-            .map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
-        certificate
-            .verify_for_usage(
-                self.algorithms.all,
-                &trust.roots.roots,
-                intermediates,
-                now,
-                KeyUsage::server_auth(),
-                revocation,
-                None,
-            )
-            .map(|_| ())
-            .map_err(|error| of_chain(&error))
+        if !given {
+            let reason = format!(
+                "the endpoint's certificate is of X.509 version {}: issue it anew with extensions (version 3), or put it into caCertificates itself",
+                parsed.version().0.saturating_add(1)
+            );
+            return Err(Failure::new(TlsFailure::Certificate, reason));
+        }
+        is_valid_now(parsed, now)?;
+        trust.revoked.spares(parsed, now)?;
+        if self.names.is_empty() {
+            return Ok(());
+        }
+        Err(wrong_name(&[], &shown(&self.names)))
     }
 
     fn verify_name(
@@ -107,11 +124,29 @@ impl Verifier {
         } else {
             shown(&self.names)
         };
-        let reason = format!(
-            "the endpoint's certificate is for {}, not for {wanted}",
-            shown(&present)
-        );
-        Err(Failure::new(TlsFailure::WrongName, reason))
+        Err(wrong_name(&present, &wanted))
+    }
+}
+
+fn wrong_name(present: &[String], wanted: &str) -> Failure {
+    let reason = format!("the endpoint's certificate is for {}, not for {wanted}", shown(present));
+    Failure::new(TlsFailure::WrongName, reason)
+}
+
+fn has_extensions(certificate: &X509Certificate<'_>) -> bool {
+    certificate.version() == X509Version::V3
+}
+
+fn is_long_enough(certificate: &X509Certificate<'_>) -> Result<(), Failure> {
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) if key.key_size() < LEAST_RSA_BITS => {
+            let reason = format!(
+                "the endpoint's certificate has an RSA key of {} bits, of which {LEAST_RSA_BITS} are wanted at least",
+                key.key_size()
+            );
+            Err(Failure::new(TlsFailure::Certificate, reason))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -130,26 +165,8 @@ fn is_valid_now(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), 
     Ok(())
 }
 
-fn not_yet() -> Failure {
+pub(super) fn not_yet() -> Failure {
     Failure::new(TlsFailure::Certificate, "the endpoint's certificate is not valid yet")
-}
-
-fn of_chain(error: &webpki::Error) -> Failure {
-    use webpki::Error as Reason;
-    let certificate = |reason: String| Failure::new(TlsFailure::Certificate, reason);
-    match error {
-        Reason::CertExpired { .. } => Failure::new(TlsFailure::Expired, "expired"),
-        Reason::CertNotValidYet { .. } => not_yet(),
-        Reason::CertRevoked => Failure::new(TlsFailure::Revoked, "revoked"),
-        Reason::UnknownIssuer => Failure::new(TlsFailure::UnknownAuthority, "unknown"),
-        Reason::UnknownRevocationStatus => certificate(
-            "no list of revoked certificates is by the authority of the endpoint's certificate (caCrl)".to_owned(),
-        ),
-        Reason::CrlExpired { .. } => certificate(
-            "the list of revoked certificates of its authority has expired (caCrl): nobody can say that the endpoint's is not revoked".to_owned(),
-        ),
-        error => certificate(format!("the endpoint's certificate is refused: {error}")),
-    }
 }
 
 /// As they stand in the certificate.
@@ -211,7 +228,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        match self.key_of(certificate)? {
+            Key::Any => Ok(HandshakeSignatureValid::assertion()),
+            Key::Raw(key) => verify_tls12_signature_with_raw_key(message, &key, signature, &self.algorithms),
+            Key::OfCertificate => verify_tls12_signature(message, certificate, signature, &self.algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -220,10 +241,58 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        match self.key_of(certificate)? {
+            Key::Any => Ok(HandshakeSignatureValid::assertion()),
+            Key::Raw(key) => verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms),
+            Key::OfCertificate => verify_tls13_signature(message, certificate, signature, &self.algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// With which key the endpoint has to have signed the handshake.
+enum Key {
+    /// Nobody is verified: whoever is in between could have signed with its own.
+    Any,
+    /// Of a certificate that rustls does not read.
+    Raw(SubjectPublicKeyInfoDer<'static>),
+    OfCertificate,
+}
+
+impl Verifier {
+    fn key_of(&self, certificate: &CertificateDer<'_>) -> Result<Key, Error> {
+        if self.trust.is_none() {
+            return Ok(Key::Any);
+        }
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+        if has_extensions(&parsed) {
+            return Ok(Key::OfCertificate);
+        }
+        Ok(Key::Raw(SubjectPublicKeyInfoDer::from(
+            parsed.public_key().raw.to_vec(),
+        )))
+    }
+}
+
+/// As rustls has it for certificates: a scheme of TLS 1.2 leaves open of which curve the key is.
+fn verify_tls12_signature_with_raw_key(
+    message: &[u8],
+    key: &SubjectPublicKeyInfoDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let key = RawPublicKeyEntity::try_from(key).map_err(|_| CertificateError::BadEncoding)?;
+    let of_scheme = algorithms
+        .mapping
+        .iter()
+        .filter(|(scheme, _)| *scheme == signature.scheme);
+    let mut possible = of_scheme.flat_map(|(_, algorithms)| algorithms.iter());
+    let signed = possible.any(|algorithm| key.verify_signature(*algorithm, message, signature.signature()).is_ok());
+    if !signed {
+        return Err(CertificateError::BadSignature.into());
+    }
+    Ok(HandshakeSignatureValid::assertion())
 }
