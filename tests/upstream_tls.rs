@@ -18,6 +18,8 @@ mod nginx;
 mod pki;
 #[path = "upstream_tls/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "upstream_tls/trust.rs"]
+mod trust;
 #[path = "upstream_tls/turns.rs"]
 mod turns;
 

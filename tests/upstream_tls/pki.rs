@@ -1,6 +1,7 @@
 //! Authorities, and what they sign, as files.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
@@ -9,6 +10,8 @@ use rcgen::{
 
 /// Of the certificate that is revoked from the beginning.
 pub(crate) const REVOKED: u64 = 13;
+
+const LONG: Duration = Duration::from_hours(10_000);
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -28,9 +31,15 @@ impl Authority {
 
     /// `NAME.crt` and `NAME.key` in the folder, for these DNS names, of somebody called `name`.
     pub(crate) fn issue(&self, folder: &Path, name: &str, names: &[&str], serial: u64) {
+        self.issue_for(folder, name, names, serial, LONG);
+    }
+
+    /// The same, which ends after that time.
+    pub(crate) fn issue_for(&self, folder: &Path, name: &str, names: &[&str], serial: u64, time: Duration) {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).expect("names");
         params.serial_number = Some(SerialNumber::from(serial));
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + (since_1970() + time);
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a signature");
@@ -40,6 +49,11 @@ impl Authority {
 
     /// A list of these serial numbers.
     pub(crate) fn revoke(&self, serials: &[u64]) -> String {
+        self.revoke_for(serials, LONG, LONG)
+    }
+
+    /// One of that age, which ends after that time.
+    pub(crate) fn revoke_for(&self, serials: &[u64], age: Duration, time: Duration) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -47,8 +61,8 @@ impl Authority {
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(2090, 1, 1),
+            this_update: rcgen::date_time_ymd(1970, 1, 1) + (since_1970() - age),
+            next_update: rcgen::date_time_ymd(1970, 1, 1) + (since_1970() + time),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
@@ -57,6 +71,11 @@ impl Authority {
         let list = params.signed_by(&self.0).expect("a signature");
         list.pem().expect("PEM")
     }
+}
+
+fn since_1970() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.expect("it is later")
 }
 
 pub(crate) fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
