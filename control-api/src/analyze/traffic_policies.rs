@@ -23,6 +23,7 @@ const INERT: Check = ("TSU-LOCALITY-INERT", Severity::Warning);
 const WARMUP: Check = ("TSU-WARMUP", Severity::Warning);
 const HASH: Check = ("TSU-HASH", Severity::Info);
 const TLS: Check = ("TSU-TLS", Severity::Warning);
+const NAMELESS: Check = ("TSU-TLS-NAME", Severity::Error);
 
 type Labels = BTreeMap<String, String>;
 
@@ -130,7 +131,7 @@ fn whole(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRul
         balancing(findings, document, rule, place);
         outliers(findings, document, rule, place);
         pools(findings, document, place);
-        tls(findings, document, place);
+        tls(findings, document, rule, place);
     }
 }
 
@@ -430,7 +431,7 @@ fn speaks_of_requests(pool: &ConnectionPool) -> bool {
     limits.iter().any(|limit| *limit > 0) || pool.http2_keepalive.is_some()
 }
 
-fn tls(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {
+fn tls(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule, place: &Place<'_>) {
     let Some(tls) = &place.own.tls else { return };
     if tls.mode == TlsMode::Disable {
         return;
@@ -438,6 +439,9 @@ fn tls(findings: &mut Findings<'_>, document: &Document, place: &Place<'_>) {
     let field = format!("{}.tls", place.field);
     not_verified(findings, document, tls, &field);
     credential(findings, document, tls, &field);
+    if tls.sni.is_empty() {
+        nameless(findings, document, rule, &field);
+    }
     let encrypted = place.ports.iter().filter(|port| port.protocol == Protocol::Tls);
     let encrypted: Vec<String> = encrypted.map(|port| port.number.to_string()).collect();
     if !encrypted.is_empty() {
@@ -458,6 +462,24 @@ fn credential(findings: &mut Findings<'_>, document: &Document, tls: &ClientTls,
         let instead = "workloadSelector beside it, with the labels of the clients that have the credential";
         let hint = (TLS.0, Severity::Info);
         findings.add(hint, document, format!("{field}.credentialName"), what, instead);
+    }
+}
+
+/// A host that is a wildcard itself, not one of the services that a rule's wildcard covers.
+fn nameless(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule, field: &str) {
+    let mesh = findings.mesh;
+    let is_first = |host: &str| {
+        mesh.rules_for(host)
+            .all(|(_, other)| other.host.len() <= rule.host.len())
+    };
+    let mut hosts = mesh.services().map(|(fqdn, _)| fqdn);
+    let nameless = hosts.find(|host| host.starts_with('*') && covers_host(&rule.host, host) && is_first(host));
+    if let Some(host) = nameless {
+        let what = format!(
+            "the host {host} is no name to ask for in TLS, and `sni` gives none: requests and connections to it fail (503 UF)"
+        );
+        let instead = "sni with the name in the endpoints' certificate; a ServiceEntry for each of the names";
+        findings.add(NAMELESS, document, format!("{field}.sni"), what, instead);
     }
 }
 

@@ -9,8 +9,8 @@ use super::delegates::Placed;
 use super::policy::{Policies, Policy};
 use super::service::{Port, Service};
 use super::unseen::{Lacking, Unseen, UnseenSubset};
-use super::{routes, traffic_policy};
-use crate::config::{ConnectionRule, HttpRule, Protocol, TrafficPolicy, WeightedDestination};
+use super::{routes, traffic_policy, wildcards};
+use crate::config::{ConnectionRule, HttpRule, Protocol, TlsMode, TrafficPolicy, WeightedDestination};
 
 /// Names in one message.
 const MOST_SHOWN: usize = 10;
@@ -218,7 +218,11 @@ impl<'a> Clusters<'a> {
         }
         let made = self.meet(fqdn).and_then(|(service, policies)| {
             let port = service.ports.get(&number)?;
-            Some(for_each_client(&key, port, policies, service))
+            Some((for_each_client(&key, port, policies, service), nameless(&key, policies)))
+        });
+        let made = made.map(|(made, warnings)| {
+            self.warnings.extend(warnings);
+            made
         });
         self.found
             .extend(made.filter(|made| !made.is_empty()).map(|made| (key, made)));
@@ -305,6 +309,28 @@ fn for_each_client(key: &ClusterKey, port: &Port, policies: &Policies, service: 
         ..made.unwrap_or_else(|| missing(key))
     });
     selected.chain(rest).collect()
+}
+
+/// Rules that want TLS to a host that is no name which a certificate can have, and do not say which to ask for instead.
+fn nameless((host, port, subset): &ClusterKey, policies: &Policies) -> Vec<String> {
+    if wildcards::ending(host).is_none() {
+        return Vec::new();
+    }
+    let selected = policies.selected.iter().map(|(_, policy)| policy);
+    let all = selected.chain(std::iter::once(&policies.rest));
+    let is_nameless = |policy: &&Policy| {
+        let tls = policy
+            .of_subset(subset, *port)
+            .and_then(|(_, policy)| policy.tls.clone());
+        tls.is_some_and(|tls| tls.mode != TlsMode::Disable && tls.sni.is_empty())
+    };
+    let warning = |policy: &Policy| {
+        let rules = shown(policy.documents.iter().map(|rule| rule.key.to_string()));
+        format!(
+            "{rules}: `tls` without `sni` for the wildcard {host}, which is no name to ask for: requests and connections to it fail (503 UF)"
+        )
+    };
+    all.filter(is_nameless).map(warning).collect()
 }
 
 /// With what the service says of its endpoints. A policy that says where connections go comes first.

@@ -412,3 +412,30 @@ fn a_credential_for_the_sidecars_of_all_clients_is_a_hint() {
     let selecting = format!("host: several, workloadSelector: {{matchLabels: {{app: shop}}}}, {tls}");
     has_not(&policy("p", &selecting), code);
 }
+
+#[test]
+fn tls_to_a_host_that_is_a_wildcard_needs_a_name_to_ask_for() {
+    let code = "TSU-TLS-NAME";
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: ['*.e.test', one.f.test], resolution: NONE, ports: [{number: 80, name: http}]}\n---\n";
+    let with = |host: &str, tls: &str| {
+        let rule = policy("p", &format!("host: '{host}', trafficPolicy: {{tls: {{{tls}}}}}"));
+        format!("{entry}{rule}")
+    };
+    for host in ["*.e.test", "*.test"] {
+        has(&with(host, "mode: SIMPLE"), code, "spec.trafficPolicy.tls.sni");
+        has_not(&with(host, "mode: SIMPLE, sni: a.e.test"), code);
+        has_not(&with(host, "mode: DISABLE"), code);
+    }
+    let all = findings_in(&format!("{MESH}{}", with("*.e.test", "mode: SIMPLE")));
+    let found = all.iter().find(|it| it.code == code).expect("found");
+    assert_eq!(found.severity, super::super::Severity::Error);
+    has_not(&with("*.f.test", "mode: SIMPLE"), code);
+    let hidden = policy(
+        "q",
+        "host: '*.e.test', trafficPolicy: {tls: {mode: SIMPLE, sni: a.e.test}}",
+    );
+    has_not(&format!("{}{hidden}", with("*.test", "mode: SIMPLE")), code);
+    let at_port = "host: '*.e.test', trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}";
+    let field = "spec.trafficPolicy.portLevelSettings[0].tls.sni";
+    has(&format!("{entry}{}", policy("p", at_port)), code, field);
+}
