@@ -25,7 +25,6 @@ async fn is_refused_in_the_end(mesh: &Mesh, reason: &str) {
             return Some((reply.flags().to_owned(), reply.text()));
         }
         resumed |= reply.text().contains("resumed=r ");
-        tokio::time::sleep(Duration::from_millis(100)).await;
         None
     })
     .await;
