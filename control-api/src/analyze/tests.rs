@@ -10,6 +10,7 @@ mod lost_policies;
 mod report;
 mod shared_names;
 mod subsets;
+mod virtual_services;
 
 /// A service with two versions, as the rules below have it.
 const MESH: &str = r"
