@@ -1,5 +1,6 @@
 //! Every (host, port, subset) that requests to a host can reach, with the policy in force for it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use tsunagi_proto::wire::mesh;
@@ -202,6 +203,7 @@ impl<'a> Clusters<'a> {
             home: &service.namespace,
             client,
             subset: to.subset,
+            defining: OnceCell::new(),
         };
         let missing = missing_subsets(policies, &lacking);
         for port in has {
