@@ -14,6 +14,7 @@ mod input;
 mod matches;
 mod mesh;
 mod policies;
+mod remarks;
 mod report;
 mod rules;
 mod services;
@@ -92,6 +93,9 @@ pub fn analyze(
         destination_rules::check(&mut findings, document, rule);
     }
     services::check(&mut findings);
+    for document in documents {
+        remarks::check(&mut findings, document);
+    }
     seen_by_proxies(&mut findings, documents);
 }
 

@@ -7,6 +7,7 @@ use super::{Finding, Input, Report, WorkloadLabels, analyze, locate};
 mod destination_rules;
 mod endpoints;
 mod lost_policies;
+mod remarks;
 mod report;
 mod shared_names;
 mod subsets;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::report::{Finding, Report};
 use super::scalar::shown;
 use super::yaml::Step;
-use super::{duration, names, slips};
+use super::{About, duration, names, slips};
 
 /// A value with the way that leads to it.
 #[derive(Clone, Copy)]
@@ -119,8 +119,8 @@ impl<'a> Field<'a> {
     }
 
     /// Warns of a field that is taken and does nothing.
-    pub(super) fn remark_at(&self, name: &str, what: impl Into<String>) {
-        self.report.remark(&self.path_to(name), what.into());
+    pub(super) fn remark_at(&self, name: &str, about: About, what: impl Into<String>) {
+        self.report.remark(about, &self.path_to(name), what.into());
     }
 
     /// The field that this is, or is an item of. Empty: the document.
