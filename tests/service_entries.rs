@@ -32,6 +32,14 @@ use tsunagi_tests::{
 use world::{Listening, redirect, to_tokio};
 
 const NAME: &str = "api.example.test";
+const ONE_A_CONNECTION: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: external}
+spec:
+  host: api.example.test
+  trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
+";
 /// A name server that is gone is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -199,19 +207,35 @@ async fn an_answer_that_is_too_long_for_udp_is_asked_for_over_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_round_robin_name_an_address_where_nobody_listens_fails_no_request() {
+    let world = World::start(&["v1"]).await;
+    let dead = SocketAddr::from(([127, 0, 0, 12], world.port()));
+    world.names.say(NAME, &[world.upstreams[0].address, dead], 1);
+    world.serve("DNS_ROUND_ROBIN").await;
+    let no_retries = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: external}
+spec:
+  hosts: [api.example.test]
+  http:
+  - route: [{destination: {host: api.example.test}}]
+    retries: {attempts: 0}
+";
+    world.control.apply(&format!("{ONE_A_CONNECTION}---{no_retries}")).await;
+    for _ in 0..10 {
+        assert_eq!(world.answer().await, "v1");
+    }
+    let page = world.sidecar.admin("GET", "/clusters").await.text();
+    assert!(!page.contains(&format!("::{dead}::")), "nothing was ever there: {page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_round_robin_name_is_one_endpoint_whose_connections_take_turns_and_stay() {
     let world = World::start(&["v1", "v2", "v3"]).await;
     world.names.say(NAME, &world.addresses(&[0, 1]), 1);
     world.serve("DNS_ROUND_ROBIN").await;
-    let one_a_connection = "
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: external}
-spec:
-  host: api.example.test
-  trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
-";
-    world.control.apply(one_a_connection).await;
+    world.control.apply(ONE_A_CONNECTION).await;
     let mut answers = Vec::new();
     for _ in 0..6 {
         answers.push(world.answer().await);

@@ -85,6 +85,12 @@ async fn simple_checks_the_endpoints_certificate_and_says_what_is_wrong_with_it(
     let unknown = stranger.refused().await;
     assert!(unknown.contains("signed by no authority"), "{unknown}");
     assert!(stranger.failures("unknown_authority").await >= 1.0);
+    let is_logged =
+        |line: &String| line.contains(r#""upstream_transport_failure_reason":""#) && line.contains("no authority");
+    eventually("the access log says why", LIMIT, async || {
+        stranger.sidecar.process.stdout().iter().any(is_logged).then_some(())
+    })
+    .await;
     stranger.policy("{tls: {mode: SIMPLE, insecureSkipVerify: true}}").await;
     stranger.seen().await;
 

@@ -25,7 +25,7 @@ const COLUMNS: [&str; 10] = [
     "SECONDS LEFT",
     "EJECTIONS",
 ];
-/// Shown where a row has one.
+/// Shown where a sidecar sees something: each subset of a host has a state of its own, and so has the whole.
 const SUBSET: &str = "SUBSET";
 /// Of an endpoint that is all addresses of a name.
 const MOST_ADDRESSES: usize = 4;
@@ -60,8 +60,7 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
 }
 
 fn shown(endpoints: &[EndpointReply]) -> String {
-    let mut seen = endpoints.iter().flat_map(|endpoint| &endpoint.seen_by);
-    let with_subset = seen.any(|seen| !seen.subset.is_empty());
+    let with_subset = endpoints.iter().any(|endpoint| !endpoint.seen_by.is_empty());
     let of_subset = COLUMNS.iter().position(|column| *column == SUBSET);
     let left_out = of_subset.filter(|_| !with_subset);
     let mut columns = COLUMNS.to_vec();
@@ -158,6 +157,8 @@ mod tests {
         assert_eq!((rows[1][5].as_str(), rows[1][8].as_str()), ("probing", ""));
         assert!(shown(&[endpoint.clone()]).contains("10.0.0.1:8080   v1 "));
         endpoint.seen_by.iter_mut().for_each(|seen| seen.subset.clear());
+        assert!(shown(&[endpoint.clone()]).contains("SUBSET"), "of the whole host");
+        endpoint.seen_by.clear();
         assert!(!shown(&[endpoint]).contains("SUBSET"));
         assert!(rows.iter().all(|row| row.len() == COLUMNS.len()));
     }

@@ -276,6 +276,17 @@ fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
             return;
         }
     }
+    if place.has_rules_of_tls() {
+        let fqdn = &place.told.fqdn;
+        let why = format!("no tls rule for port {} of {fqdn} is for it", place.port);
+        let Answer {
+            outcome, reply, notes, ..
+        } = unregistered(place.world, asked, why);
+        answer.outcome = outcome;
+        answer.reply = reply;
+        answer.notes.extend(notes);
+        return;
+    }
     answer.outcome = Outcome::DefaultRoute;
     answer.destinations = place.own();
 }

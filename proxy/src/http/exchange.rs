@@ -57,6 +57,7 @@ struct Log {
     user_agent: Vec<u8>,
     remote: Option<SocketAddr>,
     details: &'static str,
+    transport_failure: String,
     route: String,
     cluster: String,
     upstream: Option<SocketAddr>,
@@ -79,6 +80,7 @@ impl<'p> Exchange<'p> {
                 user_agent: header(&header::USER_AGENT),
                 remote: downstream.remote,
                 details: "via_upstream",
+                transport_failure: String::new(),
                 route: String::new(),
                 cluster: String::new(),
                 upstream: None,
@@ -169,6 +171,13 @@ impl<'p> Exchange<'p> {
         }
     }
 
+    /// Why there is no connection.
+    pub fn connect_failed(&mut self, reason: &str) {
+        if let Some(log) = &mut self.log {
+            reason.clone_into(&mut log.transport_failure);
+        }
+    }
+
     pub fn details(&mut self, details: &'static str) {
         if let Some(log) = &mut self.log {
             log.details = details;
@@ -207,6 +216,7 @@ impl<'p> Exchange<'p> {
             response_flags: self.flags,
             grpc_status: self.grpc_status,
             response_code_details: log.details,
+            upstream_transport_failure_reason: &log.transport_failure,
             bytes_received: log.received_bytes,
             bytes_sent: sent_bytes,
             duration: elapsed,

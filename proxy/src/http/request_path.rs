@@ -337,6 +337,9 @@ async fn reply<D: Downstream>(cause: Cause, client: &mut D, mut exchange: Exchan
         client.abort();
         return;
     }
+    if let Cause::ConnectFailure(reason) = &cause {
+        exchange.connect_failed(reason);
+    }
     let mut reply = cause.reply();
     if exchange.flags.contains(Flags::UO) {
         reply.body.to_mut().push_str(NO_RETRY);

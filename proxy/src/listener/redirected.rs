@@ -101,7 +101,7 @@ impl Redirected<'_> {
     /// A service that has the port at every address, but for who names another.
     async fn reach_by_port(self, stream: TcpStream, host: &Arc<Host>) {
         host.touch();
-        if let Some(target) = Target::routed(host, self.destination.port(), &self.seen(None)) {
+        if let Some(target) = self.routed(host, self.destination.port(), None) {
             let connection = self.connection(target);
             Box::pin(self.detected(stream, connection, None, false)).await;
         }
@@ -109,7 +109,7 @@ impl Redirected<'_> {
 
     /// A port of a service, as it is declared.
     async fn reach_service(self, stream: TcpStream, host: &Arc<Host>, number: u16) {
-        let routed = Target::routed(host, number, &self.seen(None));
+        let routed = self.routed(host, number, None);
         let Some((port, target)) = host.port(number).zip(routed) else {
             return;
         };
@@ -142,17 +142,8 @@ impl Redirected<'_> {
 
     /// An address, or a port of it, that nobody registered.
     async fn reach_unknown(self, stream: TcpStream) {
-        let policy = self.proxy.reader.with(|snapshot| snapshot.outbound_traffic_policy());
-        let passthrough = &self.proxy.passthrough;
-        let target = match policy {
-            OutboundTrafficPolicy::AllowAny => Target::Address {
-                address: self.destination,
-                series: Arc::clone(&passthrough.tcp),
-            },
-            OutboundTrafficPolicy::RegistryOnly => Target::Nowhere {
-                series: Arc::clone(&passthrough.blocked_tcp),
-            },
-        };
+        let policy = self.policy();
+        let target = self.unknown(policy);
         // There, every request is answered by itself.
         let all_requests = policy == OutboundTrafficPolicy::RegistryOnly;
         let connection = self.connection(target);
@@ -176,7 +167,7 @@ impl Redirected<'_> {
             None => None,
         };
         let host = sharing.as_ref().unwrap_or(host);
-        let Some(target) = Target::routed(host, number, &self.seen(hello.as_ref())) else {
+        let Some(target) = self.routed(host, number, hello.as_ref()) else {
             return;
         };
         let connection = self.connection(target).saying(hello.as_ref());
@@ -213,10 +204,10 @@ impl Redirected<'_> {
     /// `None`: the name changes nothing.
     async fn target_by_name(&self, host: &Arc<Host>, number: u16, hello: &ClientHello) -> Option<Target> {
         if let Some(sharing) = find_sharing(self.proxy, host, self.destination, hello).await {
-            return Target::routed(&sharing, number, &self.seen(Some(hello)));
+            return self.routed(&sharing, number, Some(hello));
         }
         host.port(number).filter(|port| port.connections.by_server_name())?;
-        Target::routed(host, number, &self.seen(Some(hello)))
+        self.routed(host, number, Some(hello))
     }
 
     /// Of a host of the mesh whose address nobody knew.
@@ -227,7 +218,7 @@ impl Redirected<'_> {
             return None;
         }
         host.touch();
-        Target::routed(&host, port.number, &self.seen(Some(hello)))
+        self.routed(&host, port.number, Some(hello))
     }
 
     /// Serves what it turns out to speak. `all_requests`: also those on an HTTP/1 connection whose first one names nobody.
@@ -307,6 +298,34 @@ impl Redirected<'_> {
             drain,
         ))
         .await;
+    }
+
+    /// Where the rules of the port send it. What none of them is for goes where it was headed if the policy lets it, as past
+    /// all of Istio's filter chains. `None`: the host has no such port.
+    fn routed(&self, host: &Arc<Host>, number: u16, hello: Option<&ClientHello>) -> Option<Target> {
+        let target = Target::routed(host, number, &self.seen(hello))?;
+        Some(match target {
+            Target::Unrouted { .. } => self.unknown(self.policy()),
+            target => target,
+        })
+    }
+
+    fn policy(&self) -> OutboundTrafficPolicy {
+        self.proxy.reader.with(|snapshot| snapshot.outbound_traffic_policy())
+    }
+
+    /// Where what nobody registered goes.
+    fn unknown(&self, policy: OutboundTrafficPolicy) -> Target {
+        let passthrough = &self.proxy.passthrough;
+        match policy {
+            OutboundTrafficPolicy::AllowAny => Target::Address {
+                address: self.destination,
+                series: Arc::clone(&passthrough.tcp),
+            },
+            OutboundTrafficPolicy::RegistryOnly => Target::Nowhere {
+                series: Arc::clone(&passthrough.blocked_tcp),
+            },
+        }
     }
 
     /// What rules see of it.

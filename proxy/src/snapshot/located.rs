@@ -62,7 +62,7 @@ impl Cluster {
     /// What is to say of a connection that headed nowhere.
     pub fn headed_nowhere(&self) -> String {
         format!(
-            "connections to {} go where their client connects to, and this one was not redirected: call it by an IP address, or give it resolution DNS",
+            "connections to {} go where their client connects to, and this one was not redirected: call it by one of its `addresses`, or give it resolution DNS",
             self.told.key.host
         )
     }

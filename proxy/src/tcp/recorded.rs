@@ -56,6 +56,7 @@ impl Recorded {
             response_flags: end.flags,
             grpc_status: GrpcCode::NONE,
             response_code_details: end.details,
+            upstream_transport_failure_reason: "",
             bytes_received: end.passed.received,
             bytes_sent: end.passed.sent,
             duration: self.started.elapsed(),

@@ -15,7 +15,7 @@ use tsunagi_proto::model::{self, ConnectionPool, ProxyProtocol, UpstreamTls};
 use super::proxy_protocol::header;
 use super::stream::UpstreamStream;
 use super::{ClientAddresses, Endpoint, Need};
-use crate::net::{ConnectError, connect};
+use crate::net::{ConnectError, connect, first_of};
 use crate::telemetry::{ClusterSeries, TlsFailure};
 use crate::tls::{self, Failure, chosen};
 
@@ -120,7 +120,7 @@ impl Beginning {
         };
         let started = Instant::now();
         let time = pool.connect_timeout;
-        let mut socket = connect(endpoint.connect_address(), endpoint.source, time, pool.tcp_keepalive).await?;
+        let mut socket = reach(endpoint, pool).await?;
         if let Some(version) = proxy_protocol {
             say(&mut socket, &header(version, client)).await?;
         }
@@ -141,6 +141,26 @@ impl Beginning {
             stream: UpstreamStream::tls(stream, Arc::clone(series)),
             origin,
         })
+    }
+}
+
+/// Of an endpoint that is a name, the first address that answers.
+async fn reach(endpoint: &Endpoint, pool: &ConnectionPool) -> Result<TcpStream, ConnectError> {
+    let time = pool.connect_timeout;
+    let to = |address| connect(address, endpoint.source, time, pool.tcp_keepalive);
+    let turn = endpoint.take_turn();
+    if turn.is_empty() {
+        return to(endpoint.address).await;
+    }
+    // Boxed: few endpoints are names, and all would be larger by it.
+    let first = Box::pin(tokio::time::timeout(time, first_of(&turn, to))).await;
+    match first.map_err(|_| ConnectError::TimedOut(time))? {
+        Some(found) => {
+            let (address, socket) = found?;
+            endpoint.reached(address);
+            Ok(socket)
+        }
+        None => to(endpoint.address).await,
     }
 }
 

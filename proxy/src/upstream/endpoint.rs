@@ -20,7 +20,7 @@ const REFUSING_SWEEPS: u8 = 2;
 #[derive(Debug)]
 pub struct Endpoint {
     pub id: String,
-    /// Of an endpoint that is a name it is unspecified: see `connect_address`.
+    /// Of an endpoint that is a name it is unspecified: see `take_turn`.
     pub address: SocketAddr,
     /// Connections to it come from this address, or are not made.
     pub source: Option<IpAddr>,
@@ -84,9 +84,14 @@ impl Endpoint {
         self.rotation.set(addresses);
     }
 
-    /// Where a new connection goes.
-    pub(super) fn connect_address(&self) -> SocketAddr {
-        self.rotation.next().unwrap_or(self.address)
+    /// Of an endpoint that is a name, where a new connection goes: the first of these that answers. Else there are none.
+    pub(super) fn take_turn(&self) -> Vec<SocketAddr> {
+        self.rotation.take_turn()
+    }
+
+    /// A connection stands, to that address of the name.
+    pub(super) fn reached(&self, address: SocketAddr) {
+        self.rotation.reached(address);
     }
 
     /// What people are shown: where it is, or, of a name, where its last connection went.

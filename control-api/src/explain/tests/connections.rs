@@ -59,6 +59,38 @@ spec:
 }
 
 #[test]
+fn what_no_tls_rule_is_for_goes_where_it_is_headed_unless_the_rules_are_for_others() {
+    let documents = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: tz, namespace: shop}
+spec:
+  hosts: ['*.tz.example.com']
+  resolution: NONE
+  ports: [{number: 443, name: tls, protocol: TLS}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: tz, namespace: shop}
+spec:
+  hosts: ['*.tz.example.com']
+  tls:
+  - match: [{sniHosts: [a.tz.example.com], port: 443, sourceLabels: {app: web}}]
+    route: [{destination: {host: '*.tz.example.com'}}]
+";
+    let world = world(documents);
+    let ask = |name: &str, app: &str| {
+        let asked = format!(
+            r#"{{"url": "tls://{name}.tz.example.com:443", "fromNamespace": "shop", "fromLabels": {{"app": "{app}"}}}}"#
+        );
+        ask(&world, &asked).outcome
+    };
+    assert_eq!(ask("a", "web"), Outcome::Route);
+    assert_eq!(ask("c", "web"), Outcome::Passthrough);
+    assert_eq!(ask("c", "db"), Outcome::DefaultRoute);
+}
+
+#[test]
 fn a_url_without_a_port_is_told_which_is_taken_unless_it_is_80() {
     let ports = |number: u16| format!("{{name: http, port: {number}, targetPort: 8080}}");
     let world = world(&format!(

@@ -32,6 +32,8 @@ pub struct Entry<'a> {
     pub grpc_status: GrpcCode,
     /// Envoy's `RESPONSE_CODE_DETAILS`: `via_upstream`, `route_not_found`, ..
     pub response_code_details: &'a str,
+    /// Why there was no connection to an endpoint, where that is why there was no response.
+    pub upstream_transport_failure_reason: &'a str,
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub duration: Duration,
@@ -78,6 +80,8 @@ impl Serialize for Entry<'_> {
         }
         text(&mut map, "grpc_status", self.grpc_status.label().as_bytes())?;
         text(&mut map, "response_code_details", self.response_code_details.as_bytes())?;
+        let reason = self.upstream_transport_failure_reason.as_bytes();
+        text(&mut map, "upstream_transport_failure_reason", reason)?;
         map.serialize_entry("bytes_received", &self.bytes_received)?;
         map.serialize_entry("bytes_sent", &self.bytes_sent)?;
         map.serialize_entry("duration", &milliseconds(self.duration))?;
@@ -148,6 +152,7 @@ impl Entry<'_> {
             response_flags: Flags::NONE,
             grpc_status: GrpcCode::NONE,
             response_code_details: "via_upstream",
+            upstream_transport_failure_reason: "",
             bytes_received: 0,
             bytes_sent: 5,
             duration: Duration::from_micros(1234),
