@@ -43,6 +43,8 @@ pub enum About {
     MisplacedAnnotation,
     /// A ServiceEntry has none by which its connections are known.
     Addresses,
+    /// One port of a policy.
+    PortTwice,
 }
 
 /// As the beginning of a message, as in `a.yaml:7: `; nothing where it is not known.

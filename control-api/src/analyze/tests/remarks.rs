@@ -48,6 +48,20 @@ fn a_port_whose_connections_are_not_met_is_told_and_not_that_they_are_detected()
 }
 
 #[test]
+fn a_second_policy_of_a_port_is_told_where_it_stands() {
+    let of = |most: u32| format!("{{port: {{number: 80}}, connectionPool: {{tcp: {{maxConnections: {most}}}}}}}");
+    let text = policy(
+        "p",
+        &format!(
+            "host: shop, trafficPolicy: {{portLevelSettings: [{}, {}]}}",
+            of(1),
+            of(2)
+        ),
+    );
+    assert_eq!(codes(&text), ["TSU-PORT spec.trafficPolicy.portLevelSettings[1].port"]);
+}
+
+#[test]
 fn what_another_check_says_already_is_said_once() {
     let text = policy(
         "p",

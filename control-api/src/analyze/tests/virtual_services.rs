@@ -95,3 +95,35 @@ fn where_only_the_one_in_force_is_in_a_file_it_is_told_there() {
         "VirtualService/back/o1 has *.example.com, too, and is not in force for clients of namespace shop, but this one, which is exported to them by name, that one to everyone"
     );
 }
+
+#[test]
+fn a_wildcard_that_leads_to_one_of_its_own_hosts_says_whose_requests_do_not_get_there() {
+    let service = |name: &str, ports: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {{hosts: [{name}.example.com], resolution: DNS, ports: [{ports}]}}\n---\n"
+        )
+    };
+    let two = service("two", "{number: 80, name: http}, {number: 81, name: http-2}");
+    let rule = of(
+        "default",
+        "any",
+        "'*'",
+        "http: [{route: [{destination: {host: two.example.com}}]}]",
+    );
+    let told = |others: &str| {
+        let all = findings_in(&format!("{two}{rule}{others}"));
+        let told = all.into_iter().filter(|it| it.code == "IST0112");
+        told.map(|it| it.what).collect::<Vec<_>>()
+    };
+    let same = service("same", "{number: 81, name: http}, {number: 443, name: tls}");
+    assert_eq!(told(&same), [""; 0]);
+    assert_eq!(
+        told(&service(
+            "other",
+            "{number: 81, name: http}, {number: 82, name: http-2}"
+        )),
+        [
+            "two.example.com has several ports (80, 81) and none is given: only requests to one of the same number get there, not those to other.example.com:82"
+        ]
+    );
+}

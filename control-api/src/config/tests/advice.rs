@@ -255,6 +255,21 @@ fn an_annotation_of_ours_that_nobody_reads_is_remarked_on() {
 }
 
 #[test]
+fn of_two_policies_of_a_port_the_first_counts_and_the_second_is_remarked_on() {
+    let of = |most: u32| format!("{{port: {{number: 80}}, connectionPool: {{tcp: {{maxConnections: {most}}}}}}}");
+    let text = rule(
+        "",
+        &format!("trafficPolicy: {{portLevelSettings: [{}, {}]}}", of(1), of(2)),
+    );
+    assert_eq!(
+        remarks(&text),
+        ["spec.trafficPolicy.portLevelSettings[1].port: 80 is there already: the first is in force, this one is not"]
+    );
+    let first = rule("", &format!("trafficPolicy: {{portLevelSettings: [{}]}}", of(1)));
+    assert!(one(&text).spec == one(&first).spec);
+}
+
+#[test]
 fn connections_that_nothing_but_an_address_tells_apart_are_remarked_on_where_there_is_none() {
     let told = |connections: &str| {
         format!(
