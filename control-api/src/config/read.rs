@@ -185,6 +185,10 @@ impl<'a> Field<'a> {
             return false;
         };
         for (name, value) in map {
+            // There may be a million of them.
+            if self.report.is_full() {
+                return false;
+            }
             let known = self.known_name(name);
             if fields.supported.contains(&known.as_ref()) {
                 let same = |(other, value): &(&String, &Value)| !value.is_null() && self.known_name(other) == known;
@@ -487,6 +491,20 @@ mod tests {
     use super::super::report::{MOST_FINDINGS, path_text};
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_message_of_a_million_unknown_fields_is_given_up_after_the_first_few_hundred() {
+        const NAMED: Fields = Fields {
+            supported: &["name"],
+            later: &[],
+        };
+        for (count, is_read) in [(MOST_FINDINGS - 1, true), (1_000_000, false)] {
+            let value: Map<String, Value> = (0..count).map(|n| (n.to_string(), Value::Null)).collect();
+            let report = Report::default();
+            assert_eq!(Field::root(&Value::Object(value), &report).is_message(&NAMED), is_read);
+            assert_eq!(report.into_findings().len(), count.min(MOST_FINDINGS));
+        }
+    }
 
     fn findings(value: Value, read: impl Fn(Field<'_>)) -> Vec<String> {
         let report = Report::default();

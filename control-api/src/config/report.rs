@@ -39,6 +39,11 @@ impl Report {
         self.findings.borrow().is_empty()
     }
 
+    /// The document is refused, and more is not shown.
+    pub(super) fn is_full(&self) -> bool {
+        self.findings.borrow().len() >= MOST_FINDINGS
+    }
+
     pub(super) fn add(&self, finding: Finding) {
         let mut findings = self.findings.borrow_mut();
         let again = |other: &Finding| other.path == finding.path && other.reason == finding.reason;

@@ -272,6 +272,9 @@ impl Builder {
                     reason,
                 });
             }
+            if self.faults.len() >= MOST_FAULTS {
+                return;
+            }
         }
     }
 
