@@ -244,6 +244,14 @@ async fn in_a_panic_ejected_endpoints_get_requests_and_a_success_brings_one_back
     let before = first.requests();
     send(&sample, 40).await;
     assert!(first.requests() > before + 5, "one of two is below 60 %");
+    eventually("the control plane tells of it", LIMIT, async || {
+        send(&sample, 4).await;
+        let line = told(&sample, first.address).await;
+        (line.contains("ejected") && line.contains("fewer than minHealthPercent")).then_some(())
+    })
+    .await;
+    let page = sample.sidecar.admin("GET", "/clusters").await.text();
+    assert!(page.contains("::panic::true"), "{page}");
     first.set(Behaviour::Answer);
     eventually("it returns", LIMIT, async || {
         send(&sample, 1).await;

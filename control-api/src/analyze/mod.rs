@@ -4,6 +4,7 @@
 //! A file for each family of checks. Codes and levels are those of Istio's analyzers where it has the check
 //! (`pkg/config/analysis/msg/messages.yaml`), else `TSU` and a word.
 
+mod any_address;
 mod cover;
 mod destination_rules;
 mod endpoints;
@@ -96,6 +97,7 @@ pub fn analyze(
     for document in documents {
         remarks::check(&mut findings, document);
     }
+    any_address::check(&mut findings, documents);
     seen_by_proxies(&mut findings, documents);
 }
 

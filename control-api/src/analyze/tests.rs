@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Finding, Input, Report, WorkloadLabels, analyze, locate};
 
+mod any_address;
 mod destination_rules;
 mod endpoints;
 mod lost_policies;

@@ -108,6 +108,7 @@ fn endpoint(wire: mesh::SeenEndpoint) -> Result<Option<SeenEndpoint>, Status> {
         cause,
         left: left.map(|left| left.min(LONGEST)),
         ejections: wire.ejections,
+        in_panic: wire.in_panic,
     }))
 }
 

@@ -135,6 +135,10 @@ fn said(identity: &Identity, state: SeenState, reason: &str) -> Sighting {
 fn of_endpoint(identity: &Identity, report: &HealthReport, endpoint: &SeenEndpoint) -> Sighting {
     let reason = match endpoint.state {
         SeenState::Failing => format!("{}: not ejected, the pool cannot spare it", endpoint.cause),
+        _ if endpoint.in_panic => format!(
+            "{}; gets requests all the same: fewer than minHealthPercent are healthy",
+            endpoint.cause
+        ),
         _ => endpoint.cause.to_owned(),
     };
     let Sighting { state, reply } = said(identity, endpoint.state, &reason);

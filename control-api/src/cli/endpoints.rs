@@ -49,7 +49,9 @@ pub(super) async fn run(options: &Options, client: &Client, output: &mut Output)
         return Ok(());
     };
     if known.endpoints.is_empty() {
-        output::complain("there are no endpoints");
+        output::complain(
+            "there are no endpoints (with resolution NONE there never are: connections go where their client connects to)",
+        );
         return Ok(());
     }
     output.line(&shown(&known.endpoints))?;

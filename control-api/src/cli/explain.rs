@@ -308,6 +308,10 @@ fn destination(to: &Destination) -> Vec<String> {
 
 /// `1 of 2 healthy, 1 ejected by 3 sidecars`; names of which nobody knows yet are no part of it.
 fn endpoint_count(endpoints: &[Endpoint]) -> String {
+    // Others without any have an answer of the proxy's own.
+    if endpoints.is_empty() {
+        return "where the client connects to".to_owned();
+    }
     let count = |state: &str| endpoints.iter().filter(|endpoint| endpoint.state == state).count();
     let (unknown, unresolved) = (count("UNKNOWN"), count("UNRESOLVED"));
     let known = endpoints.len() - unknown - unresolved;

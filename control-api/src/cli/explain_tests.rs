@@ -147,7 +147,7 @@ fn endpoints_that_the_sidecars_resolve_are_not_called_healthy() {
         endpoint_count(&states.iter().map(endpoint).collect::<Vec<_>>())
     };
     for (states, expected) in [
-        (&[][..], "0 of 0 healthy"),
+        (&[][..], "where the client connects to"),
         (&["HEALTHY", "DRAINING"], "1 of 2 healthy"),
         (&["UNKNOWN"], "1 resolved by the sidecars"),
         (&["UNRESOLVED"], "1 unresolved"),

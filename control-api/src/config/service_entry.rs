@@ -33,6 +33,13 @@ pub struct ServiceEntry {
     pub distribution: Option<TrafficDistribution>,
 }
 
+impl ServiceEntry {
+    /// Its ports of TCP are at every address that nobody has.
+    pub fn is_at_any_address(&self) -> bool {
+        self.resolution == Resolution::None && self.addresses.is_empty() && self.ranges.is_empty()
+    }
+}
+
 /// Where the endpoints of a ServiceEntry are known from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resolution {

@@ -15,7 +15,7 @@ use tsunagi_proto::wire::mesh::{self, resource::Kind};
 
 use super::catalog::Catalog;
 use super::{Encoded, SharedName, Sharing, shared_names};
-use crate::config::{Document, Protocol, Resolution, ServiceEntry, Spec};
+use crate::config::{Document, Protocol, Spec};
 
 /// What is told of one address.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ fn words(document: &Document) -> impl Iterator<Item = &String> {
 /// The names by which redirected connections find a Service or a ServiceEntry, and its hosts that are one word.
 pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
     let any = match &document.spec {
-        Spec::ServiceEntry(entry) if has_any(entry) => entry.ports.as_slice(),
+        Spec::ServiceEntry(entry) if entry.is_at_any_address() => entry.ports.as_slice(),
         _ => &[],
     };
     let any = any.iter().filter(|port| port.protocol == Protocol::Tcp);
@@ -54,10 +54,6 @@ pub(super) fn names_of(document: &Document) -> impl Iterator<Item = String> {
         .map(IpAddr::to_string)
         .chain(any.map(|port| names::any_address(port.number)))
         .chain(words(document).cloned())
-}
-
-fn has_any(entry: &ServiceEntry) -> bool {
-    entry.resolution == Resolution::None && entry.addresses.is_empty() && entry.ranges.is_empty()
 }
 
 /// Names of hosts have no colon, and a word no dot.

@@ -54,6 +54,8 @@ pub struct SeenEndpoint {
     /// Until it may return, when the report came. `None`: that does not depend on time.
     pub left: Option<Duration>,
     pub ejections: u32,
+    /// It gets its part of the requests all the same: too few are healthy.
+    pub in_panic: bool,
 }
 
 /// What DNS says to a proxy of an endpoint that is told by name.
@@ -143,6 +145,7 @@ mod tests {
             cause: "",
             left: Some(Duration::from_secs(left)),
             ejections: 1,
+            in_panic: false,
         };
         HealthReport::new(vec![endpoint], Vec::new(), 0)
     }

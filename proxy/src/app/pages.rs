@@ -159,6 +159,9 @@ fn cluster_lines(cluster: &Cluster) -> String {
     let _ = writeln!(lines, "{name}::rq_active::{}", cluster.requests.current());
     let _ = writeln!(lines, "{name}::rq_pending::{}", cluster.pending_requests());
     let (policy, members) = cluster.told();
+    if members.is_panic() {
+        let _ = writeln!(lines, "{name}::panic::true");
+    }
     let now = Instant::now();
     for (
         Member {

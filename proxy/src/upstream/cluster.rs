@@ -147,6 +147,11 @@ impl Members {
             .chain(self.draining.iter().map(|member| (member, None)))
     }
 
+    /// So few are healthy somewhere that all get requests there (`minHealthPercent`).
+    pub fn is_panic(&self) -> bool {
+        (0..self.list.len()).any(|place| self.groups.is_panic_at(place))
+    }
+
     /// Whether a request that failed at one of them may go to another.
     pub fn are_several(&self) -> bool {
         let serving = if self.list.is_empty() {

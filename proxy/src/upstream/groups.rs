@@ -182,6 +182,12 @@ impl Groups {
         self.panic_percent > 0 && self.shares.is_panic(group)
     }
 
+    /// Is health to be ignored where the member of the list is that has this place?
+    pub fn is_panic_at(&self, place: usize) -> bool {
+        let group = self.all.iter().position(|group| group.range.contains(&place));
+        group.is_some_and(|group| self.is_panic(group))
+    }
+
     pub fn are_several(&self) -> bool {
         self.all.len() > 1
     }

@@ -24,6 +24,8 @@ pub struct SeenEndpoint {
     pub left: Option<Duration>,
     /// Ever since it is known.
     pub ejections: u32,
+    /// It gets its part of the requests all the same: too few are healthy.
+    pub in_panic: bool,
 }
 
 impl Registry {
@@ -43,7 +45,8 @@ fn of(cluster: &Cluster) -> Vec<SeenEndpoint> {
     let (policy, members) = cluster.told();
     let detection = policy.outlier_detection.as_ref();
     let now = Instant::now();
-    let seen = members.list.iter().filter_map(|Member { endpoint, told, .. }| {
+    let seen = members.list.iter().enumerate().filter_map(|(place, member)| {
+        let Member { endpoint, told, .. } = member;
         let health = endpoint.outlier_health(detection);
         health.is_otherwise().then(|| SeenEndpoint {
             key: cluster.key.clone(),
@@ -56,6 +59,7 @@ fn of(cluster: &Cluster) -> Vec<SeenEndpoint> {
                 .filter(|_| health.standing == Standing::Ejected)
                 .map(|until| until.saturating_duration_since(now)),
             ejections: health.ejections,
+            in_panic: members.groups.is_panic_at(place),
         })
     });
     seen.collect()

@@ -98,6 +98,7 @@ fn endpoint(seen: &SeenEndpoint) -> mesh::SeenEndpoint {
         cause: seen.cause.map_or(mesh::EjectionCause::Unspecified, cause).into(),
         left: seen.left.and_then(|left| left.try_into().ok()),
         ejections: seen.ejections,
+        in_panic: seen.in_panic,
     }
 }
 
@@ -152,6 +153,7 @@ mod tests {
             cause: Some(Cause::FailedProbe),
             left: Some(Duration::from_secs(left)),
             ejections: 2,
+            in_panic: false,
         };
         let many = SeenName {
             host: "user".to_owned(),

@@ -51,6 +51,7 @@ fn seen(subset: &str, state: SeenState) -> SeenEndpoint {
         cause: "consecutive_5xx",
         left: None,
         ejections: 1,
+        in_panic: false,
     }
 }
 

@@ -48,6 +48,7 @@ fn ejected(hostname: &str, address: &str) -> SeenEndpoint {
         cause: "failed_probe",
         left: None,
         ejections: 1,
+        in_panic: false,
     }
 }
 
