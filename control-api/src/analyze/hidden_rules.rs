@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::endpoints::Service;
 use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity};
@@ -32,14 +33,17 @@ pub(super) fn check(findings: &mut Findings<'_>) {
         .collect();
     let mut dropped = Dropped::new();
     for (host, rules) in by_host {
-        for (number, later) in rules.iter().enumerate() {
-            for earlier in rules.iter().take(number) {
+        let home = mesh.service(host).map(Service::namespace);
+        let mut earlier = Earlier::default();
+        for later in &rules {
+            for earlier in earlier.beside(later, home) {
                 if later.0.key.namespace == earlier.0.key.namespace {
-                    same_namespace(findings, *later, *earlier, &mut dropped);
+                    same_namespace(findings, *later, earlier, &mut dropped);
                 } else {
-                    other_namespace(findings, host, *later, *earlier);
+                    other_namespace(findings, host, *later, earlier);
                 }
             }
+            earlier.add(*later);
             for wide in wildcards
                 .iter()
                 .filter(|(_, it)| it.host != host && covers_host(&it.host, host))
@@ -54,6 +58,47 @@ pub(super) fn check(findings: &mut Findings<'_>) {
     }
     for wide in &wildcards {
         never_met(findings, *wide);
+    }
+}
+
+/// Rules of one host that are older, by what they may have to do with a younger one: there may be thousands.
+#[derive(Default)]
+struct Earlier<'a> {
+    by_namespace: BTreeMap<&'a str, Vec<Rule<'a>>>,
+    /// The same of those with this selector, an empty one included.
+    by_selector: BTreeMap<(&'a str, &'a BTreeMap<String, String>), Vec<Rule<'a>>>,
+}
+
+impl<'a> Earlier<'a> {
+    fn add(&mut self, rule: Rule<'a>) {
+        let namespace = rule.0.key.namespace.as_str();
+        let selector = &rule.1.workload_selector;
+        self.by_namespace.entry(namespace).or_default().push(rule);
+        self.by_selector.entry((namespace, selector)).or_default().push(rule);
+    }
+
+    /// Those of its namespace that are not for other workloads, and those of others where one of both is the service's own
+    /// and for clients elsewhere, as none with a selector is.
+    fn beside(&self, later: &Rule<'a>, home: Option<&str>) -> Vec<Rule<'a>> {
+        let (namespace, selector) = (later.0.key.namespace.as_str(), &later.1.workload_selector);
+        let none = BTreeMap::new();
+        let mut found: Vec<Rule<'a>> = Vec::new();
+        if selector.is_empty() {
+            found.extend(self.by_namespace.get(namespace).into_iter().flatten());
+        } else {
+            for selector in [&none, selector] {
+                found.extend(self.by_selector.get(&(namespace, selector)).into_iter().flatten());
+            }
+        }
+        match home {
+            Some(home) if home == namespace && selector.is_empty() => {
+                let others = self.by_namespace.iter().filter(|(place, _)| **place != home);
+                found.extend(others.flat_map(|(_, rules)| rules));
+            }
+            Some(home) if home != namespace => found.extend(self.by_selector.get(&(home, &none)).into_iter().flatten()),
+            _ => {}
+        }
+        found
     }
 }
 
@@ -278,5 +323,45 @@ fn never_met(findings: &mut Findings<'_>, (document, rule): Rule<'_>) {
     if covered.next().is_some_and(hidden) && covered.all(hidden) {
         let what = "every service that it covers has a more specific rule in this namespace: this one is in force for none of them";
         findings.add(HIDDEN, document, "spec.host", what, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Spec, parse};
+
+    #[test]
+    fn of_thousands_of_rules_for_other_workloads_none_is_compared_with_another() {
+        let document = |namespace: &str, name: usize| {
+            let text = format!(
+                "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: d{name}, namespace: {namespace}}}, spec: {{host: a.b.c, workloadSelector: {{matchLabels: {{app: w{name}}}}}}}}}"
+            );
+            parse("", &text, "").expect("valid").remove(0)
+        };
+        let of = |namespace: &'static str| (0..1000).map(move |name| document(namespace, name));
+        let documents: Vec<Document> = of("one").chain(of("two")).collect();
+        let (mut earlier, mut compared) = (Earlier::default(), 0);
+        for document in &documents {
+            let Spec::DestinationRule(rule) = &document.spec else {
+                unreachable!("a DestinationRule")
+            };
+            compared += earlier.beside(&(document, rule), Some("home")).len();
+            earlier.add((document, rule));
+        }
+        assert_eq!(compared, 0);
+        let Spec::DestinationRule(rule) = &documents[0].spec else {
+            unreachable!("a DestinationRule")
+        };
+        let again = earlier.beside(&(&documents[0], rule), Some("two"));
+        assert_eq!(again.len(), 1);
+        // One for all is compared with all of its namespace, and as the service's own with those of others.
+        let for_all = DestinationRule {
+            workload_selector: BTreeMap::new(),
+            ..(**rule).clone()
+        };
+        for (home, most) in [("home", 1000), ("two", 1000), ("one", 2000)] {
+            assert_eq!(earlier.beside(&(&documents[0], &for_all), Some(home)).len(), most);
+        }
     }
 }

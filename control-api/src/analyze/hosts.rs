@@ -5,7 +5,9 @@ use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
 use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity};
-use crate::config::{Document, HttpRule, SourceMatch, VirtualService, WeightedDestination};
+use crate::config::{
+    Document, HttpRule, Protocol, ServicePort, SourceMatch, Spec, VirtualService, WeightedDestination,
+};
 
 const NOT_FOUND: Check = ("IST0101", Severity::Error);
 const PORT_REQUIRED: Check = ("IST0112", Severity::Error);
@@ -121,9 +123,15 @@ fn target(findings: &mut Findings<'_>, document: &Document, field: &str, target:
                 format!("one of its ports: {numbers}"),
             );
         }
-        None if known.len() > 1 && !is_own_host(document, target.host) => {
+        None if known.len() > 1 => {
+            let others = covered_at_other_ports(findings, document, target.host);
+            let not_those = match others.as_slice() {
+                [] if is_own_host(document, target.host) => return,
+                [] => String::new(),
+                others => format!(", not those to {}", listed(others)),
+            };
             let what = format!(
-                "{} has several ports ({numbers}) and none is given: only requests to one of the same number get there",
+                "{} has several ports ({numbers}) and none is given: only requests to one of the same number get there{not_those}",
                 target.host
             );
             findings.add(PORT_REQUIRED, document, field, what, "port: {number: …}");
@@ -146,9 +154,34 @@ pub(super) fn nobody_has(document: &Document, host: &str) -> &'static str {
 /// A rule that sends requests on to the very host that they are for keeps their port.
 fn is_own_host(document: &Document, host: &str) -> bool {
     match &document.spec {
-        crate::config::Spec::VirtualService(rule) => rule.hosts.iter().any(|own| covers_host(own, host)),
+        Spec::VirtualService(rule) => rule.hosts.iter().any(|own| covers_host(own, host)),
         _ => false,
     }
+}
+
+/// As in `other.example.com:81`: services that a rule is for beside the host that it leads to, at ports
+/// for requests that this one has not.
+fn covered_at_other_ports(findings: &Findings<'_>, document: &Document, host: &str) -> Vec<String> {
+    let (Spec::VirtualService(rule), Some(to)) = (&document.spec, findings.mesh.service(host)) else {
+        return Vec::new();
+    };
+    if rule.hosts.iter().all(|own| own == host) {
+        return Vec::new();
+    }
+    let numbers: Vec<u16> = to.ports().iter().map(|port| port.number).collect();
+    let is_covered = |fqdn: &str| rule.hosts.iter().any(|own| covers_host(own, fqdn));
+    let covered = findings
+        .mesh
+        .services()
+        .filter(|(fqdn, _)| *fqdn != host && is_covered(fqdn));
+    let is_lost = |port: &&ServicePort| {
+        !matches!(port.protocol, Protocol::Tcp | Protocol::Tls) && !numbers.contains(&port.number)
+    };
+    let lost = covered.flat_map(|(fqdn, service)| {
+        let lost = service.ports().into_iter().filter(is_lost);
+        lost.map(move |port| format!("{fqdn}:{}", port.number))
+    });
+    lost.collect()
 }
 
 fn subset(findings: &mut Findings<'_>, document: &Document, field: &str, target: &Target<'_>) {

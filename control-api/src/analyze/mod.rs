@@ -15,6 +15,7 @@ mod input;
 mod matches;
 mod mesh;
 mod policies;
+mod remarks;
 mod report;
 mod rules;
 mod services;
@@ -77,7 +78,6 @@ pub fn analyze(
 ) {
     let mesh = Mesh::new(documents, workloads, clients);
     let mut findings = Findings { mesh: &mesh, report };
-    virtual_services::conflicts(&mut findings);
     for (document, rule) in &mesh.virtual_services {
         virtual_services::check(&mut findings, document, rule);
         rules::check(&mut findings, document, rule);
@@ -94,19 +94,18 @@ pub fn analyze(
         destination_rules::check(&mut findings, document, rule);
     }
     services::check(&mut findings);
+    for document in documents {
+        remarks::check(&mut findings, document);
+    }
     any_address::check(&mut findings, documents);
     seen_by_proxies(&mut findings, documents);
 }
 
 /// What is decided for the proxies, with all documents together.
 fn seen_by_proxies(findings: &mut Findings<'_>, documents: &[Arc<Document>]) {
-    let mesh = findings.mesh;
-    let has_subsets = mesh.destination_rules.iter().any(|(_, rule)| !rule.subsets.is_empty());
-    if !has_subsets && !mesh.knows_services() {
-        return;
-    }
     let by_key: HashMap<&Key, &Document> = documents.iter().map(|document| (&document.key, &**document)).collect();
     let world = World::build(documents.iter().cloned(), 0, None);
+    virtual_services::conflicts(findings, &by_key, &world);
     subsets::check(findings, &by_key, &world);
     shared_names::check(findings, &by_key, &world);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Check, Findings, Severity, endpoints};
-use crate::config::{Document, Kind, Protocol};
+use crate::config::{About, Document, Kind, Protocol};
 
 const NO_WORKLOAD: Check = ("IST0127", Severity::Warning);
 const PORT_NAME: Check = ("IST0118", Severity::Info);
@@ -49,16 +49,23 @@ fn of_document(findings: &mut Findings<'_>, document: &Document) {
         let what = "selects no workload: requests get 503 UH";
         findings.add(NO_WORKLOAD, document, field, what, "the labels of its pods");
     }
+    let mut remarks = document.remarks.iter();
+    let has_no_address = remarks.any(|remark| remark.about == About::Addresses);
     for (index, port) in endpoints::ports(document)
         .iter()
         .enumerate()
         .filter(|(_, port)| port.protocol == Protocol::Detect)
     {
-        let what = format!(
-            "port {} says no protocol: it is detected for every connection",
-            port.number
-        );
-        let instead = "a name that begins with it (http-web, grpc, tcp-db), or appProtocol";
+        let number = port.number;
+        let what = if has_no_address {
+            format!("port {number} says no protocol: connections are found to be HTTP or TLS for its hosts, or not met")
+        } else {
+            format!("port {number} says no protocol: it is detected for every connection")
+        };
+        let instead = match document.key.kind {
+            Kind::ServiceEntry => "`protocol`, or a name that begins with it (http-web, grpc, tcp-db)",
+            _ => "a name that begins with it (http-web, grpc, tcp-db), or appProtocol",
+        };
         findings.add(PORT_NAME, document, format!("spec.ports[{index}]"), what, instead);
     }
 }

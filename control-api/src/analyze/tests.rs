@@ -8,9 +8,11 @@ mod any_address;
 mod destination_rules;
 mod endpoints;
 mod lost_policies;
+mod remarks;
 mod report;
 mod shared_names;
 mod subsets;
+mod virtual_services;
 
 /// A service with two versions, as the rules below have it.
 const MESH: &str = r"

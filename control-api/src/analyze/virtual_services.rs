@@ -1,13 +1,15 @@
 //! VirtualServices as a whole: whose hosts they are for, which of two is in force, who sees them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity};
-use crate::config::{Document, ExportTo, VirtualService};
+use crate::config::{Document, ExportTo, Key, VirtualService};
+use crate::snapshot::{Overruled, Reason, World};
 
 const CONFLICT: Check = ("IST0109", Severity::Error);
+const SHADOWED: Check = ("IST0109", Severity::Info);
 const NOT_FOUND: Check = ("IST0101", Severity::Error);
 const NO_SERVICE: Check = ("TSU-HOST", Severity::Warning);
 const INERT: Check = ("TSU-GATEWAY-ONLY", Severity::Info);
@@ -17,44 +19,53 @@ fn of_mesh(rule: &VirtualService) -> bool {
     rule.gateways.is_empty() || rule.gateways.iter().any(|name| name == "mesh")
 }
 
-/// Is there a client that sees both?
-fn are_seen_together(one: &ExportTo, other: &ExportTo) -> bool {
-    match (one, other) {
-        (ExportTo::Everyone, ExportTo::Everyone) => true,
-        (ExportTo::Namespaces(names), ExportTo::Everyone) | (ExportTo::Everyone, ExportTo::Namespaces(names)) => {
-            !names.is_empty()
-        }
-        (ExportTo::Namespaces(one), ExportTo::Namespaces(other)) => one.iter().any(|name| other.contains(name)),
+/// Several for one host, of which one is in force for some clients.
+pub(super) fn conflicts(findings: &mut Findings<'_>, by_key: &HashMap<&Key, &Document>, world: &World) {
+    for overruled in world.overruled() {
+        conflict(findings, by_key, &overruled);
     }
 }
 
-/// Two for one host: they are not merged, the oldest is in force.
-pub(super) fn conflicts(findings: &mut Findings<'_>) {
-    let mesh = findings.mesh;
-    let mut by_host: BTreeMap<&str, Vec<(&Document, &VirtualService)>> = BTreeMap::new();
-    for (document, rule) in mesh.virtual_services.iter().copied().filter(|(_, rule)| of_mesh(rule)) {
-        for host in &rule.hosts {
-            by_host.entry(host).or_default().push((document, rule));
-        }
-    }
-    for (host, rules) in by_host {
-        for (number, (document, rule)) in rules.iter().enumerate().skip(1) {
-            let first = rules[..number]
-                .iter()
-                .find(|(_, other)| are_seen_together(&other.export_to, &rule.export_to));
-            let Some((first, _)) = first else { continue };
-            let what = format!(
-                "{host} belongs to {} already, which is in force: two are not merged",
-                first.key
-            );
-            findings.add(
-                CONFLICT,
-                document,
-                "spec.hosts",
-                what,
-                "the rules of both in one VirtualService, or `delegate`",
-            );
-        }
+/// At the one that is not in force; or, where only the other is in a file, there.
+fn conflict(findings: &mut Findings<'_>, by_key: &HashMap<&Key, &Document>, overruled: &Overruled) {
+    let Overruled {
+        host, key, by, parts, ..
+    } = overruled;
+    let (Some(hidden), Some(hiding)) = (by_key.get(key), by_key.get(by)) else {
+        return;
+    };
+    let whom = match overruled.clients.len() {
+        0 => String::new(),
+        _ => format!(
+            " for clients of namespace {}",
+            listed(&Vec::from_iter(&overruled.clients))
+        ),
+    };
+    let which = if parts.is_empty() {
+        String::new()
+    } else {
+        format!(", as far as `{}` goes", parts.join("`, `"))
+    };
+    let (check, because, instead) = match overruled.reason {
+        Reason::Age => (
+            CONFLICT,
+            "is older: two are not merged",
+            "the rules of both in one VirtualService, or `delegate`",
+        ),
+        Reason::Export => (
+            CONFLICT,
+            "is exported to them more closely: two are not merged",
+            "the rules of both in one VirtualService, or another exportTo",
+        ),
+        Reason::Own => (SHADOWED, "is exported to them by name, this one to everyone", ""),
+    };
+    if hidden.origin.file.is_empty() && !hiding.origin.file.is_empty() {
+        let because = because.replace("this one", "that one");
+        let what = format!("{key} has {host}, too, and is not in force{whom}{which}, but this one, which {because}");
+        findings.add(check, hiding, "spec.hosts", what, instead);
+    } else {
+        let what = format!("{by} is in force for {host}{whom}, not this one{which}: it {because}");
+        findings.add(check, hidden, "spec.hosts", what, instead);
     }
 }
 

@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{failure::Failure, request};
 use crate::{
@@ -56,10 +57,24 @@ fn media_type(headers: &HeaderMap) -> Result<MediaType, Failure> {
     }
 }
 
+/// Texts from here on are read one after the other: what is read takes some thirty times the room meanwhile.
+const LARGE_BYTES: usize = 1 << 20;
+
+static LARGE: Semaphore = Semaphore::const_new(1);
+
+/// Waits where the text is a large one and another is being read. Kept until it is read.
+pub(super) async fn room_for(text: &str) -> Option<SemaphorePermit<'static>> {
+    if text.len() < LARGE_BYTES {
+        return None;
+    }
+    LARGE.acquire().await.ok()
+}
+
 /// On a blocking thread: megabytes of YAML take a while, and proxies are served meanwhile.
 async fn parse(media_type: MediaType, text: String, namespace: &str) -> Result<Vec<Document>, Failure> {
     let namespace = namespace.to_owned();
-    let work = tokio::task::spawn_blocking(move || match media_type {
+    let room = room_for(&text).await;
+    let read = move || match media_type {
         MediaType::Yaml => parse_text(&text, &namespace),
         MediaType::Json => {
             let read: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&text);
@@ -71,6 +86,11 @@ async fn parse(media_type: MediaType, text: String, namespace: &str) -> Result<V
                 .map_err(|error| Failure::bad_request(format!("the body is no list of files: {error}")))?;
             parse_files(&files.files, &namespace).map_err(Failure::problems)
         }
+    };
+    let work = tokio::task::spawn_blocking(move || {
+        // Whoever asked may have left: the reading goes on.
+        let _room = room;
+        read()
     });
     work.await
         .unwrap_or_else(|_| Err(Failure::internal("the documents could not be read; the log says why")))
@@ -121,4 +141,25 @@ fn nonempty(file: &str, documents: Vec<Document>) -> Result<Vec<Document>, Vec<P
         reason,
         ..Problem::default()
     }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_large_texts_one_is_read_at_a_time_and_small_ones_do_not_wait() {
+        let read = |text: String| Box::pin(parse(MediaType::Yaml, text, "default"));
+        let small = "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 80}]}}";
+        let held = LARGE.acquire().await.expect("never closed");
+        assert_eq!(read(small.to_owned()).await.expect("valid").len(), 1);
+        let mut large = read(format!("{small}\n#{}", "x".repeat(LARGE_BYTES)));
+        tokio::select! {
+            biased;
+            _ = &mut large => panic!("it was read beside another"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(held);
+        assert_eq!(large.await.expect("valid").len(), 1);
+    }
 }

@@ -44,7 +44,7 @@ pub(super) async fn explain(State(api): State<Api>, request: Request) -> Result<
         return Err(Failure::too_large(LONGEST_BYTES));
     }
     let question: Question = serde_json::from_str(&body).map_err(|error| {
-        let form = r#"{"url", "method", "headers", "fromNamespace", "fromLabels"}"#;
+        let form = r#"{"url", "method", "headers", "fromNamespace", "fromLabels", "fromAddress"}"#;
         Failure::bad_request(format!("the body is not {form} in JSON: {error}"))
     })?;
     let world = api.ingest.held().world;

@@ -48,7 +48,12 @@ impl Config for Service {
         }
         let (text, namespace) = (request.documents, or_default(&request.namespace).to_owned());
         config::check_namespace(&namespace).map_err(Status::invalid_argument)?;
-        let parsed = tokio::task::spawn_blocking(move || documents::parse_all(&text, &namespace)).await;
+        let room = documents::room_for(&text).await;
+        let parsed = tokio::task::spawn_blocking(move || {
+            let _room = room;
+            documents::parse_all(&text, &namespace)
+        })
+        .await;
         let documents = parsed
             .map_err(|_| Status::internal("the documents could not be read; the log says why"))?
             .inspect_err(|_| telemetry::record_unparsable_transaction())

@@ -2,6 +2,7 @@
 //! asked fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use clap::Args;
 use hyper::Method;
@@ -45,6 +46,10 @@ pub(super) struct Options {
     #[arg(long = "from-label", value_name = "LABEL", value_parser = label)]
     from_labels: Vec<(String, String)>,
 
+    /// The address of the client, for rules with a sourceSubnet
+    #[arg(long, value_name = "ADDRESS")]
+    from_address: Option<IpAddr>,
+
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -85,6 +90,7 @@ fn question(options: &Options) -> Question {
             .collect(),
         from_namespace: options.from_namespace.clone(),
         from_labels: options.from_labels.iter().cloned().collect(),
+        from_address: options.from_address.map(|address| address.to_string()),
     }
 }
 
@@ -143,11 +149,13 @@ fn summary(question: &Question, answer: &Answer) -> String {
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
+    let address = question.from_address.as_ref().map(|address| format!(", {address}"));
     let mut lines = vec![
         asked(question),
         format!(
-            "  from            namespace {} {}",
+            "  from            namespace {}{} {}",
             question.from_namespace,
+            address.unwrap_or_default(),
             client.join(",")
         )
         .trim_end()

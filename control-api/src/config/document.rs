@@ -27,9 +27,24 @@ pub struct Document {
 /// Something that its author may not have meant, in this document alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
+    pub about: About,
     /// As in `spec.trafficPolicy.loadBalancer.warmup`.
     pub field: String,
     pub what: String,
+}
+
+/// What a remark is about, for who says more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Of a balancer that warms nothing up.
+    Warmup,
+    UnknownAnnotation,
+    /// Of another kind.
+    MisplacedAnnotation,
+    /// A ServiceEntry has none by which its connections are known.
+    Addresses,
+    /// One port of a policy.
+    PortTwice,
 }
 
 /// As the beginning of a message, as in `a.yaml:7: `; nothing where it is not known.

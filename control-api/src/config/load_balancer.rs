@@ -11,7 +11,7 @@ use tsunagi_proto::model::{
 
 use super::read::{Field, Fields};
 use super::scalar::shown;
-use super::{LocalitySetting, locality};
+use super::{About, LocalitySetting, locality};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadBalancer {
@@ -136,6 +136,7 @@ pub(super) fn read(block: &Field<'_>) -> LoadBalancer {
         };
         block.remark_at(
             name,
+            About::Warmup,
             "has no effect: only LEAST_REQUEST and ROUND_ROBIN warm endpoints up",
         );
     }

@@ -50,7 +50,7 @@ pub use client_tls::{ClientTls, TlsMode};
 pub use connection_pool::ConnectionPool;
 pub use destination_rule::{DestinationRule, Subset};
 pub use distribution::{DISTRIBUTION_ANNOTATION, TrafficDistribution};
-pub use document::{Created, Document, Origin, Remark, Spec};
+pub use document::{About, Created, Document, Origin, Remark, Spec};
 pub use document_set::DocumentSet;
 pub use endpoint_slice::{EndpointSlice, Machine, PodState, SliceEndpoint};
 pub use kind::{Key, Kind, check_namespace};

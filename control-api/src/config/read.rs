@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::report::{Finding, Report};
 use super::scalar::shown;
 use super::yaml::Step;
-use super::{duration, names, slips};
+use super::{About, duration, names, slips};
 
 /// A value with the way that leads to it.
 #[derive(Clone, Copy)]
@@ -119,8 +119,8 @@ impl<'a> Field<'a> {
     }
 
     /// Warns of a field that is taken and does nothing.
-    pub(super) fn remark_at(&self, name: &str, what: impl Into<String>) {
-        self.report.remark(&self.path_to(name), what.into());
+    pub(super) fn remark_at(&self, name: &str, about: About, what: impl Into<String>) {
+        self.report.remark(about, &self.path_to(name), what.into());
     }
 
     /// The field that this is, or is an item of. Empty: the document.
@@ -185,6 +185,10 @@ impl<'a> Field<'a> {
             return false;
         };
         for (name, value) in map {
+            // There may be a million of them.
+            if self.report.is_full() {
+                return false;
+            }
             let known = self.known_name(name);
             if fields.supported.contains(&known.as_ref()) {
                 let same = |(other, value): &(&String, &Value)| !value.is_null() && self.known_name(other) == known;
@@ -487,6 +491,20 @@ mod tests {
     use super::super::report::{MOST_FINDINGS, path_text};
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_message_of_a_million_unknown_fields_is_given_up_after_the_first_few_hundred() {
+        const NAMED: Fields = Fields {
+            supported: &["name"],
+            later: &[],
+        };
+        for (count, is_read) in [(MOST_FINDINGS - 1, true), (1_000_000, false)] {
+            let value: Map<String, Value> = (0..count).map(|n| (n.to_string(), Value::Null)).collect();
+            let report = Report::default();
+            assert_eq!(Field::root(&Value::Object(value), &report).is_message(&NAMED), is_read);
+            assert_eq!(report.into_findings().len(), count.min(MOST_FINDINGS));
+        }
+    }
 
     fn findings(value: Value, read: impl Fn(Field<'_>)) -> Vec<String> {
         let report = Report::default();

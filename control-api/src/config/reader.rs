@@ -12,8 +12,8 @@ use super::read::{Field, Fields};
 use super::report::{Finding, Report};
 use super::scalar::shown;
 use super::{
-    Created, Document, Key, Kind, Origin, Spec, destination_rule, distribution, names, service, service_entry, sidecar,
-    virtual_service, workload_entry,
+    About, Created, Document, Key, Kind, Origin, Spec, destination_rule, distribution, names, service, service_entry,
+    sidecar, virtual_service, workload_entry,
 };
 
 const DOCUMENT: Fields = Fields {
@@ -264,14 +264,18 @@ fn of_tsunagi(annotations: &Field<'_>, name: &str, kind: Kind) {
     if !name.starts_with(ANNOTATIONS) || all.contains(&(kind, name)) {
         return;
     }
-    let what = match all.iter().find(|(_, known)| *known == name) {
-        Some((of, _)) => format!("is read of a {of} only: it has no effect here"),
+    let (about, what) = match all.iter().find(|(_, known)| *known == name) {
+        Some((of, _)) => (
+            About::MisplacedAnnotation,
+            format!("is read of a {of} only: it has no effect here"),
+        ),
         None => {
             let hint = names::did_you_mean(name, all.iter().map(|(_, known)| *known));
-            format!("no annotation that is known, it has no effect{hint}")
+            let what = format!("no annotation that is known, it has no effect{hint}");
+            (About::UnknownAnnotation, what)
         }
     };
-    annotations.remark_at(name, what);
+    annotations.remark_at(name, about, what);
 }
 
 fn created(field: &Field<'_>) -> Option<Created> {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use super::scalar::shown;
 use super::yaml::Step;
-use super::{Remark, names};
+use super::{About, Remark, names};
 
 /// Findings of one document after which the rest is not shown.
 pub(super) const MOST_FINDINGS: usize = 200;
@@ -39,6 +39,11 @@ impl Report {
         self.findings.borrow().is_empty()
     }
 
+    /// The document is refused, and more is not shown.
+    pub(super) fn is_full(&self) -> bool {
+        self.findings.borrow().len() >= MOST_FINDINGS
+    }
+
     pub(super) fn add(&self, finding: Finding) {
         let mut findings = self.findings.borrow_mut();
         let again = |other: &Finding| other.path == finding.path && other.reason == finding.reason;
@@ -47,11 +52,11 @@ impl Report {
         }
     }
 
-    pub(super) fn remark(&self, path: &[Step], what: String) {
+    pub(super) fn remark(&self, about: About, path: &[Step], what: String) {
         let mut remarks = self.remarks.borrow_mut();
         if remarks.len() < MOST_FINDINGS {
             let field = path_text(path);
-            remarks.push(Remark { field, what });
+            remarks.push(Remark { about, field, what });
         }
     }
 }

@@ -9,7 +9,8 @@ use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
 use super::read::{Field, Fields};
 use super::scalar::shown;
 use super::{
-    Protocol, ServicePort, TargetPort, TrafficDistribution, WorkloadEntry, limits, names, protocol, workload_entry,
+    About, Protocol, ServicePort, TargetPort, TrafficDistribution, WorkloadEntry, limits, names, protocol,
+    workload_entry,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +116,33 @@ pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
         distribution: None,
     };
     check_resolution(spec, &entry);
+    check_addresses(spec, &entry);
     Some(entry)
+}
+
+/// Connections that name nobody are known by their address. Of `NONE`, a TCP port is at every address.
+fn check_addresses(spec: &Field<'_>, entry: &ServiceEntry) {
+    // One of the cluster has its Service's address.
+    let is_external = |host: &String| host.contains('.') && !host.ends_with(&format!(".svc.{DEFAULT_CLUSTER_DOMAIN}"));
+    if !entry.addresses.is_empty() || !entry.ranges.is_empty() || !entry.hosts.iter().any(is_external) {
+        return;
+    }
+    let opaque = match entry.resolution {
+        Resolution::None => None,
+        _ => Some((Protocol::Tcp, "connections of a TCP port")),
+    };
+    let detected = (
+        Protocol::Detect,
+        "connections of a port without a protocol that turn out to be neither HTTP nor TLS",
+    );
+    for (protocol, connections) in opaque.into_iter().chain([detected]) {
+        if entry.ports.iter().any(|port| port.protocol == protocol) {
+            let what = format!(
+                "{connections} are known by their address, and there are no `addresses`: redirected ones go where they head, untouched, whatever DestinationRules say"
+            );
+            spec.remark_at("ports", About::Addresses, what);
+        }
+    }
 }
 
 /// What only makes sense with some resolutions, as Istio checks it.
@@ -148,19 +175,6 @@ fn check_resolution(spec: &Field<'_>, entry: &ServiceEntry) {
         }
     }
     let is_opaque = |port: &ServicePort| port.protocol == Protocol::Tcp;
-    let is_unaddressed = entry.addresses.is_empty() && entry.ranges.is_empty();
-    // One of the cluster has its Service's address.
-    let is_external = |host: &String| host.contains('.') && !host.ends_with(&format!(".svc.{DEFAULT_CLUSTER_DOMAIN}"));
-    if entry.resolution != Resolution::None
-        && is_unaddressed
-        && entry.hosts.iter().any(is_external)
-        && entry.ports.iter().any(is_opaque)
-    {
-        spec.remark_at(
-            "ports",
-            "connections of a TCP port are known by their address, and there are no `addresses`: redirected ones go where they head, untouched, whatever DestinationRules say",
-        );
-    }
     if entry.resolution != Resolution::None && entry.hosts.len() > 1 && entry.ports.iter().any(is_opaque) {
         spec.refuse_at(
             "hosts",

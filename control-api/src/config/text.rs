@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::reader;
-use super::report::{Finding, path_text};
+use super::report::{Finding, MOST_FINDINGS, path_text};
 use super::yaml::{self, Node, Step};
 use super::{Document, Kind, Origin, Problem};
 
@@ -165,16 +165,17 @@ impl<'a> Reading<'a> {
         let items = object.remove("items");
         let line = root.line_of(&[Step::Key("items".to_owned())]);
         let whole = Value::Object(object);
-        for key in whole.as_object().into_iter().flatten().map(|(key, _)| key) {
-            if !["apiVersion", "kind", "metadata"].contains(&key.as_str()) {
-                let line = root.line_of(&[Step::Key(key.clone())]);
-                self.problem(
-                    line,
-                    &whole,
-                    path_text(&[Step::Key(key.clone())]),
-                    "unknown field".to_owned(),
-                );
-            }
+        let is_unknown = |key: &&String| !["apiVersion", "kind", "metadata"].contains(&key.as_str());
+        let keys = whole.as_object().into_iter().flat_map(|object| object.keys());
+        // The line of each is looked for among all.
+        for key in keys.filter(is_unknown).take(MOST_FINDINGS) {
+            let step = [Step::Key(key.clone())];
+            self.problem(
+                root.line_of(&step),
+                &whole,
+                path_text(&step),
+                "unknown field".to_owned(),
+            );
         }
         let items = match items {
             None | Some(Value::Null) => return,

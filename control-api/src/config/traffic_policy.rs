@@ -3,13 +3,14 @@
 //! Called by `destination_rule`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use tsunagi_proto::model::{ProxyProtocol, RetryBudget};
 
 use super::read::{Field, Fields, Places};
 use super::{
-    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, client_tls, connection_pool, load_balancer, locality,
-    outlier_detection,
+    About, ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, client_tls, connection_pool, load_balancer,
+    locality, outlier_detection,
 };
 
 /// Blocks that are absent here are inherited by a subset, whole.
@@ -153,9 +154,13 @@ fn port_level(list: &Field<'_>) -> BTreeMap<u16, PortPolicy> {
         }
         let number = item.required("port").and_then(|port| port_number(&port));
         let Some(number) = number else { continue };
-        // Istio takes the first and ignores the others.
-        if ports.insert(number, policy).is_some() {
-            item.refuse_at("port", format!("{number} is there twice"));
+        // As in Istio.
+        match ports.entry(number) {
+            Entry::Vacant(first) => drop(first.insert(policy)),
+            Entry::Occupied(_) => {
+                let what = format!("{number} is there already: the first is in force, this one is not");
+                item.remark_at("port", About::PortTwice, what);
+            }
         }
     }
     ports

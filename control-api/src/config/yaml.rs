@@ -261,16 +261,14 @@ impl Builder {
 
     fn find_duplicates(&mut self, entries: &[Entry]) {
         let mut seen = HashMap::with_capacity(entries.len());
-        for entry in entries {
-            if let Some(first) = seen.insert(entry.key.as_str(), entry.line) {
-                let reason = format!(
-                    "the key {} is there already, on line {first}",
-                    scalar::shown(&entry.key)
-                );
-                self.faults.push(Fault {
-                    line: entry.line,
-                    reason,
-                });
+        for Entry { key, line, .. } in entries {
+            if self.faults.len() >= MOST_FAULTS {
+                return;
+            }
+            if let Some(first) = seen.insert(key.as_str(), line) {
+                let key = scalar::shown(key);
+                let reason = format!("the key {key} is there already, on line {first}");
+                self.faults.push(Fault { line: *line, reason });
             }
         }
     }

@@ -254,7 +254,7 @@ fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
     let head = ConnectionHead {
         port: place.port,
         destination: address.or_else(|| place.told.addresses.first().copied()),
-        source: None,
+        source: asked.from_address,
         sni: (asked.asked == Asked::Tls && address.is_none()).then_some(asked.host.as_str()),
     };
     // As a proxy: by the name first, then by where it goes.
@@ -265,6 +265,12 @@ fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
     for (kind, rules) in tls.into_iter().chain(tcp) {
         let explanation = decide::explain_connection(rules, &head, &asked.source);
         let named = |rule: &ConnectionRule, item| described(&rule.label, &rule.origin, root, kind, item);
+        let mut failed = explanation.passed_over.iter().flat_map(|passed| &passed.reasons);
+        // All else of it is as the rule wants it.
+        if asked.from_address.is_none() && failed.any(|failed| failed.predicate == "sourceSubnet") {
+            let note = "it depends on the client's address, which is not known: --from-address says it (fromAddress)";
+            answer.notes.push(note.to_owned());
+        }
         answer
             .passed_over
             .extend(passed_over(&explanation, rules, |rule| named(rule, None)));

@@ -1,6 +1,7 @@
 //! What is asked: a request and the client that makes it. Everything that makes no request is refused by field.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct Question {
     pub from_namespace: String,
     #[serde(default)]
     pub from_labels: BTreeMap<String, String>,
+    /// Of the client, for rules with a `sourceSubnet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_address: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -81,6 +85,7 @@ pub(super) struct Checked {
     pub query: Option<String>,
     pub headers: HeaderMap,
     pub source: Source,
+    pub from_address: Option<IpAddr>,
 }
 
 impl Question {
@@ -119,6 +124,10 @@ impl Question {
         if self.from_namespace.is_empty() {
             return bad("fromNamespace", "must not be empty");
         }
+        let from_address = self.from_address.as_deref().map(str::parse).transpose();
+        let Ok(from_address) = from_address else {
+            return bad("fromAddress", "not an IP address");
+        };
         let Ok(method) = Method::from_bytes(self.method.as_bytes()) else {
             return bad("method", format!("{:?} is not a method", self.method));
         };
@@ -136,6 +145,7 @@ impl Question {
                 namespace: self.from_namespace.clone(),
                 labels: self.from_labels.clone(),
             },
+            from_address,
         })
     }
 
@@ -247,6 +257,7 @@ mod tests {
             (r#"{"url": "a", "headers": {"a": 1}}"#, "text, or a list of texts"),
             (r#"{"url": "a", "fromNamespace": ""}"#, "fromNamespace"),
             (r#"{"url": "a", "fromNamspace": "b"}"#, "fromNamspace"),
+            (r#"{"url": "tcp://a:1", "fromAddress": "10.0.0.0/8"}"#, "fromAddress"),
             (r#"{"method": "GET"}"#, "url"),
         ] {
             let refused = asked(json).map(drop).expect_err(json);

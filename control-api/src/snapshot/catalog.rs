@@ -307,6 +307,11 @@ impl Catalog {
         self.rules.of_host(host)
     }
 
+    /// Hosts and wildcards that several VirtualServices for sidecars name.
+    pub(super) fn hosts_of_several_rules(&self) -> impl Iterator<Item = &str> {
+        self.rules.hosts_of_several()
+    }
+
     pub(super) fn has_rules(&self, host: &str) -> bool {
         self.rules.has_host(host)
     }

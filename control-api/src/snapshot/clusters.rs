@@ -1,5 +1,6 @@
 //! Every (host, port, subset) that requests to a host can reach, with the policy in force for it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use tsunagi_proto::wire::mesh;
@@ -23,14 +24,17 @@ struct Wanted<'w> {
     host: &'w str,
     port: Option<u16>,
     subset: &'w str,
+    /// Of the routed host, those that the rule is used at.
+    from: Vec<u16>,
 }
 
 /// Collects the clusters of one host, as clients of one namespace see them.
 pub(super) struct Clusters<'a> {
     catalog: &'a Catalog,
     client: Option<&'a str>,
-    /// Ports of the host that is being routed.
-    ports: Vec<u16>,
+    /// The host that is being routed.
+    fqdn: &'a str,
+    ports: &'a BTreeMap<u16, Port>,
     /// Those of one key for some clients each, the last one for the rest.
     found: BTreeMap<ClusterKey, Vec<mesh::Cluster>>,
     /// Hosts met so far.
@@ -71,11 +75,17 @@ pub(super) fn shown(mut names: impl ExactSizeIterator<Item = String>) -> String 
 }
 
 impl<'a> Clusters<'a> {
-    pub(super) fn new(catalog: &'a Catalog, client: Option<&'a str>, ports: Vec<u16>) -> Self {
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        client: Option<&'a str>,
+        fqdn: &'a str,
+        ports: &'a BTreeMap<u16, Port>,
+    ) -> Self {
         let (found, hosts) = (BTreeMap::new(), BTreeMap::new());
         Clusters {
             catalog,
             client,
+            fqdn,
             ports,
             found,
             hosts,
@@ -97,9 +107,19 @@ impl<'a> Clusters<'a> {
 
     /// The host's own clusters, for requests that no rule names.
     pub(super) fn add_plain(&mut self, fqdn: &str) {
-        for port in self.ports.clone() {
-            self.add(fqdn, port, "");
+        for port in self.ports.keys() {
+            self.add(fqdn, *port, "");
         }
+    }
+
+    /// Ports at which rules for requests are used, or those for connections.
+    fn ports_of(&self, list: &str) -> Vec<u16> {
+        let takes = |protocol| match list {
+            "http" => !matches!(protocol, Protocol::Tcp | Protocol::Tls),
+            _ => true,
+        };
+        let ports = self.ports.iter().filter(|(_, port)| takes(port.protocol));
+        ports.map(|(number, _)| *number).collect()
     }
 
     pub(super) fn add_http(&mut self, placed: &Placed<'_, HttpRule>) {
@@ -109,6 +129,7 @@ impl<'a> Clusters<'a> {
                 host: &mirror.host,
                 port: mirror.port,
                 subset: &mirror.subset,
+                from: self.ports_of("http"),
             };
             if mirror.per_million == 0 {
                 continue;
@@ -131,6 +152,7 @@ impl<'a> Clusters<'a> {
                 host: &to.host,
                 port: to.port,
                 subset: &to.subset,
+                from: self.ports_of(list),
             };
             for missing in self.add_destination(&to) {
                 self.warn(list, placed, &format!("route[{number}]"), missing, or, &to);
@@ -176,24 +198,29 @@ impl<'a> Clusters<'a> {
 
     /// What there is not.
     fn add_destination(&mut self, to: &Wanted<'_>) -> Vec<Missing> {
-        let (catalog, client, ports) = (self.catalog, self.client, self.ports.clone());
+        let (catalog, client, fqdn, ports) = (self.catalog, self.client, self.fqdn, self.ports);
         let Some((service, policies)) = self.meet(to.host) else {
             return vec![Missing::for_all(format!("no service has the host {}", to.host))];
         };
         let wanted: Vec<u16> = match to.port.or_else(|| service.sole_port()) {
             Some(port) => vec![port],
-            None => ports,
+            None => ports.keys().copied().collect(),
         };
-        let has: Vec<u16> = wanted
-            .iter()
-            .copied()
-            .filter(|port| service.ports.contains_key(port))
-            .collect();
-        if has.is_empty() {
+        let there = |port: &u16| service.ports.contains_key(port);
+        let has: Vec<u16> = wanted.into_iter().filter(there).collect();
+        let is_given = to.port.is_some() || service.sole_port().is_some();
+        let (is_used, is_met) = match is_given {
+            true => (true, !has.is_empty()),
+            false => (!to.from.is_empty(), to.from.iter().any(there)),
+        };
+        if is_used && !is_met {
             let known = shown(service.ports.keys().map(u16::to_string));
             return vec![Missing::for_all(match to.port {
                 Some(port) => format!("{} has no port {port} (it has {known})", to.host),
-                None => format!("{} has several ports (it has {known}) and none is given", to.host),
+                None => format!(
+                    "{} has several ports (it has {known}), none is given and {fqdn} is called at none of them",
+                    to.host
+                ),
             })];
         }
         let lacking = Lacking {
@@ -202,6 +229,7 @@ impl<'a> Clusters<'a> {
             home: &service.namespace,
             client,
             subset: to.subset,
+            defining: OnceCell::new(),
         };
         let missing = missing_subsets(policies, &lacking);
         for port in has {

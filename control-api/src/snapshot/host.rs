@@ -233,7 +233,7 @@ impl<'a> Builder<'a> {
 
     fn clusters(&self, view: &View<'_>, client: Option<&str>) -> clusters::Found {
         let rules = &view.rules;
-        let mut clusters = Clusters::new(self.catalog, client, view.ports.keys().copied().collect());
+        let mut clusters = Clusters::new(self.catalog, client, self.fqdn, &view.ports);
         if self.service.is_some() {
             clusters.add_plain(self.fqdn);
         }

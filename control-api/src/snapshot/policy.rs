@@ -6,6 +6,7 @@
 //! `workloadSelector`) is to it as if it were not there: as Istio documents it, where its code lets such a rule hide others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::catalog::Catalog;
@@ -19,9 +20,19 @@ type Labels = BTreeMap<String, String>;
 pub(super) struct Policies {
     /// For clients that have all these labels: the first that fits.
     pub selected: Vec<(Labels, Policy)>,
+    known_selectors: BTreeSet<Labels>,
     /// For those that none of these is for, and for what the host itself takes in.
     pub rest: Policy,
     pub warnings: Vec<String>,
+}
+
+/// Rules of one host and namespace, as they are merged.
+#[derive(Default)]
+struct Layer {
+    /// Those for selected clients come first.
+    merged: Vec<Policy>,
+    /// Which of them is for clients with all these labels.
+    selected: BTreeMap<Labels, usize>,
 }
 
 /// Rules that are merged.
@@ -149,31 +160,12 @@ impl Policies {
 
     /// Rules of one host and namespace, those with a selector first, then the oldest.
     fn add_layer(&mut self, fqdn: &str, rules: Vec<Arc<Document>>) -> bool {
-        let mut merged: Vec<Policy> = Vec::new();
-        for rule in rules {
-            let mut stands_alone = true;
-            for policy in &mut merged {
-                let Some(first) = policy.documents.first().filter(|first| joins(&rule, first)) else {
-                    continue;
-                };
-                let same_clients = selector(&rule) == selector(first);
-                stands_alone &= !same_clients;
-                let hidden = policy.add(&rule);
-                // Otherwise to go before it is what the selector is for.
-                self.warnings.extend(hidden.into_iter().filter(|_| same_clients));
-            }
-            if stands_alone {
-                let mut policy = Policy::default();
-                policy.add(&rule);
-                merged.push(policy);
-            }
-        }
-        let (selected, mut rest): (Vec<Policy>, Vec<Policy>) = merged.into_iter().partition(Policy::is_selecting);
-        for policy in selected {
-            let labels = policy.documents.first().and_then(|first| selector(first)).cloned();
-            let labels = labels.unwrap_or_default();
+        let mut layer = Layer::default();
+        rules.iter().for_each(|rule| self.warnings.extend(layer.add(rule)));
+        let (selected, mut rest) = layer.into_parts();
+        for (labels, policy) in selected {
             // A less specific host for the same workloads is never asked about.
-            if self.selected.iter().all(|(earlier, _)| *earlier != labels) {
+            if self.known_selectors.insert(labels.clone()) {
                 self.selected.push((labels, policy));
             }
         }
@@ -198,11 +190,58 @@ impl Policies {
     }
 }
 
-impl Policy {
-    fn is_selecting(&self) -> bool {
-        self.documents.first().is_some_and(|first| is_selecting(first))
+impl Layer {
+    /// Of `merged` those that the rule may join: there may be thousands of selectors. All rules with one are for the same
+    /// namespace: what joins one of them joins all.
+    fn candidates(&self, rule: &Document) -> Range<usize> {
+        let selecting = self.selected.len();
+        if is_selecting(rule) {
+            let at = selector(rule).and_then(|labels| self.selected.get(labels));
+            return at.map_or(0..0, |at| *at..at + 1);
+        }
+        let selected = self.merged.first().filter(|_| selecting > 0);
+        let first = selected.and_then(|policy| policy.documents.first());
+        let joins_them = first.is_some_and(|first| joins(rule, first));
+        let begin = if joins_them { 0 } else { selecting };
+        begin..self.merged.len()
     }
 
+    /// What is hidden by older ones is told.
+    fn add(&mut self, rule: &Arc<Document>) -> Vec<String> {
+        let (mut stands_alone, mut told) = (true, Vec::new());
+        let candidates = self.candidates(rule);
+        for policy in self.merged.get_mut(candidates).into_iter().flatten() {
+            let Some(first) = policy.documents.first().filter(|first| joins(rule, first)) else {
+                continue;
+            };
+            let same_clients = selector(rule) == selector(first);
+            stands_alone &= !same_clients;
+            let hidden = policy.add(rule);
+            // Otherwise to go before it is what the selector is for.
+            told.extend(hidden.into_iter().filter(|_| same_clients));
+        }
+        if stands_alone {
+            if let Some(labels) = selector(rule).filter(|labels| !labels.is_empty()) {
+                self.selected.insert(labels.clone(), self.merged.len());
+            }
+            let mut policy = Policy::default();
+            policy.add(rule);
+            self.merged.push(policy);
+        }
+        told
+    }
+
+    /// Those for selected clients, the oldest first, and those for the rest.
+    fn into_parts(mut self) -> (Vec<(Labels, Policy)>, Vec<Policy>) {
+        let rest = self.merged.split_off(self.selected.len());
+        let mut labels: Vec<(Labels, usize)> = self.selected.into_iter().collect();
+        labels.sort_by_key(|(_, at)| *at);
+        let selected = labels.into_iter().map(|(labels, _)| labels).zip(self.merged);
+        (selected.collect(), rest)
+    }
+}
+
+impl Policy {
     /// Subsets are put together, the first policy of the whole host and the first subset of a name stay. What is hidden by
     /// that is told.
     fn add(&mut self, document: &Arc<Document>) -> Vec<String> {
@@ -302,4 +341,58 @@ fn of_port(policy: &TrafficPolicy, port: u16) -> (TrafficPolicy, bool) {
         ..TrafficPolicy::default()
     };
     (policy, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn rule(name: usize, rest: &str) -> Arc<Document> {
+        let text = format!(
+            "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: d{name}}}, spec: {{host: a, subsets: [{{name: v{name}, labels: {{v: a}}}}], {rest}}}}}"
+        );
+        Arc::new(parse("", &text, "").expect("valid").remove(0))
+    }
+
+    #[test]
+    fn with_thousands_of_selectors_a_rule_is_compared_only_with_what_it_may_join() {
+        let selecting = |name: usize| {
+            rule(
+                name,
+                &format!("workloadSelector: {{matchLabels: {{app: w{}}}}}", name % 1000),
+            )
+        };
+        let (mut layer, mut compared) = (Layer::default(), 0);
+        for name in 0..2000 {
+            let rule = selecting(name);
+            compared += layer.candidates(&rule).len();
+            layer.add(&rule);
+        }
+        // Each selector is there twice.
+        assert_eq!((compared, layer.merged.len()), (1000, 1000));
+        // For everyone: it joins no rule with a selector, and the other one for everyone.
+        for (rest, candidates, documents) in [
+            ("exportTo: ['*']", 0, 2),
+            ("exportTo: ['*']", 1, 2),
+            ("exportTo: ['.']", 1001, 3),
+        ] {
+            let rule = rule(3000, rest);
+            assert_eq!(layer.candidates(&rule).len(), candidates, "{rest}");
+            layer.add(&rule);
+            assert!(
+                layer.merged[..1000]
+                    .iter()
+                    .all(|policy| policy.documents.len() == documents),
+                "{rest}"
+            );
+        }
+        let (selected, rest) = layer.into_parts();
+        assert_eq!((selected.len(), rest.len()), (1000, 2));
+        assert!(
+            selected
+                .iter()
+                .all(|(labels, policy)| selector(&policy.documents[0]) == Some(labels))
+        );
+    }
 }

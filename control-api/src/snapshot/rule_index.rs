@@ -69,6 +69,11 @@ impl RuleIndex {
         by_age(&self.by_host, host)
     }
 
+    pub(super) fn hosts_of_several(&self) -> impl Iterator<Item = &str> {
+        let several = self.by_host.iter().filter(|(_, documents)| documents.len() > 1);
+        several.map(|(host, _)| &**host)
+    }
+
     pub(super) fn has_host(&self, host: &str) -> bool {
         self.by_host.get(host).is_some()
     }

@@ -41,7 +41,7 @@ struct Hidden {
 }
 
 /// Who is named by an `exportTo`, or would be if all were.
-fn rank(document: &Document, client: Option<&str>) -> Option<u8> {
+pub(super) fn rank(document: &Document, client: Option<&str>) -> Option<u8> {
     match (&virtual_service(document)?.export_to, client) {
         (ExportTo::Everyone, _) => Some(2),
         (ExportTo::Namespaces(names), Some(client)) if names.iter().any(|name| name == client) => {

@@ -2,6 +2,7 @@
 //! selected workloads only, or in a namespace where they do not look for rules. Called by `clusters`, told by `world` to
 //! whoever applies or analyses documents.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub struct UnseenSubset {
     /// As in `such requests get 503 NC`.
     pub consequence: String,
     /// The DestinationRules that define it.
-    pub defined_by: Vec<Key>,
+    pub defined_by: Arc<[Key]>,
 }
 
 impl fmt::Display for UnseenSubset {
@@ -62,7 +63,7 @@ pub(super) fn settle(unseen: &mut Vec<UnseenSubset>) {
 pub(super) struct Unseen {
     pub clients: String,
     pub because: String,
-    pub defined_by: Vec<Key>,
+    pub defined_by: Arc<[Key]>,
 }
 
 /// A subset that clients of a namespace lack; `client` is `None`: of all that have no rules of their own.
@@ -73,6 +74,8 @@ pub(super) struct Lacking<'l> {
     pub home: &'l str,
     pub client: Option<&'l str>,
     pub subset: &'l str,
+    /// Found once for all clients that lack it.
+    pub defining: OnceCell<Arc<[Key]>>,
 }
 
 impl Lacking<'_> {
@@ -87,15 +90,20 @@ impl Lacking<'_> {
         rules
     }
 
+    fn defining_keys(&self) -> Arc<[Key]> {
+        let find = || self.defining().iter().map(|rule| rule.key.clone()).collect();
+        Arc::clone(self.defining.get_or_init(find))
+    }
+
     /// For clients that rules select, which do not define it. `None`: no rule does.
     pub fn for_selected(&self, whom: &str, rules: &[Arc<Document>]) -> Option<Unseen> {
-        let defining = self.defining();
+        let defined_by = self.defining_keys();
         let in_force = shown(rules.iter().map(|rule| rule.key.to_string()));
         let does = if rules.len() == 1 { "does" } else { "do" };
-        (!defining.is_empty()).then(|| Unseen {
+        (!defined_by.is_empty()).then(|| Unseen {
             clients: format!("clients of namespace {}{whom}", self.client.unwrap_or_default()),
             because: format!("{in_force}, in force for them, {does} not define it"),
-            defined_by: defining.into_iter().map(|rule| rule.key.clone()).collect(),
+            defined_by,
         })
     }
 

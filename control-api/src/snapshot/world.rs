@@ -13,6 +13,7 @@ use super::catalog::{Catalog, Touched, fqdns};
 use super::departures::{Departures, Passage, Place};
 use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
+use super::overruled::{self, Overruled};
 use super::policy::Policies;
 use super::service::Service;
 use super::shared_names::SharedName;
@@ -399,6 +400,13 @@ impl World {
         unseen.sort();
         unseen.dedup();
         unseen
+    }
+
+    /// VirtualServices that are not in force for clients who see them.
+    pub fn overruled(&self) -> Vec<Overruled> {
+        let mut overruled = overruled::find(&self.catalog);
+        overruled.sort();
+        overruled
     }
 
     /// What clients of a namespace are told of a host, of the virtual address of one, or of a name that only a wildcard

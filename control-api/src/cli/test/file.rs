@@ -139,6 +139,8 @@ impl Case {
             headers: headers.clone(),
             from_namespace: from.namespace.clone().unwrap_or_else(|| namespace.to_owned()),
             from_labels: from.labels.clone(),
+            // Of connections alone.
+            from_address: None,
         }
     }
 

@@ -254,6 +254,45 @@ fn an_annotation_of_ours_that_nobody_reads_is_remarked_on() {
     );
 }
 
+#[test]
+fn of_two_policies_of_a_port_the_first_counts_and_the_second_is_remarked_on() {
+    let of = |most: u32| format!("{{port: {{number: 80}}, connectionPool: {{tcp: {{maxConnections: {most}}}}}}}");
+    let text = rule(
+        "",
+        &format!("trafficPolicy: {{portLevelSettings: [{}, {}]}}", of(1), of(2)),
+    );
+    assert_eq!(
+        remarks(&text),
+        ["spec.trafficPolicy.portLevelSettings[1].port: 80 is there already: the first is in force, this one is not"]
+    );
+    let first = rule("", &format!("trafficPolicy: {{portLevelSettings: [{}]}}", of(1)));
+    assert!(one(&text).spec == one(&first).spec);
+}
+
+#[test]
+fn connections_that_nothing_but_an_address_tells_apart_are_remarked_on_where_there_is_none() {
+    let told = |connections: &str| {
+        format!(
+            "spec.ports: {connections} are known by their address, and there are no `addresses`: redirected ones go where they head, untouched, whatever DestinationRules say"
+        )
+    };
+    let tcp = told("connections of a TCP port");
+    let detected = told("connections of a port without a protocol that turn out to be neither HTTP nor TLS");
+    let entry = |rest: &str, ports: &str| service_entry(&format!("{rest}, ports: [{ports}]"));
+    let (database, some) = ("{number: 5432, name: db, protocol: TCP}", "{number: 99, name: x}");
+    let both = format!("{database}, {some}");
+    assert_eq!(remarks(&entry("resolution: STATIC", &both)), [tcp, detected.clone()]);
+    // That has its port at every address.
+    assert_eq!(remarks(&entry("resolution: NONE", database)), [""; 0]);
+    assert_eq!(remarks(&entry("resolution: NONE", some)), [detected]);
+    assert_eq!(
+        remarks(&entry("resolution: STATIC, addresses: [10.0.0.1]", &both)),
+        [""; 0]
+    );
+    let named = "{number: 80, name: http}, {number: 443, name: x, protocol: TLS}";
+    assert_eq!(remarks(&entry("resolution: STATIC", named)), [""; 0]);
+}
+
 fn spec(kind: &str, spec: &str) -> String {
     let version = if kind == "Service" {
         "v1"

@@ -424,3 +424,12 @@ fn a_field_that_is_one_level_too_high_is_told_where_it_belongs() {
         );
     }
 }
+
+#[test]
+fn of_a_text_with_any_number_of_slips_the_first_few_hundred_are_looked_at() {
+    let keys: String = (0..3000).map(|n| format!("k{n}: 1\n")).collect();
+    assert_eq!(refused(&format!("kind: List\n{keys}")).len(), 200);
+    assert_eq!(refused(&keys).len(), 200);
+    // Each after the first is one too many.
+    assert_eq!(refused(&"a: 1\n".repeat(3000)).len(), 100);
+}

@@ -282,11 +282,6 @@ fn a_port_has_blocks_of_its_own() {
             "at least one field beside `port`",
         ),
         (
-            &list("{port: {number: 80}, tls: {}}, {port: {number: 80}, tls: {}}"),
-            &at("[1].port"),
-            "80 is there twice",
-        ),
-        (
             &list("{port: {number: 80}, tls: {mode: ISTIO_MUTUAL}}"),
             &at("[0].tls.mode"),
             "not supported yet",

@@ -110,3 +110,32 @@ fn a_url_without_a_port_is_told_which_is_taken_unless_it_is_80() {
         [true, false, false]
     );
 }
+
+#[test]
+fn a_rule_for_clients_of_a_subnet_is_for_who_says_an_address_of_it_and_the_others_are_told() {
+    let rules = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: db, namespace: shop}
+spec:
+  hosts: [db]
+  tcp:
+  - match: [{sourceSubnet: 10.3.0.0/16}]
+    route: [{destination: {host: other}}]
+";
+    let port = "{name: tcp, port: 5432}";
+    let db = service("db", port, &[("10.0.0.1", "v1")]);
+    let other = service("other", port, &[("10.0.0.2", "v1")]);
+    let world = world(&format!("{db}{other}{rules}"));
+    let of = |address: &str| {
+        let json = format!(r#"{{"url": "tcp://db:5432", "fromNamespace": "shop"{address}}}"#);
+        let answer = ask(&world, &json);
+        let depends = answer.notes.iter().any(|note| note.contains("--from-address"));
+        let host = answer.destinations[0].host.clone();
+        (host.replace(".shop.svc.cluster.local", ""), depends)
+    };
+    let known = |address: &str| of(&format!(r#", "fromAddress": "{address}""#));
+    assert_eq!(known("10.3.0.9"), ("other".to_owned(), false));
+    assert_eq!(known("10.4.0.9"), ("db".to_owned(), false));
+    assert_eq!(of(""), ("db".to_owned(), true));
+}

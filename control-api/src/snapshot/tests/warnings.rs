@@ -46,6 +46,30 @@ fn warnings_after(steps: &[&[Vec<Arc<Document>>]]) -> Vec<Vec<String>> {
 }
 
 #[test]
+fn a_destination_without_a_port_is_warned_of_with_the_hosts_whose_requests_do_not_get_there() {
+    let service = |name: &str, ports: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {{hosts: [{name}.example.com], resolution: DNS, ports: [{ports}]}}\n"
+        )
+    };
+    let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: any}\nspec: {hosts: ['*.example.com'], http: [{route: [{destination: {host: two.example.com}}]}]}\n".to_owned()
+        + &service("two", "{number: 80, name: http}, {number: 81, name: http-2}")
+        + &service("same", "{number: 81, name: http}, {number: 82, name: http-2}")
+        // No request has anything to do with them.
+        + &service("tls", "{number: 443, name: tls}")
+        + &service("mixed", "{number: 81, name: tcp}, {number: 90, name: http}");
+    let world = World::build(documents(&text).into_iter(), 1, None);
+    let warning = |fqdn: &str| {
+        format!(
+            "VirtualService/default/any: spec.http[0].route[0].destination: two.example.com has several ports (it has 80, 81), none is given and {fqdn} is called at none of them: such requests get 503 NC"
+        )
+    };
+    let mut told = world.warnings();
+    told.retain(|warning| warning.contains("several ports"));
+    assert_eq!(told, [warning("mixed.example.com")]);
+}
+
+#[test]
 fn a_selector_and_a_workload_that_do_not_find_each_other_are_warned_of_until_they_do() {
     let (alone, together) = (workload("w", "app: u"), workload("w", "app: u, version: v1"));
     let other = workload("other", "app: v");
