@@ -51,6 +51,8 @@ pub struct ClusterSeries {
     pub kept_consecutive_gateway_errors: Counter,
     /// `cause="consecutive_local_origin"`
     pub kept_consecutive_local_origin: Counter,
+    /// `cause="failed_probe"`: its probe began well and was broken off.
+    pub kept_failed_probe: Counter,
     /// `reason="probe"`
     pub unejections_probe: Counter,
     /// `reason="time"`: in Envoy's mode.
@@ -213,6 +215,7 @@ impl ClusterSeries {
             kept_consecutive_5xx: counter(3, "cause", "consecutive_5xx"),
             kept_consecutive_gateway_errors: counter(3, "cause", "consecutive_gateway_errors"),
             kept_consecutive_local_origin: counter(3, "cause", "consecutive_local_origin"),
+            kept_failed_probe: counter(3, "cause", "failed_probe"),
             unejections_probe: counter(4, "reason", "probe"),
             unejections_time: counter(4, "reason", "time"),
             unejections_needed: counter(4, "reason", "needed"),

@@ -47,10 +47,10 @@ fn ejected(series: &ClusterSeries, cause: Cause) -> &metrics::Counter {
 
 fn kept(series: &ClusterSeries, cause: Cause) -> &metrics::Counter {
     match cause {
-        // Whoever is probed has been ejected already.
-        Cause::Consecutive5xx | Cause::FailedProbe => &series.kept_consecutive_5xx,
+        Cause::Consecutive5xx => &series.kept_consecutive_5xx,
         Cause::ConsecutiveGatewayErrors => &series.kept_consecutive_gateway_errors,
         Cause::ConsecutiveLocalOrigin => &series.kept_consecutive_local_origin,
+        Cause::FailedProbe => &series.kept_failed_probe,
     }
 }
 
