@@ -38,12 +38,12 @@ fn take_a_connection_and_give_it_back(bencher: Bencher<'_, '_>) {
         endpoint,
         &policy,
         &members,
-        Need::of(Offer::Http1),
+        &Need::of(Offer::Http1),
         0,
     ));
     lease.expect("the endpoint accepts").give_back(true);
     bencher.bench_local(|| {
-        let lease = acquire_ready(endpoint, &policy, Need::of(Offer::Http1), 0).expect("it was given back");
+        let lease = acquire_ready(endpoint, &policy, &Need::of(Offer::Http1), 0).expect("it was given back");
         lease.give_back(true);
     });
 }

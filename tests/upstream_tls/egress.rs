@@ -1,5 +1,7 @@
 //! An external host that applications call by plain HTTP and the sidecar by HTTPS, as Istio's page on egress TLS origination
-//! has it: a name, a port whose endpoint speaks TLS behind another number, and a rule for that port alone.
+//! has it: a name, a port whose endpoint speaks TLS behind another number, and a rule for that port alone; and many names at once.
+
+use std::net::SocketAddr;
 
 use tsunagi_tests::{ControlPlane, LIMIT, Sidecar, SidecarOptions, eventually, require_tools, within};
 
@@ -104,4 +106,94 @@ async fn plain_requests_to_an_external_name_leave_as_https_and_its_tls_port_is_l
     })
     .await;
     assert!(reason.contains("signed by no authority"), "{reason}");
+}
+
+/// Many names that the same endpoint serves.
+fn any(listener: SocketAddr) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata:
+  name: any
+spec:
+  hosts: ['*.example.com']
+  ports:
+  - number: 80
+    name: http
+    targetPort: {}
+  resolution: STATIC
+  endpoints:
+  - address: {}
+---
+",
+        listener.port(),
+        listener.ip()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_wildcard_each_requests_host_is_asked_for_on_connections_of_its_own() {
+    if !require_tools(&[("nginx", &["nginx", "-v"])]) {
+        return;
+    }
+    let files = Files::new();
+    let nginx = Nginx::start(&[("ssl http2", files.served("server"))]).await;
+    let control = ControlPlane::start();
+    let options = SidecarOptions {
+        workers: 1,
+        ..SidecarOptions::default()
+    };
+    let sidecar = Sidecar::start_with(control.grpc, &options).ready().await;
+    let rule = |pool: &str| {
+        let ca = files.named("ca.pem");
+        let policy = format!("{{connectionPool: {pool}, tls: {{mode: SIMPLE, caCertificates: {ca}}}}}");
+        let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: any}\n";
+        format!(
+            "{}{rule}spec: {{host: '*.example.com', trafficPolicy: {policy}}}\n",
+            any(nginx.listener(0))
+        )
+    };
+    for (pool, protocol) in [
+        ("{http: {h2UpgradePolicy: DO_NOT_UPGRADE}}", "HTTP/1.1"),
+        ("{http: {h2UpgradePolicy: UPGRADE}}", "HTTP/2.0"),
+    ] {
+        control.apply(&rule(pool)).await;
+        for (host, name, nth) in [
+            ("a.example.com", "a.example.com", 1),
+            ("b.example.com", "b.example.com", 1),
+            ("A.Example.com:80", "a.example.com", 2),
+            ("b.example.com", "b.example.com", 2),
+        ] {
+            let reply = sidecar.get(host, "/").await;
+            assert_eq!(reply.status, 200, "{host}: {} {}", reply.flags(), reply.text());
+            let (seen, times) = (format!("sni={name} protocol={protocol} "), format!(" nth={nth}"));
+            let text = reply.text();
+            assert!(
+                text.contains(&seen) && text.ends_with(&times),
+                "{host} by {protocol}: {text}"
+            );
+        }
+        let wrong = sidecar.get("not.covered.example.com", "/").await;
+        assert_eq!(wrong.status, 503, "{}", wrong.flags());
+        assert!(
+            wrong.text().contains("not for not.covered.example.com"),
+            "{}",
+            wrong.text()
+        );
+        assert_eq!(sidecar.get("a.example.com", "/").await.status, 200);
+    }
+
+    // Where there may be one connection, that of another name makes room.
+    control.apply(&rule("{tcp: {maxConnections: 1}}")).await;
+    for host in ["a.example.com", "b.example.com", "a.example.com"] {
+        let reply = sidecar.get(host, "/").await;
+        let seen = format!("sni={host} ");
+        assert!(
+            reply.text().contains(&seen),
+            "{host}: {} {}",
+            reply.flags(),
+            reply.text()
+        );
+        assert!(reply.text().ends_with(" nth=1"), "{host}: {}", reply.text());
+    }
 }

@@ -28,6 +28,8 @@ pub(super) struct Mesh<'a> {
     selectable: Vec<Selectable<'a>>,
     /// Where any document or workload is.
     namespaces: BTreeSet<&'a str>,
+    /// Hosts with the ports that rules for requests name.
+    led_to: BTreeSet<(&'a str, u16)>,
 }
 
 impl<'a> Mesh<'a> {
@@ -47,6 +49,7 @@ impl<'a> Mesh<'a> {
                 .chain(clients)
                 .map(|it| it.namespace.as_str())
                 .collect(),
+            led_to: BTreeSet::new(),
         };
         let mut sorted: Vec<&Document> = documents.iter().map(|document| &**document).collect();
         sorted.sort_by(|one, other| one.by_age(other));
@@ -87,7 +90,12 @@ impl<'a> Mesh<'a> {
                 self.workloads.extend(labels.clone());
                 self.pods.extend(labels);
             }
-            Spec::VirtualService(rule) => self.virtual_services.push((document, rule)),
+            Spec::VirtualService(rule) => {
+                let targets = rule.http.iter().flat_map(|rule| &rule.route);
+                self.led_to
+                    .extend(targets.filter_map(|to| Some((to.host.as_str(), to.port?))));
+                self.virtual_services.push((document, rule));
+            }
             Spec::DestinationRule(rule) => self.destination_rules.push((document, rule)),
             Spec::Service(_) | Spec::Sidecar(_) | Spec::Node(_) => {}
         }
@@ -161,6 +169,12 @@ impl<'a> Mesh<'a> {
     pub fn rules_for(&self, host: &str) -> impl Iterator<Item = (&'a Document, &'a DestinationRule)> {
         let rules = self.destination_rules.iter().copied();
         rules.filter(move |(_, rule)| covers_host(&rule.host, host))
+    }
+
+    /// Does a VirtualService lead requests to this port of the host, or of one that its wildcard covers?
+    pub fn leads_requests_to(&self, host: &str, port: u16) -> bool {
+        let covered = |(to, number): &(&str, u16)| *number == port && covers_host(host, to);
+        self.led_to.contains(&(host, port)) || (host.starts_with('*') && self.led_to.iter().any(covered))
     }
 
     /// Names that are like this one, for a suggestion.

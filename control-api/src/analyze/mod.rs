@@ -5,6 +5,7 @@
 //! (`pkg/config/analysis/msg/messages.yaml`), else `TSU` and a word.
 
 mod any_address;
+mod client_tls;
 mod cover;
 mod destination_rules;
 mod endpoints;

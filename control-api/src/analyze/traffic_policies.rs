@@ -8,10 +8,10 @@ use tsunagi_proto::model::H2UpgradePolicy;
 
 use super::mesh::covers_host;
 use super::report::listed;
-use super::{Check, Findings, Severity, failover};
+use super::{Check, Findings, Severity, client_tls, failover};
 use crate::config::{
-    Algorithm, ClientTls, ConnectionPool, DestinationRule, Document, LoadBalancer, LocalitySetting, PortPolicy,
-    Protocol, ServicePort, Spec, TlsMode, TrafficPolicy,
+    Algorithm, ConnectionPool, DestinationRule, Document, LoadBalancer, LocalitySetting, PortPolicy, Protocol,
+    ServicePort, TlsMode, TrafficPolicy,
 };
 use crate::snapshot::at_port;
 
@@ -22,25 +22,33 @@ const POOL: Check = ("TSU-POOL", Severity::Info);
 const INERT: Check = ("TSU-LOCALITY-INERT", Severity::Warning);
 const WARMUP: Check = ("TSU-WARMUP", Severity::Warning);
 const HASH: Check = ("TSU-HASH", Severity::Info);
-const TLS: Check = ("TSU-TLS", Severity::Warning);
-const NAMELESS: Check = ("TSU-TLS-NAME", Severity::Error);
 
 type Labels = BTreeMap<String, String>;
 
 /// What is written in one place, and what is in force by it.
 pub(super) struct Place<'a> {
     /// `spec.trafficPolicy.portLevelSettings[0]`.
-    field: String,
-    own: PortPolicy,
+    pub field: String,
+    pub own: PortPolicy,
     /// At each of its ports; not empty.
     pub in_force: Vec<TrafficPolicy>,
     /// Of the service; none: they are not known.
-    ports: Vec<&'a ServicePort>,
+    pub ports: Vec<&'a ServicePort>,
+    /// The one port that it is for; none: all but those that are apart.
+    only: Option<u16>,
+    apart: Vec<u16>,
     /// That its endpoints have.
     pub labels: &'a Labels,
 }
 
 impl Place<'_> {
+    pub fn is_of_port(&self, port: u16) -> bool {
+        match self.only {
+            Some(only) => only == port,
+            None => !self.apart.contains(&port),
+        }
+    }
+
     /// Wherever it is in force.
     fn everywhere(&self, holds: impl Fn(&TrafficPolicy) -> bool) -> bool {
         self.in_force.iter().all(holds)
@@ -107,6 +115,8 @@ fn whole(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRul
         },
         in_force: in_force(&beside, 0),
         ports: beside,
+        only: None,
+        apart: own.port_level.keys().copied().collect(),
         labels,
     }];
     for (number, policy) in &own.port_level {
@@ -124,6 +134,8 @@ fn whole(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRul
             own: policy.clone(),
             in_force: in_force(&ports, *number),
             ports,
+            only: Some(*number),
+            apart: Vec::new(),
             labels,
         });
     }
@@ -131,7 +143,7 @@ fn whole(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRul
         balancing(findings, document, rule, place);
         outliers(findings, document, rule, place);
         pools(findings, document, place);
-        tls(findings, document, rule, place);
+        client_tls::check(findings, document, rule, place);
     }
 }
 
@@ -283,7 +295,7 @@ fn hashing(
         return;
     };
     let field = format!("{}.loadBalancer.consistentHash", place.field);
-    let is_http = |port: &&ServicePort| matches!(port.protocol, Protocol::Detect | Protocol::Http1 | Protocol::Http2);
+    let is_http = |port: &&ServicePort| port.protocol.has_requests();
     if hash.key != HashKey::SourceAddress && !place.ports.is_empty() && !place.ports.iter().any(is_http) {
         let what = "no port of the service speaks HTTP: connections have no such key and go to any endpoint";
         let check = (HASH.0, Severity::Warning);
@@ -429,64 +441,4 @@ fn speaks_of_requests(pool: &ConnectionPool) -> bool {
         pool.max_concurrent_streams,
     ];
     limits.iter().any(|limit| *limit > 0) || pool.http2_keepalive.is_some()
-}
-
-fn tls(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule, place: &Place<'_>) {
-    let Some(tls) = &place.own.tls else { return };
-    if tls.mode == TlsMode::Disable {
-        return;
-    }
-    let field = format!("{}.tls", place.field);
-    not_verified(findings, document, tls, &field);
-    credential(findings, document, tls, &field);
-    if tls.sni.is_empty() {
-        nameless(findings, document, rule, &field);
-    }
-    let encrypted = place.ports.iter().filter(|port| port.protocol == Protocol::Tls);
-    let encrypted: Vec<String> = encrypted.map(|port| port.number.to_string()).collect();
-    if !encrypted.is_empty() {
-        let what = format!(
-            "what comes to port {} is TLS already (HTTPS or TLS by its protocol), and would be wrapped in TLS once more",
-            listed(&encrypted)
-        );
-        let instead = "mode: DISABLE there, or a port of protocol HTTP for clients that speak plaintext to the sidecar";
-        findings.add(TLS, document, format!("{field}.mode"), what, instead);
-    }
-}
-
-/// In Istio sidecars follow it beside a `workloadSelector` only.
-fn credential(findings: &mut Findings<'_>, document: &Document, tls: &ClientTls, field: &str) {
-    let is_for_all = matches!(&document.spec, Spec::DestinationRule(rule) if rule.workload_selector.is_empty());
-    if is_for_all && !tls.credential_name.is_empty() {
-        let what = "every client's sidecar follows this, and without the credential its requests get 503 URX,UF; in Istio it is for gateways where there is no workloadSelector";
-        let instead = "workloadSelector beside it, with the labels of the clients that have the credential";
-        let hint = (TLS.0, Severity::Info);
-        findings.add(hint, document, format!("{field}.credentialName"), what, instead);
-    }
-}
-
-/// A host that is a wildcard itself, not one of the services that a rule's wildcard covers.
-fn nameless(findings: &mut Findings<'_>, document: &Document, rule: &DestinationRule, field: &str) {
-    let mesh = findings.mesh;
-    let is_first = |host: &str| {
-        mesh.rules_for(host)
-            .all(|(_, other)| other.host.len() <= rule.host.len())
-    };
-    let mut hosts = mesh.services().map(|(fqdn, _)| fqdn);
-    let nameless = hosts.find(|host| host.starts_with('*') && covers_host(&rule.host, host) && is_first(host));
-    if let Some(host) = nameless {
-        let what = format!(
-            "the host {host} is no name to ask for in TLS, and `sni` gives none: requests and connections to it fail (503 UF)"
-        );
-        let instead = "sni with the name in the endpoints' certificate; a ServiceEntry for each of the names";
-        findings.add(NAMELESS, document, format!("{field}.sni"), what, instead);
-    }
-}
-
-fn not_verified(findings: &mut Findings<'_>, document: &Document, tls: &ClientTls, field: &str) {
-    if tls.insecure_skip_verify {
-        let what = "the endpoints' certificates are not verified: anybody in between can answer";
-        let instead = "caCertificates, with the authority that has signed them";
-        findings.add(TLS, document, format!("{field}.insecureSkipVerify"), what, instead);
-    }
 }

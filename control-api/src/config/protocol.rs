@@ -11,6 +11,13 @@ pub enum Protocol {
     Tls,
 }
 
+impl Protocol {
+    /// May requests come to the port?
+    pub fn has_requests(self) -> bool {
+        matches!(self, Self::Detect | Self::Http1 | Self::Http2)
+    }
+}
+
 /// By the `appProtocol` of a Service's port, else by its name up to the first `-`.
 pub(super) fn of_port(application: Option<&str>, name: &str) -> Protocol {
     match application

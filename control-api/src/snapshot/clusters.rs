@@ -246,7 +246,10 @@ impl<'a> Clusters<'a> {
         }
         let made = self.meet(fqdn).and_then(|(service, policies)| {
             let port = service.ports.get(&number)?;
-            Some((for_each_client(&key, port, policies, service), nameless(&key, policies)))
+            Some((
+                for_each_client(&key, port, policies, service),
+                nameless(&key, port, policies),
+            ))
         });
         let made = made.map(|(made, warnings)| {
             self.warnings.extend(warnings);
@@ -339,23 +342,24 @@ fn for_each_client(key: &ClusterKey, port: &Port, policies: &Policies, service: 
     selected.chain(rest).collect()
 }
 
-/// Rules that want TLS to a host that is no name which a certificate can have, and do not say which to ask for instead.
-fn nameless((host, port, subset): &ClusterKey, policies: &Policies) -> Vec<String> {
-    if wildcards::ending(host).is_none() {
+/// Rules that want TLS to a host that is no name which a certificate can have, and do not say which to ask for instead, for
+/// bytes that name no host themselves.
+fn nameless((host, number, subset): &ClusterKey, port: &Port, policies: &Policies) -> Vec<String> {
+    if port.protocol.has_requests() || wildcards::ending(host).is_none() {
         return Vec::new();
     }
     let selected = policies.selected.iter().map(|(_, policy)| policy);
     let all = selected.chain(std::iter::once(&policies.rest));
     let is_nameless = |policy: &&Policy| {
         let tls = policy
-            .of_subset(subset, *port)
+            .of_subset(subset, *number)
             .and_then(|(_, policy)| policy.tls.clone());
         tls.is_some_and(|tls| tls.mode != TlsMode::Disable && tls.sni.is_empty())
     };
     let warning = |policy: &Policy| {
         let rules = shown(policy.documents.iter().map(|rule| rule.key.to_string()));
         format!(
-            "{rules}: `tls` without `sni` for the wildcard {host}, which is no name to ask for: requests and connections to it fail (503 UF)"
+            "{rules}: `tls` without `sni` for the wildcard {host}, which is no name to ask for: connections to its TCP port {number} fail (UF)"
         )
     };
     all.filter(is_nameless).map(warning).collect()

@@ -96,6 +96,12 @@ impl Cluster {
         let has = |(key, value): &(String, String)| source.labels.get(key) == Some(value);
         self.client_labels.iter().all(has)
     }
+
+    /// Do requests to different hosts need connections of their own, because TLS asks for each host?
+    pub fn asks_for_hosts_of_requests(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.server_name_of(&self.key.host).is_none())
+    }
 }
 
 fn labels(wire: Vec<mesh::Label>) -> Vec<(String, String)> {

@@ -9,11 +9,19 @@ pub struct UpstreamTls {
     pub files: TlsFiles,
     /// A client certificate is presented.
     pub mutual: bool,
-    /// `None`: the cluster's host.
+    /// `None`: the cluster's host; where that is a wildcard, the host of each request.
     pub sni: Option<String>,
     /// One of them must be a name of the endpoint's certificate. Empty: the server name.
     pub subject_alt_names: Vec<String>,
     pub insecure_skip_verify: bool,
+}
+
+impl UpstreamTls {
+    /// What connections to the cluster of this host ask for. `None`: each for the host of its requests, as Envoy's `auto_sni`
+    /// does.
+    pub fn server_name_of<'a>(&'a self, host: &'a str) -> Option<&'a str> {
+        self.sni.as_deref().or((!host.starts_with('*')).then_some(host))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -10,6 +10,7 @@ use tsunagi_proto::model::{self, H2UpgradePolicy, Protocol};
 
 use super::deadline::{Late, Limits};
 use super::downstream::{Downstream, unless_gone};
+use super::head::authority;
 use super::local_reply::Cause;
 use super::request_body::{Attempted, RequestBody};
 use super::retry::Retries;
@@ -19,8 +20,8 @@ use crate::net::ConnectError;
 use crate::snapshot::Cluster;
 use crate::tls::{CERTIFICATE_WANTED, Offer};
 use crate::upstream::{
-    AcquireError, ActiveRequest, Caller, ClientAddresses, Endpoint, Lease, Need, Outcome, UpstreamError, acquire,
-    acquire_ready, choose,
+    AcquireError, ActiveRequest, Binding, Caller, ClientAddresses, Endpoint, Lease, Need, Outcome, UpstreamError,
+    acquire, acquire_ready, choose,
 };
 
 /// Endpoints that a request may pass over because each awaits a probe.
@@ -304,7 +305,7 @@ async fn connection<D: Downstream>(
     let cluster = of.cluster;
     let need = Need {
         offer: offer(cluster, of.head),
-        client: of.client.filter(|_| cluster.told.proxy_protocol.is_some()),
+        binding: binding(of),
     };
     let active = choose_endpoint(of, &retries.tried).ok_or(Failure::NoEndpoint)?;
     let endpoint = Arc::clone(&active.endpoint);
@@ -314,11 +315,11 @@ async fn connection<D: Downstream>(
     } else {
         None
     };
-    let lease = match acquire_ready(&endpoint, &cluster.told, need, of.worker) {
+    let lease = match acquire_ready(&endpoint, &cluster.told, &need, of.worker) {
         Some(lease) => lease,
         // Boxed: what is rare should not make every request's state larger.
         None => {
-            let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, need, client, of.worker));
+            let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, &need, client, of.worker));
             let acquired = match limits.next() {
                 None => wait.await,
                 Some((at, late)) => match timeout_at(at, &mut wait).await {
@@ -348,6 +349,19 @@ async fn connection<D: Downstream>(
         },
     };
     Ok((lease, permit))
+}
+
+/// Which requests may share the connection that this one needs.
+fn binding(of: &Attempt<'_>) -> Binding {
+    let told = &of.cluster.told;
+    Binding {
+        client: of.client.filter(|_| told.proxy_protocol.is_some()),
+        server_name: if told.asks_for_hosts_of_requests() {
+            authority(of.head).ok().map(|authority| authority.host.into())
+        } else {
+            None
+        },
+    }
 }
 
 /// A request that would be seen to fail leaves a probe to others, if there are any, and takes another endpoint.
@@ -385,7 +399,7 @@ fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRe
 async fn wait_for_connection<D: Downstream>(
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
-    need: Need,
+    need: &Need,
     client: &mut D,
     worker: usize,
 ) -> Result<Result<Lease, AcquireError>, Failure> {

@@ -29,8 +29,9 @@ use crate::telemetry::TlsFailure;
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// Of the names that sessions are kept for, which is one a cluster.
-const SESSION_NAMES: usize = 16;
+/// Sessions that are kept where there is one name to ask for, and where each request's host is asked for.
+const SESSIONS: usize = 16;
+const SESSIONS_OF_NAMES: usize = 512;
 
 /// What may be spoken inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,8 @@ pub struct Compiled {
     config: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
     sessions: Arc<ClientSessionMemoryCache>,
-    server_name: ServerName<'static>,
+    /// `None`: each connection asks for its own.
+    server_name: Option<ServerName<'static>>,
     /// The rule names no authorities.
     believes_system: bool,
 }
@@ -111,13 +113,10 @@ impl Compiled {
         material: &Result<Arc<Material>, Failure>,
     ) -> Result<Arc<Self>, Failure> {
         let material = material.as_ref().map_err(Clone::clone)?;
-        let name = told.sni.as_deref().unwrap_or(host);
-        let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            Failure::new(
-                TlsFailure::Files,
-                format!("{name} is no name that a certificate can have: say which to ask for (sni)"),
-            )
-        })?;
+        let server_name = match told.server_name_of(host) {
+            Some(name) => Some(server_name(name)?),
+            None => None,
+        };
         let provider = provider();
         let verifier = Arc::new(Verifier {
             trust: material.trust.clone(),
@@ -134,7 +133,11 @@ impl Compiled {
             Some(identity) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity)))),
             None => config.with_no_client_auth(),
         };
-        let sessions = Arc::new(ClientSessionMemoryCache::new(SESSION_NAMES));
+        let sessions = Arc::new(ClientSessionMemoryCache::new(if server_name.is_some() {
+            SESSIONS
+        } else {
+            SESSIONS_OF_NAMES
+        }));
         let store = Arc::<ClientSessionMemoryCache>::clone(&sessions);
         config.resumption = Resumption::store(store);
         Ok(Arc::new(Self {
@@ -146,20 +149,21 @@ impl Compiled {
         }))
     }
 
-    /// Within `rest` of the time to connect. Dropping the future closes the connection.
+    /// Within `rest` of the time to connect. `name`: asked for where no other was told. Dropping the future closes the
+    /// connection.
     pub async fn connect(
         &self,
         socket: TcpStream,
         offer: Offer,
+        name: Option<&str>,
         rest: Duration,
         time: Duration,
     ) -> Result<TlsStream<TcpStream>, Failure> {
+        let name = self.name_to_ask_for(name)?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        let handshake = connector
-            .with_alpn(offer.protocols())
-            .connect(self.server_name.clone(), socket);
+        let handshake = connector.with_alpn(offer.protocols()).connect(name.clone(), socket);
         match tokio::time::timeout(rest, handshake).await {
-            Ok(Ok(stream)) => self.verify_resumed(&stream).map(|()| stream),
+            Ok(Ok(stream)) => self.verify_resumed(&stream, &name).map(|()| stream),
             Ok(Err(error)) => Err(self.explain(Failure::of_handshake(&error))),
             Err(_) => Err(Failure::new(
                 TlsFailure::Timeout,
@@ -168,8 +172,19 @@ impl Compiled {
         }
     }
 
+    fn name_to_ask_for(&self, name: Option<&str>) -> Result<ServerName<'static>, Failure> {
+        match (&self.server_name, name) {
+            (Some(told), _) => Ok(told.clone()),
+            (None, Some(name)) => server_name(name),
+            (None, None) => Err(Failure::new(
+                TlsFailure::Files,
+                "nothing says which server name to ask for (sni)".to_owned(),
+            )),
+        }
+    }
+
     /// In a handshake that resumes a session rustls asks nobody.
-    fn verify_resumed(&self, stream: &TlsStream<TcpStream>) -> Result<(), Failure> {
+    fn verify_resumed(&self, stream: &TlsStream<TcpStream>, name: &ServerName<'static>) -> Result<(), Failure> {
         let session = stream.get_ref().1;
         if session.handshake_kind() != Some(HandshakeKind::Resumed) {
             return Ok(());
@@ -177,24 +192,22 @@ impl Compiled {
         let now = self.config.time_provider.current_time();
         let verified = match (session.peer_certificates(), now) {
             (Some([leaf, rest @ ..]), Some(now)) => {
-                let verified = self
-                    .verifier
-                    .verify_server_cert(leaf, rest, &self.server_name, &[], now);
+                let verified = self.verifier.verify_server_cert(leaf, rest, name, &[], now);
                 verified.map(|_| ())
             }
             (_, Some(_)) => Err(Error::NoCertificatesPresented),
             (_, None) => Err(Error::FailedToGetCurrentTime),
         };
         verified.map_err(|error| {
-            self.forget_sessions();
+            self.forget_sessions(name);
             self.explain(Failure::of_tls(&error))
         })
     }
 
     /// The next handshake is a full one, in which the endpoint may show another certificate.
-    fn forget_sessions(&self) {
-        self.sessions.remove_tls12_session(&self.server_name);
-        while self.sessions.take_tls13_ticket(&self.server_name).is_some() {}
+    fn forget_sessions(&self, name: &ServerName<'static>) {
+        self.sessions.remove_tls12_session(name);
+        while self.sessions.take_tls13_ticket(name).is_some() {}
     }
 
     /// Says where to look who believes other authorities than they think.
@@ -225,6 +238,15 @@ impl Compiled {
 /// Has HTTP/2 been chosen? `None`: nothing was.
 pub fn chosen(stream: &TlsStream<TcpStream>) -> Option<bool> {
     stream.get_ref().1.alpn_protocol().map(|name| name == HTTP2)
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, Failure> {
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        Failure::new(
+            TlsFailure::Files,
+            format!("{name} is no name that a certificate can have: say which to ask for (sni)"),
+        )
+    })
 }
 
 fn provider() -> Arc<CryptoProvider> {

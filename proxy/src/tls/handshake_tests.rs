@@ -232,7 +232,10 @@ async fn who_names_no_authorities_is_told_that_those_of_the_system_count() {
     let compiled = Compiled::new(&told, "users.example", &Ok(Arc::new(material))).unwrap();
     let socket = tokio::net::TcpStream::connect(endpoint.address).await.unwrap();
     let time = testing::LIMIT;
-    let unknown = compiled.connect(socket, Offer::Bytes, time, time).await.unwrap_err();
+    let unknown = compiled
+        .connect(socket, Offer::Bytes, None, time, time)
+        .await
+        .unwrap_err();
     assert!(
         unknown.reason.contains("names none, so the system's count"),
         "{unknown}"
@@ -255,7 +258,10 @@ async fn what_speaks_no_tls_or_nothing_is_told_apart() {
     });
     let connect = async |time| {
         let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-        compiled.connect(socket, Offer::Http1, time, time).await.unwrap_err()
+        compiled
+            .connect(socket, Offer::Http1, None, time, time)
+            .await
+            .unwrap_err()
     };
     use crate::telemetry::TlsFailure;
     let not_tls = connect(testing::LIMIT).await;

@@ -267,7 +267,7 @@ pub(super) async fn exchange_with(
 ) -> Result<Option<bool>, String> {
     let socket = TcpStream::connect(address).await.unwrap();
     let mut stream = compiled
-        .connect(socket, offer, LIMIT, LIMIT)
+        .connect(socket, offer, None, LIMIT, LIMIT)
         .await
         .map_err(|failure| failure.to_string())?;
     let mut heard = [0; 5];

@@ -14,7 +14,7 @@ use tsunagi_proto::model::{self, ConnectionPool, ProxyProtocol, UpstreamTls};
 
 use super::proxy_protocol::header;
 use super::stream::UpstreamStream;
-use super::{ClientAddresses, Endpoint, Need};
+use super::{Binding, Endpoint, Need};
 use crate::net::{ConnectError, connect, first_of};
 use crate::telemetry::{ClusterSeries, TlsFailure};
 use crate::tls::{self, Failure, chosen};
@@ -32,12 +32,11 @@ struct Told {
     proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// Of which generation a connection is, and whose.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Of which generation a connection is, and which requests may be on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Origin {
     pub generation: u64,
-    /// `None`: anybody's.
-    pub client: Option<ClientAddresses>,
+    pub binding: Binding,
 }
 
 /// A connection that stands.
@@ -101,13 +100,13 @@ impl Beginning {
         &self,
         endpoint: &Endpoint,
         pool: &ConnectionPool,
-        Need { offer, client }: Need,
+        need: &Need,
         series: &Arc<ClusterSeries>,
     ) -> Result<Begun, ConnectError> {
         let origin = Origin {
             // Before what it is the generation of: should that change meanwhile, the connection is not kept.
             generation: self.generation(),
-            client,
+            binding: need.binding.clone(),
         };
         let (tls, proxy_protocol) = self.current();
         let failed = |failure: Failure| {
@@ -122,7 +121,7 @@ impl Beginning {
         let time = pool.connect_timeout;
         let mut socket = reach(endpoint, pool).await?;
         if let Some(version) = proxy_protocol {
-            say(&mut socket, &header(version, client)).await?;
+            say(&mut socket, &header(version, need.binding.client)).await?;
         }
         let Some(compiled) = compiled else {
             return Ok(Begun {
@@ -133,7 +132,7 @@ impl Beginning {
         };
         let rest = time.saturating_sub(started.elapsed());
         // Boxed: few connections have it, and all would be larger by it.
-        let stream = Box::pin(compiled.connect(socket, offer, rest, time))
+        let stream = Box::pin(compiled.connect(socket, need.offer, need.binding.server_name.as_deref(), rest, time))
             .await
             .map_err(failed)?;
         Ok(Begun {

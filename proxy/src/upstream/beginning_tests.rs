@@ -93,7 +93,7 @@ impl Setting {
 
     async fn acquire(&self, offer: Offer) -> Lease {
         let need = Need::of(offer);
-        let lease = acquire(&self.cluster, self.endpoint(), &self.policy, &self.members, need, 0);
+        let lease = acquire(&self.cluster, self.endpoint(), &self.policy, &self.members, &need, 0);
         tokio::time::timeout(Duration::from_secs(10), lease)
             .await
             .unwrap()
@@ -101,7 +101,7 @@ impl Setting {
     }
 
     fn has_ready(&self) -> bool {
-        acquire_ready(self.endpoint(), &self.policy, Need::of(Offer::Either), 0).is_some()
+        acquire_ready(self.endpoint(), &self.policy, &Need::of(Offer::Either), 0).is_some()
     }
 }
 

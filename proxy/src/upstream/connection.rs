@@ -75,6 +75,7 @@ impl Connection {
     /// It is of one client, which has gone.
     fn has_lost_client(&self) -> bool {
         self.origin
+            .binding
             .client
             .is_some_and(|client| self.cluster.own.is_gone(client))
     }
@@ -86,7 +87,7 @@ impl Connection {
 
     /// How long it is kept unused. A client's own is of use to nobody else.
     pub fn idle_timeout(&self, pool: &ConnectionPool) -> Duration {
-        if self.origin.client.is_some() {
+        if self.origin.binding.client.is_some() {
             pool.idle_timeout.min(OWN_IDLE_TIME)
         } else {
             pool.idle_timeout
@@ -169,6 +170,14 @@ impl Lease {
 
     pub fn is_http2(&self) -> bool {
         matches!(self, Self::Http2(_))
+    }
+
+    #[cfg(test)]
+    pub(super) fn binding(&self) -> &super::Binding {
+        match self {
+            Self::Http1(lease) => lease.binding(),
+            Self::Http2(lease) => lease.binding(),
+        }
     }
 
     /// Writes the request's head; a body of this length is to follow. Nothing has left before the first flush.

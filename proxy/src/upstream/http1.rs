@@ -15,7 +15,7 @@ use super::connection::{Connection, OpenConnection, UpstreamError};
 use super::queue::{ConnectionPermit, ConnectionQueue, Next, Occupied};
 use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
-use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http2_opening};
+use super::{Binding, ClientAddresses, Cluster, Endpoint, Lease, Need, http2_opening};
 use crate::codec::{BodyLength, Http1Stream, NoHead, Prefixed, RequestHead, ResponseHead, Transport};
 use crate::net::{ConnectError, LINGER_TIME};
 use crate::tls::Offer;
@@ -84,7 +84,7 @@ impl Idle {
     }
 
     pub fn is_of(&self, client: ClientAddresses) -> bool {
-        self.http1.connection.origin.client == Some(client)
+        self.http1.connection.origin.binding.client == Some(client)
     }
 
     /// Closes it; its permit is free once the endpoint has closed too.
@@ -102,9 +102,9 @@ pub(super) fn take_idle(
     endpoint: &Endpoint,
     policy: &model::Cluster,
     worker: usize,
-    client: Option<ClientAddresses>,
+    binding: &Binding,
 ) -> Option<Lease> {
-    let its_own = |idle: &Idle| idle.http1.connection.origin.client == client;
+    let its_own = |idle: &Idle| idle.http1.connection.origin.binding == *binding;
     loop {
         let mut shard = endpoint.shard(worker);
         let index = shard.idle.iter().rposition(its_own)?;
@@ -133,12 +133,12 @@ pub(super) async fn open(
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,
     worker: usize,
-    need: Need,
+    need: &Need,
     permit: ConnectionPermit,
 ) -> Result<Lease, Arc<ConnectError>> {
-    let open = OpenConnection::new(endpoint, permit, need.client);
+    let open = OpenConnection::new(endpoint, permit, need.binding.client);
     let opening = endpoint.open_one();
-    let failed = |error| ConnectionQueue::disappoint(cluster, &opening, error);
+    let failed = |error| ConnectionQueue::disappoint(cluster, &opening, &need.binding, error);
     let pool = &policy.connection_pool;
     let begun = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await;
     let Begun { stream, http2, origin } = begun.map_err(failed)?;
@@ -207,6 +207,11 @@ impl Http1Lease {
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.http1().connection.endpoint
+    }
+
+    #[cfg(test)]
+    pub(super) fn binding(&self) -> &Binding {
+        &self.http1().connection.origin.binding
     }
 
     pub(super) fn stream(&mut self) -> &mut Http1Stream<UpstreamStream> {
@@ -317,7 +322,7 @@ fn is_farewell(response: &ResponseHead) -> bool {
 fn offer(cluster: &Arc<Cluster>, mut idle: Idle) -> Option<Idle> {
     loop {
         let Connection { endpoint, origin, .. } = &*idle.http1.connection;
-        let next = cluster.connections.next_for(endpoint, false, origin.client);
+        let next = cluster.connections.next_for(endpoint, false, &origin.binding);
         let waiter = match next {
             Next::Nobody => return Some(idle),
             Next::Place => {

@@ -22,7 +22,7 @@ use super::http2_keepalive::Keepalive;
 use super::http2_lease::{Http2Lease, Place};
 use super::http2_opening::Opening;
 use super::queue::Next;
-use super::{ClientAddresses, Cluster, Endpoint, Lease};
+use super::{Binding, ClientAddresses, Cluster, Endpoint, Lease};
 use crate::codec::Gathered;
 use crate::net::ConnectError;
 
@@ -40,7 +40,7 @@ const UNTOLD: usize = usize::MAX - 1;
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
     pub ready: Vec<Arc<Http2>>,
-    /// One for each client that has connections of its own, or one for all.
+    /// One for each client or name that has connections of its own, or one for all.
     pub opening: Vec<Arc<Opening>>,
 }
 
@@ -149,7 +149,7 @@ impl Http2 {
             ..
         } = &*self.connection;
         if cluster.connections.has_waiters() {
-            offer_streams(cluster, endpoint, &cluster.told().0, *worker, origin.client);
+            offer_streams(cluster, endpoint, &cluster.told().0, *worker, &origin.binding);
         }
     }
 }
@@ -167,11 +167,11 @@ impl Multiplexed {
         });
     }
 
-    fn lease(&mut self, policy: &model::Cluster, client: Option<ClientAddresses>) -> Option<Lease> {
+    fn lease(&mut self, policy: &model::Cluster, binding: &Binding) -> Option<Lease> {
         let own = self
             .ready
             .iter()
-            .filter(|http2| http2.connection.origin.client == client);
+            .filter(|http2| http2.connection.origin.binding == *binding);
         let lease = own.into_iter().find_map(|http2| http2.lease(policy));
         if lease.is_none() {
             self.ready.retain(|http2| !http2.is_over());
@@ -181,7 +181,7 @@ impl Multiplexed {
 
     /// Those of this client take no more requests.
     pub fn close_own(&mut self, client: ClientAddresses) -> Vec<Arc<Http2>> {
-        let own = |http2: &mut Arc<Http2>| http2.connection.origin.client == Some(client);
+        let own = |http2: &mut Arc<Http2>| http2.connection.origin.binding.client == Some(client);
         let own: Vec<_> = self.ready.extract_if(.., own).collect();
         own.iter().for_each(|http2| http2.close());
         own
@@ -193,21 +193,16 @@ impl Multiplexed {
 }
 
 /// A connection of this worker with room for a stream, or the one that is being opened.
-pub(super) fn find(
-    endpoint: &Endpoint,
-    policy: &model::Cluster,
-    worker: usize,
-    client: Option<ClientAddresses>,
-) -> Found {
+pub(super) fn find(endpoint: &Endpoint, policy: &model::Cluster, worker: usize, binding: &Binding) -> Found {
     let mut shard = endpoint.shard(worker);
-    if let Some(lease) = shard.multiplexed.lease(policy, client) {
+    if let Some(lease) = shard.multiplexed.lease(policy, binding) {
         return Found::Ready(lease);
     }
     shard
         .multiplexed
         .opening
         .iter()
-        .find(|opening| opening.client == client)
+        .find(|opening| opening.binding == *binding)
         .map_or(Found::Nothing, |opening| Found::Opening(Arc::clone(opening)))
 }
 
@@ -215,9 +210,9 @@ pub(super) fn take_ready(
     endpoint: &Endpoint,
     policy: &model::Cluster,
     worker: usize,
-    client: Option<ClientAddresses>,
+    binding: &Binding,
 ) -> Option<Lease> {
-    endpoint.shard(worker).multiplexed.lease(policy, client)
+    endpoint.shard(worker).multiplexed.lease(policy, binding)
 }
 
 /// Closes a connection without streams; false if there is none.
@@ -372,13 +367,13 @@ pub(super) fn offer_streams(
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,
     worker: usize,
-    client: Option<ClientAddresses>,
+    binding: &Binding,
 ) {
     while cluster.connections.has_waiters() {
-        let Some(Lease::Http2(lease)) = take_ready(endpoint, policy, worker, client) else {
+        let Some(Lease::Http2(lease)) = take_ready(endpoint, policy, worker, binding) else {
             return;
         };
-        match cluster.connections.next_for(endpoint, true, client) {
+        match cluster.connections.next_for(endpoint, true, binding) {
             Next::Nobody => return,
             // If that one has stopped waiting, dropping the lease offers its stream again.
             Next::Waiter(waiter) => drop(waiter.take(Lease::Http2(lease))),

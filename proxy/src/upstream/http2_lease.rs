@@ -77,6 +77,11 @@ impl Http2Lease {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn binding(&self) -> &super::Binding {
+        &self.place.http2.connection.origin.binding
+    }
+
     /// The connection takes no more requests, and ends with those that it has.
     pub(super) fn close_connection(self) {
         self.place.http2.close();

@@ -12,14 +12,14 @@ use super::connection::{Connection, OpenConnection};
 use super::http2::{Http2, establish, offer_streams};
 use super::queue::{ConnectionPermit, ConnectionQueue};
 use super::stream::UpstreamStream;
-use super::{ClientAddresses, Cluster, Endpoint, Lease, Need, http1};
+use super::{Binding, Cluster, Endpoint, Lease, Need, http1};
 use crate::net::{ConnectError, Lingering};
 use crate::tls::Offer;
 
 /// A connection on its way; every request that needs it waits for the same one.
 #[derive(Debug, Default)]
 pub(super) struct Opening {
-    pub client: Option<ClientAddresses>,
+    pub binding: Binding,
     /// For the first of those who wait, before the connection is offered to anybody else: it was opened for them, and may
     /// be of no use to who comes next. Dropped with the last of them, it is offered like any other.
     first: Mutex<Option<Lease>>,
@@ -50,27 +50,27 @@ pub(super) fn start_opening(
     endpoint: &Arc<Endpoint>,
     policy: &Arc<model::Cluster>,
     worker: usize,
-    need: Need,
+    need: &Need,
     permit: ConnectionPermit,
 ) -> Arc<Opening> {
     let mut shard = endpoint.shard(worker);
     // Another request of this worker was faster; the permit goes back.
     let openings = &mut shard.multiplexed.opening;
-    if let Some(opening) = openings.iter().find(|opening| opening.client == need.client) {
+    if let Some(opening) = openings.iter().find(|opening| opening.binding == need.binding) {
         return Arc::clone(opening);
     }
     let opening = Arc::new(Opening {
-        client: need.client,
+        binding: need.binding.clone(),
         ..Opening::default()
     });
     openings.push(Arc::clone(&opening));
     drop(shard);
     let (cluster, endpoint, policy) = (Arc::clone(cluster), Arc::clone(endpoint), Arc::clone(policy));
-    let started = Arc::clone(&opening);
+    let (started, need) = (Arc::clone(&opening), need.clone());
     // Known from now on, though nobody may wait for it any more when the task begins.
-    let open = OpenConnection::new(&endpoint, permit, need.client);
+    let open = OpenConnection::new(&endpoint, permit, need.binding.client);
     tokio::spawn(async move {
-        let opened = connect(&cluster, &endpoint, &policy, worker, need, open).await;
+        let opened = connect(&cluster, &endpoint, &policy, worker, &need, open).await;
         let outcome = opened.map(|lease| *started.first() = lease);
         let mut shard = endpoint.shard(worker);
         shard
@@ -84,10 +84,10 @@ pub(super) fn start_opening(
         if Arc::strong_count(&started) == 1 && !endpoint.keeps_connections() {
             endpoint.close_idle();
         }
-        if let Some(client) = need.client.filter(|client| cluster.own.is_gone(*client)) {
+        if let Some(client) = need.binding.client.filter(|client| cluster.own.is_gone(*client)) {
             endpoint.close_own(client);
         }
-        offer_streams(&cluster, &endpoint, &policy, worker, need.client);
+        offer_streams(&cluster, &endpoint, &policy, worker, &need.binding);
     });
     opening
 }
@@ -97,11 +97,11 @@ async fn connect(
     endpoint: &Arc<Endpoint>,
     policy: &model::Cluster,
     worker: usize,
-    need: Need,
+    need: &Need,
     open: OpenConnection,
 ) -> Result<Option<Lease>, Arc<ConnectError>> {
     let opening = endpoint.open_one();
-    let failed = |error| ConnectionQueue::disappoint(cluster, &opening, error);
+    let failed = |error| ConnectionQueue::disappoint(cluster, &opening, &need.binding, error);
     let pool = &policy.connection_pool;
     let begun = cluster.beginning.begin(endpoint, pool, need, &cluster.series).await;
     let Begun { stream, http2, origin } = begun.map_err(failed)?;

@@ -45,7 +45,7 @@ impl Setting {
         let open = OpenConnection::new(self.endpoint(), permit, None);
         let origin = Origin {
             generation: self.cluster.beginning.generation(),
-            client: None,
+            binding: Binding::default(),
         };
         let connection = Connection::new(&self.cluster, self.endpoint(), 0, origin);
         let http2 = establish(stream, connection, open, &self.policy.connection_pool).await?;
@@ -65,7 +65,7 @@ impl Setting {
     }
 
     fn lease(&self) -> Option<Http2Lease> {
-        match take_ready(self.endpoint(), &self.policy, 0, None) {
+        match take_ready(self.endpoint(), &self.policy, 0, &Binding::default()) {
             Some(Lease::Http2(lease)) => Some(lease),
             _ => None,
         }

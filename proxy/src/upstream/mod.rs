@@ -40,7 +40,7 @@ pub use cluster::{Cluster, Local, Member, Members};
 pub use connection::{Lease, UpstreamError};
 pub use endpoint::{ActiveRequest, Endpoint};
 pub use locality::Place;
-pub use need::Need;
+pub use need::{Binding, Need};
 pub use outlier::{Cause, EndpointHealth, LateOutcome, Outcome, Standing};
 pub use own::OwnConnections;
 pub use plain::{PlainConnection, PlainError, open_plain};

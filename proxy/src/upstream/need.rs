@@ -1,20 +1,42 @@
-//! What a request needs of a connection besides its endpoint: what is spoken on it, and whose it is. Asked by the pool and
-//! the queue.
+//! What a request needs of a connection besides its endpoint: what is spoken on it, and whose requests are on it. Asked by
+//! the pool and the queue.
+
+use std::sync::Arc;
 
 use super::{ClientAddresses, Endpoint};
 use crate::tls::Offer;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     pub offer: Offer,
-    /// Only this client's requests are on it. `None`: anybody's.
+    pub binding: Binding,
+}
+
+/// Which requests may be on a connection. Nothing: all may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Only this client's: the PROXY protocol says whose they are.
     pub client: Option<ClientAddresses>,
+    /// Only those to this host: it is what TLS asked for.
+    pub server_name: Option<Arc<str>>,
+}
+
+impl Binding {
+    pub fn of_client(client: Option<ClientAddresses>) -> Self {
+        Self {
+            client,
+            server_name: None,
+        }
+    }
 }
 
 impl Need {
     /// Anybody's.
     pub fn of(offer: Offer) -> Self {
-        Self { offer, client: None }
+        Self {
+            offer,
+            binding: Binding::default(),
+        }
     }
 
     /// Is it HTTP/2 that the endpoint speaks? Where it may choose, what it chose last; one that was not asked yet is thought
@@ -27,13 +49,13 @@ impl Need {
         }
     }
 
-    /// Does a connection do on which this is spoken, and which is this client's?
-    pub fn accepts(&self, http2: bool, client: Option<ClientAddresses>) -> bool {
+    /// Does a connection do on which this is spoken, and which is bound so?
+    pub fn accepts(&self, http2: bool, binding: &Binding) -> bool {
         let spoken = match self.offer {
             Offer::Http2 => http2,
             Offer::Either => true,
             Offer::Http1 | Offer::Bytes => !http2,
         };
-        spoken && self.client == client
+        spoken && self.binding == *binding
     }
 }

@@ -9,7 +9,7 @@ use tsunagi_proto::model;
 use tsunagi_proto::model::LoadBalancer;
 
 use super::super::testing::{endpoint, policy};
-use super::super::{AcquireError, Cluster, Lease, Members, Need, acquire};
+use super::super::{AcquireError, Binding, Cluster, Lease, Members, Need, acquire};
 use super::*;
 use crate::telemetry::{Direction, Telemetry};
 use crate::tls::Offer;
@@ -73,15 +73,11 @@ impl Setting {
 
     async fn try_acquire(&self, offer: Offer, client: Option<ClientAddresses>) -> Result<Lease, AcquireError> {
         let endpoint = &self.members.list[0].endpoint;
-        acquire(
-            &self.cluster,
-            endpoint,
-            &self.policy,
-            &self.members,
-            Need { offer, client },
-            0,
-        )
-        .await
+        let need = Need {
+            offer,
+            binding: Binding::of_client(client),
+        };
+        acquire(&self.cluster, endpoint, &self.policy, &self.members, &need, 0).await
     }
 
     async fn acquire(&self, offer: Offer, client: Option<ClientAddresses>) -> Lease {

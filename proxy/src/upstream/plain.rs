@@ -10,7 +10,9 @@ use tsunagi_proto::model;
 
 use super::connection::OpenConnection;
 use super::stream::UpstreamStream;
-use super::{ActiveRequest, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Need, Outcome, choose};
+use super::{
+    ActiveRequest, Binding, Caller, Cluster, ConnectionPermit, Endpoint, LateOutcome, Members, Need, Outcome, choose,
+};
 use crate::codec::{Lifetime, Speaker};
 use crate::net::ConnectError;
 use crate::tls::Offer;
@@ -104,11 +106,11 @@ pub async fn open_plain(
         let pool = &policy.connection_pool;
         let need = Need {
             offer: Offer::Bytes,
-            client: caller.client,
+            binding: Binding::of_client(caller.client),
         };
         let begun = cluster
             .beginning
-            .begin(&active.endpoint, pool, need, &cluster.series)
+            .begin(&active.endpoint, pool, &need, &cluster.series)
             .await;
         match begun {
             Ok(begun) => {

@@ -12,6 +12,10 @@ use super::queue::{ConnectionPermit, ConnectionQueue, Grant, Wanted};
 use super::{Cluster, Endpoint, Lease, Members, Need, http1, http2, http2_opening};
 use crate::net::ConnectError;
 
+/// Connections to an endpoint for each worker, where they are bound to names: above it a new one takes the place of one that
+/// is not used.
+const MOST_NAMED_CONNECTIONS: usize = 100;
+
 #[derive(Debug, thiserror::Error)]
 pub enum AcquireError {
     #[error("the connection pool's queue is full")]
@@ -27,11 +31,11 @@ pub enum AcquireError {
 }
 
 /// A connection that is there already.
-pub fn acquire_ready(endpoint: &Endpoint, policy: &model::Cluster, need: Need, worker: usize) -> Option<Lease> {
+pub fn acquire_ready(endpoint: &Endpoint, policy: &model::Cluster, need: &Need, worker: usize) -> Option<Lease> {
     if !need.is_http2(endpoint) {
-        return http1::take_idle(endpoint, policy, worker, need.client);
+        return http1::take_idle(endpoint, policy, worker, &need.binding);
     }
-    match http2::find(endpoint, policy, worker, need.client) {
+    match http2::find(endpoint, policy, worker, &need.binding) {
         Found::Ready(lease) => Some(lease),
         Found::Opening(_) | Found::Nothing => None,
     }
@@ -43,7 +47,7 @@ pub async fn acquire(
     endpoint: &Arc<Endpoint>,
     policy: &Arc<model::Cluster>,
     members: &Members,
-    need: Need,
+    need: &Need,
     worker: usize,
 ) -> Result<Lease, AcquireError> {
     let mut pool = Pool {
@@ -89,13 +93,13 @@ struct Pool<'a> {
     endpoint: Arc<Endpoint>,
     policy: &'a Arc<model::Cluster>,
     members: &'a Members,
-    need: Need,
+    need: &'a Need,
     worker: usize,
 }
 
 impl Pool<'_> {
     async fn acquire_http1(&mut self) -> Result<Lease, AcquireError> {
-        if let Some(lease) = http1::take_idle(&self.endpoint, self.policy, self.worker, self.need.client) {
+        if let Some(lease) = http1::take_idle(&self.endpoint, self.policy, self.worker, &self.need.binding) {
             return Ok(lease);
         }
         let permit = match self.permit_or_lease().await? {
@@ -117,7 +121,7 @@ impl Pool<'_> {
     async fn acquire_http2(&mut self) -> Result<Lease, AcquireError> {
         // It may turn out to speak HTTP/1.1.
         while self.need.is_http2(&self.endpoint) {
-            let opening = match http2::find(&self.endpoint, self.policy, self.worker, self.need.client) {
+            let opening = match http2::find(&self.endpoint, self.policy, self.worker, &self.need.binding) {
                 Found::Ready(lease) => return Ok(lease),
                 Found::Opening(opening) => opening,
                 Found::Nothing => match self.permit_or_lease().await? {
@@ -144,7 +148,7 @@ impl Pool<'_> {
     fn wanted(&self) -> Wanted {
         Wanted {
             endpoint: Arc::clone(&self.endpoint),
-            need: self.need,
+            need: self.need.clone(),
             pinned: self.members.pinned,
         }
     }
@@ -161,6 +165,7 @@ impl Pool<'_> {
     }
 
     async fn permit_or_lease(&mut self) -> Result<Permitted, AcquireError> {
+        self.bound_names();
         if let Some(permit) = ConnectionQueue::try_open(self.cluster) {
             return Ok(Permitted::Open(permit));
         }
@@ -190,6 +195,14 @@ impl Pool<'_> {
         }
     }
 
+    /// Clients choose the names that connections are bound to: not each name's is kept.
+    fn bound_names(&self) {
+        let is_many = || self.endpoint.connections() as usize >= MOST_NAMED_CONNECTIONS * self.endpoint.workers();
+        if self.need.binding.server_name.is_some() && is_many() {
+            evict(&self.endpoint);
+        }
+    }
+
     /// At the limit: a free connection of another worker, or of another endpoint once this one has some of its own.
     fn take_elsewhere(&self) -> Option<Lease> {
         if let Some(lease) = self.take_any(&self.endpoint) {
@@ -207,9 +220,9 @@ impl Pool<'_> {
     fn take_any(&self, endpoint: &Endpoint) -> Option<Lease> {
         (0..endpoint.workers()).find_map(|worker| {
             if self.need.is_http2(endpoint) {
-                http2::take_ready(endpoint, self.policy, worker, self.need.client)
+                http2::take_ready(endpoint, self.policy, worker, &self.need.binding)
             } else {
-                http1::take_idle(endpoint, self.policy, worker, self.need.client)
+                http1::take_idle(endpoint, self.policy, worker, &self.need.binding)
             }
         })
     }

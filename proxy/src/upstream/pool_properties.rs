@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tsunagi_proto::model::{self, Health, LoadBalancer, UNLIMITED};
 
 use super::testing::{endpoint, policy, strict};
-use super::{Cluster, Members, Need, Outcome};
+use super::{Binding, Cluster, Members, Need, Outcome};
 use crate::telemetry::{Direction, Telemetry};
 use crate::tls::Offer;
 use endpoints::{Endpoint, Seen};
@@ -158,7 +158,10 @@ impl World {
             members: self.some_members(),
             cluster: Arc::clone(&self.cluster),
             policy: Arc::clone(&self.policy),
-            need: Need::of(if http2 { Offer::Http2 } else { Offer::Http1 }),
+            need: Need {
+                offer: if http2 { Offer::Http2 } else { Offer::Http1 },
+                binding: self.some_binding(),
+            },
             worker: self.below(WORKERS),
             random: self.random.random(),
         };
@@ -176,6 +179,15 @@ impl World {
             unconnected,
         });
         self.steps.push(format!("start http2={http2} {place:?}"));
+    }
+
+    /// Most often none; else requests for one name are on connections of their own.
+    fn some_binding(&mut self) -> Binding {
+        let name = ["a.example", "b.example"].get(self.below(8)).copied();
+        Binding {
+            server_name: name.map(Into::into),
+            ..Binding::default()
+        }
     }
 
     /// Most often all; else the request is for one of them and no other.

@@ -88,7 +88,9 @@ impl Setting {
         let (cluster, policy, members) = (Arc::clone(&self.cluster), Arc::clone(&self.policy), Arc::clone(members));
         let endpoint = Arc::clone(self.endpoint(index));
         let acquired =
-            tokio::spawn(async move { acquire(&cluster, &endpoint, &policy, &members, Need::of(offer), worker).await });
+            tokio::spawn(
+                async move { acquire(&cluster, &endpoint, &policy, &members, &Need::of(offer), worker).await },
+            );
         settle().await;
         acquired
     }

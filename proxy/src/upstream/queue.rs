@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::endpoint::OpeningGuard;
-use super::{ClientAddresses, Cluster, Endpoint, Lease, Need};
+use super::{Binding, Cluster, Endpoint, Lease, Need};
 use crate::limits::{Limit, Permit};
 use crate::net::ConnectError;
 
@@ -56,9 +56,9 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Another endpoint serves just as well, unless the request is for this one; one that was ejected does not, unless this
     /// one was, too, and was chosen all the same.
-    pub fn accepts(&self, endpoint: &Arc<Endpoint>, http2: bool, client: Option<ClientAddresses>) -> bool {
+    pub fn accepts(&self, endpoint: &Arc<Endpoint>, http2: bool, binding: &Binding) -> bool {
         let other = || !self.pinned && (endpoint.health.is_healthy() || !self.endpoint.health.is_healthy());
-        self.need.accepts(http2, client) && (Arc::ptr_eq(&self.endpoint, endpoint) || other())
+        self.need.accepts(http2, binding) && (Arc::ptr_eq(&self.endpoint, endpoint) || other())
     }
 }
 
@@ -229,7 +229,7 @@ impl ConnectionQueue {
     }
 
     /// Who gets a connection to this endpoint that has become free; whoever is named here has left the queue.
-    pub fn next_for(&self, endpoint: &Arc<Endpoint>, http2: bool, client: Option<ClientAddresses>) -> Next {
+    pub fn next_for(&self, endpoint: &Arc<Endpoint>, http2: bool, binding: &Binding) -> Next {
         if !self.has_waiters() {
             return Next::Nobody;
         }
@@ -237,7 +237,7 @@ impl ConnectionQueue {
         let Some(first) = waiters.front() else {
             return Next::Nobody;
         };
-        if !first.wanted.accepts(endpoint, http2, client) {
+        if !first.wanted.accepts(endpoint, http2, binding) {
             return Next::Place;
         }
         let Some(first) = waiters.pop_front() else {
@@ -248,8 +248,13 @@ impl ConnectionQueue {
         Next::Waiter(first)
     }
 
-    /// Nobody could connect there. To be called before the permit of that connection is free.
-    pub fn disappoint(cluster: &Arc<Cluster>, opening: &OpeningGuard, error: ConnectError) -> Arc<ConnectError> {
+    /// Nobody whose requests are bound so could connect there. To be called before the permit of that connection is free.
+    pub fn disappoint(
+        cluster: &Arc<Cluster>,
+        opening: &OpeningGuard,
+        binding: &Binding,
+        error: ConnectError,
+    ) -> Arc<ConnectError> {
         let error = Arc::new(error);
         let queue = &cluster.connections;
         if !queue.has_waiters() || opening.has_served_meanwhile() {
@@ -262,7 +267,7 @@ impl ConnectionQueue {
         } else {
             others(cluster, endpoint)
         };
-        for waiter in queue.remove_disappointed(endpoint, &others) {
+        for waiter in queue.remove_disappointed(endpoint, binding, &others) {
             // One that has stopped waiting need not know.
             let _ = waiter
                 .sender
@@ -272,7 +277,12 @@ impl ConnectionQueue {
     }
 
     /// Those who wait for this endpoint; whom one of the others serves as well keeps its place, once.
-    fn remove_disappointed(&self, endpoint: &Arc<Endpoint>, others: &[Arc<Endpoint>]) -> Vec<Waiter> {
+    fn remove_disappointed(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        binding: &Binding,
+        others: &[Arc<Endpoint>],
+    ) -> Vec<Waiter> {
         // Not always the same one.
         let first = self.next_id.load(SeqCst) as usize % others.len().max(1);
         let mut others = others.iter().cycle().skip(first);
@@ -281,7 +291,9 @@ impl ConnectionQueue {
         let mut staying = VecDeque::with_capacity(waiters.len());
         for mut waiter in waiters.drain(..) {
             let wanted = &mut waiter.wanted;
-            let concerned = Arc::ptr_eq(&wanted.endpoint, endpoint);
+            // The endpoint may know another name.
+            let same_name = wanted.need.binding.server_name == binding.server_name;
+            let concerned = same_name && Arc::ptr_eq(&wanted.endpoint, endpoint);
             if concerned
                 && !waiter.moved
                 && !wanted.pinned

@@ -393,6 +393,14 @@ fn tls_in_tls_and_certificates_that_nobody_verifies_are_warned_of() {
     let at_port = format!("portLevelSettings: [{{port: {{number: 80}}, {simple}}}]");
     has_not(&format!("{service}{}", with("api", &at_port)), "TSU-TLS");
     has_not(&with("several", simple), "TSU-TLS");
+    // Where a rule leads requests to the port for TLS, as in Istio's sample of egress, it is what they need.
+    let severity = |text: &str| {
+        let all = findings_in(&format!("{MESH}{text}"));
+        all.iter().find(|it| it.code == "TSU-TLS").map(|it| it.severity)
+    };
+    assert_eq!(severity(&text), Some(super::super::Severity::Warning));
+    let led = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec: {hosts: [api], http: [{route: [{destination: {host: api, port: {number: 443}}}]}]}\n";
+    assert_eq!(severity(&format!("{text}{led}")), Some(super::super::Severity::Info));
     has(
         &with("several", "tls: {mode: SIMPLE, insecureSkipVerify: true}"),
         "TSU-TLS",
@@ -414,9 +422,9 @@ fn a_credential_for_the_sidecars_of_all_clients_is_a_hint() {
 }
 
 #[test]
-fn tls_to_a_host_that_is_a_wildcard_needs_a_name_to_ask_for() {
+fn tls_from_a_tcp_port_to_a_host_that_is_a_wildcard_needs_a_name_to_ask_for() {
     let code = "TSU-TLS-NAME";
-    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: ['*.e.test', one.f.test], resolution: NONE, ports: [{number: 80, name: http}]}\n---\n";
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: ['*.e.test', one.f.test], resolution: NONE, ports: [{number: 80, name: http}, {number: 81, name: tcp}]}\n---\n";
     let with = |host: &str, tls: &str| {
         let rule = policy("p", &format!("host: '{host}', trafficPolicy: {{tls: {{{tls}}}}}"));
         format!("{entry}{rule}")
@@ -435,7 +443,17 @@ fn tls_to_a_host_that_is_a_wildcard_needs_a_name_to_ask_for() {
         "host: '*.e.test', trafficPolicy: {tls: {mode: SIMPLE, sni: a.e.test}}",
     );
     has_not(&format!("{}{hidden}", with("*.test", "mode: SIMPLE")), code);
-    let at_port = "host: '*.e.test', trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}";
-    let field = "spec.trafficPolicy.portLevelSettings[0].tls.sni";
-    has(&format!("{entry}{}", policy("p", at_port)), code, field);
+    let at_port = |rest: &str| {
+        let policy = policy("p", &format!("host: '*.e.test', trafficPolicy: {{{rest}}}"));
+        format!("{entry}{policy}")
+    };
+    let of_port = |port| format!("portLevelSettings: [{{port: {{number: {port}}}, tls: {{mode: SIMPLE}}}}]");
+    has(
+        &at_port(&of_port(81)),
+        code,
+        "spec.trafficPolicy.portLevelSettings[0].tls.sni",
+    );
+    has_not(&at_port(&of_port(80)), code);
+    let apart = "tls: {mode: SIMPLE}, portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]";
+    has_not(&at_port(apart), code);
 }

@@ -199,10 +199,11 @@ fn what_a_document_says_to_no_effect_is_warned_of_as_long_as_it_is_there() {
 }
 
 #[test]
-fn tls_to_a_wildcard_without_a_name_to_ask_for_is_warned_of_until_there_is_one() {
-    let wildcard = "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e}, spec: {hosts: ['*.e.test'], resolution: NONE, ports: [{number: 80, name: http}, {number: 81, name: http-b}]}}";
+fn tls_from_a_tcp_port_to_a_wildcard_without_a_name_to_ask_for_is_warned_of_until_there_is_one() {
+    let wildcard = "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e}, spec: {hosts: ['*.e.test'], resolution: NONE, ports: [{number: 80, name: http}, {number: 81, name: tcp}]}}";
     let named = wildcard.replace("'*.e.test'", "a.e.test");
-    let (wildcard, named) = (documents(wildcard), documents(&named));
+    let requests = wildcard.replace("name: tcp", "name: http-b");
+    let (wildcard, named, requests) = (documents(wildcard), documents(&named), documents(&requests));
     let rule = |tls: &str| {
         documents(&format!(
             "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: d}}, spec: {{host: '*.e.test', trafficPolicy: {{tls: {{{tls}}}}}}}}}"
@@ -214,7 +215,8 @@ fn tls_to_a_wildcard_without_a_name_to_ask_for_is_warned_of_until_there_is_one()
         &[wildcard.clone(), rule("mode: SIMPLE, insecureSkipVerify: true")],
         &[wildcard, rule("mode: DISABLE")],
         &[named, rule("mode: SIMPLE")],
+        &[requests, rule("mode: SIMPLE")],
     ]);
-    let warning = "DestinationRule/default/d: `tls` without `sni` for the wildcard *.e.test, which is no name to ask for: requests and connections to it fail (503 UF)";
-    assert_eq!(told, [&[warning][..], &[], &[warning], &[], &[]]);
+    let warning = "DestinationRule/default/d: `tls` without `sni` for the wildcard *.e.test, which is no name to ask for: connections to its TCP port 81 fail (UF)";
+    assert_eq!(told, [&[warning][..], &[], &[warning], &[], &[], &[]]);
 }

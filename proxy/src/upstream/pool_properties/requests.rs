@@ -56,9 +56,9 @@ impl Sent {
             return;
         };
         let endpoint = Arc::clone(&_active.endpoint);
-        let lease = match acquire_ready(&endpoint, &policy, need, worker) {
+        let lease = match acquire_ready(&endpoint, &policy, &need, worker) {
             Some(lease) => lease,
-            None => match acquire(&cluster, &endpoint, &policy, &members, need, worker).await {
+            None => match acquire(&cluster, &endpoint, &policy, &members, &need, worker).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     unconnected.store(matches!(error, AcquireError::Connect { .. }), SeqCst);
@@ -67,6 +67,11 @@ impl Sent {
             },
         };
         assert_eq!(lease.is_http2(), need.offer == Offer::Http2);
+        assert_eq!(
+            lease.binding(),
+            &need.binding,
+            "it is on a connection of other requests"
+        );
         let Some(_permit) = cluster.requests.acquire() else {
             return lease.give_back(true);
         };
