@@ -126,6 +126,7 @@ async fn every_promised_metric_is_there_with_its_type() {
         ("tsunagi_outlier_unejections_total", "counter"),
         ("tsunagi_outlier_ejected_endpoints", "gauge"),
         ("tsunagi_endpoints_healthy", "gauge"),
+        ("tsunagi_upstream_panic", "gauge"),
         ("tsunagi_config_version_info", "gauge"),
         ("tsunagi_config_updates_total", "counter"),
         ("tsunagi_control_plane_connected", "gauge"),

@@ -252,6 +252,8 @@ async fn in_a_panic_ejected_endpoints_get_requests_and_a_success_brings_one_back
     .await;
     let page = sample.sidecar.admin("GET", "/clusters").await.text();
     assert!(page.contains("::panic::true"), "{page}");
+    let panic = async || sample.sidecar.metrics().await.sum("tsunagi_upstream_panic", &[]);
+    assert_eq!(panic().await, 1.0);
     first.set(Behaviour::Answer);
     eventually("it returns", LIMIT, async || {
         send(&sample, 1).await;
@@ -260,6 +262,7 @@ async fn in_a_panic_ejected_endpoints_get_requests_and_a_success_brings_one_back
         (probed == 1.0 && metrics.sum("tsunagi_outlier_ejected_endpoints", &[]) == 0.0).then_some(())
     })
     .await;
+    assert_eq!(panic().await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,7 @@ pub struct ClusterSeries {
     pub ejected_endpoints: Gauge,
     /// Endpoints that may be given requests.
     pub endpoints_healthy: Gauge,
+    pub panic: Gauge,
 
     /// `limit="connections"`
     pub overflow_connections: Counter,
@@ -120,7 +121,7 @@ struct Reading {
     cell: Arc<AtomicU64>,
 }
 
-pub(crate) const GAUGES: [(&str, &str); 5] = [
+pub(crate) const GAUGES: [(&str, &str); 6] = [
     (
         "tsunagi_upstream_connections",
         "Connections to the endpoints of the destination that exist, in use or idle.",
@@ -140,6 +141,10 @@ pub(crate) const GAUGES: [(&str, &str); 5] = [
     (
         "tsunagi_endpoints_healthy",
         "Endpoints of the destination that may be given requests.",
+    ),
+    (
+        "tsunagi_upstream_panic",
+        "1 while requests go to endpoints that are not healthy, too, because fewer than minHealthPercent of a level are.",
     ),
 ];
 
@@ -175,7 +180,7 @@ pub(crate) const COUNTERS: [(&str, &str); 6] = [
 
 impl ClusterSeries {
     pub(crate) fn new(direction: Direction, service: &str, subset: &str) -> ClusterSeries {
-        let mut readings = Vec::with_capacity(22);
+        let mut readings = Vec::with_capacity(23);
         let mut cell = |family, label| {
             let cell = Arc::new(AtomicU64::new(0));
             readings.push(Reading {
@@ -192,6 +197,7 @@ impl ClusterSeries {
             pending_requests,
             ejected_endpoints,
             endpoints_healthy,
+            panic,
         ] = GAUGES.each_ref().map(&mut gauge);
         let mut counter =
             |family: usize, label, value| Counter::from_arc(cell(COUNTERS[family].0, Some((label, value))));
@@ -201,6 +207,7 @@ impl ClusterSeries {
             pending_requests,
             ejected_endpoints,
             endpoints_healthy,
+            panic,
             overflow_connections: counter(0, "limit", "connections"),
             overflow_pending_requests: counter(0, "limit", "pending_requests"),
             overflow_requests: counter(0, "limit", "requests"),

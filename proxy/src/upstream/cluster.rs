@@ -422,6 +422,7 @@ impl Cluster {
             &series.ejected_endpoints,
             &series.endpoints_healthy,
             &series.connections,
+            &series.panic,
         ];
         gauges
             .into_iter()
@@ -440,6 +441,9 @@ impl Cluster {
         self.series
             .endpoints_healthy
             .increment((members.list.len() - ejected) as f64);
+        if members.is_panic() {
+            self.series.panic.set(1.0);
+        }
         self.series.connections.increment(f64::from(self.connections.open()));
         self.series
             .active_requests
