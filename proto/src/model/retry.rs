@@ -23,8 +23,10 @@ pub struct RetryPolicy {
     /// Base interval of the exponential backoff. Default 25 ms; the ceiling is ten times that.
     pub backoff: Duration,
     /// Avoid endpoints that already failed this request. `None`: unless a key says where it belongs. Where none is left near, a
-    /// retry goes to another locality, so the wire's `retry_remote_localities` asks for what is so anyway.
+    /// retry goes to another locality.
     pub ignore_previous_hosts: Option<bool>,
+    /// After every second attempt the priority levels that were tried are left.
+    pub remote_localities: bool,
     /// A rule asks for them: then they are as many as it says, however many requests are in flight.
     pub of_rule: bool,
 }
@@ -57,6 +59,7 @@ impl Default for RetryPolicy {
             on: RetryOn::mesh_default(),
             backoff: DEFAULT_BACKOFF,
             ignore_previous_hosts: None,
+            remote_localities: false,
             of_rule: false,
         }
     }
@@ -159,6 +162,7 @@ impl TryFrom<mesh::RetryPolicy> for RetryPolicy {
             on,
             backoff: duration("backoff", wire.backoff)?.unwrap_or(DEFAULT_BACKOFF),
             ignore_previous_hosts: wire.ignore_previous_hosts,
+            remote_localities: wire.retry_remote_localities,
             of_rule: true,
         })
     }

@@ -137,19 +137,28 @@ impl<'a> Retries<'a> {
         // This one has failed as well.
         self.record(false);
         self.made += 1;
-        if let Some(endpoint) = endpoint.filter(|_| self.policy.ignore_previous_hosts != Some(false)) {
-            self.tried.push(Arc::clone(endpoint));
-        }
+        self.tried.extend(endpoint.cloned());
         true
     }
 
     /// The endpoints that the next attempt goes to last. A key belongs to its endpoint, also after a failure, unless the rule
     /// says otherwise, as with Istio.
     pub fn avoided(&self, has_key: bool) -> &[Arc<Endpoint>] {
-        if has_key && self.policy.ignore_previous_hosts.is_none() {
-            return &[];
+        if self.policy.ignore_previous_hosts.unwrap_or(!has_key) {
+            &self.tried
+        } else {
+            &[]
         }
-        &self.tried
+    }
+
+    /// Those whose whole levels the next attempt leaves: what Istio makes of `retryRemoteLocalities` is Envoy's
+    /// `previous_priorities` with `update_frequency: 2`.
+    pub fn left(&self) -> &[Arc<Endpoint>] {
+        if self.policy.remote_localities {
+            &self.tried[..self.tried.len() & !1]
+        } else {
+            &[]
+        }
     }
 
     /// Fully jittered exponential backoff. `at_once`: nobody needs time to recover, because the connection was stale, or
