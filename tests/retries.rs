@@ -82,6 +82,41 @@ async fn attempts_that_run_out_answer_with_the_last_response_and_urx() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_retry_is_counted_by_its_own_result() {
+    let rules = rules("{attempts: 3, retryOn: '503,unavailable', backoff: 1ms}");
+    let sample = Sample::with("http", &["a", "b", "c"], &rules, &SidecarOptions::default()).await;
+    let counted = async |result: &str| {
+        let metrics = sample.sidecar.metrics().await;
+        metrics.sum("tsunagi_upstream_retries_total", &[("result", result)])
+    };
+    for failing in [Behaviour::Status(503), Behaviour::Head(200, "grpc-status", "14")] {
+        let before = counted("failure").await;
+        all(&sample, failing);
+        for _ in 0..5 {
+            assert_eq!(sample.get("/").await.flags(), "URX");
+        }
+        assert_eq!(
+            (counted("failure").await - before, counted("success").await),
+            (15.0, 0.0)
+        );
+    }
+    // Two of three fail: whoever meets both is sent again twice.
+    all(&sample, Behaviour::Status(503));
+    sample.upstreams[2].set(Behaviour::Answer);
+    let (failures, requests) = (counted("failure").await, sample.requests());
+    let mut retried = 0;
+    for _ in 0..9 {
+        let before = sample.requests();
+        assert_eq!(sample.get("/").await.status, 200);
+        retried += u64::from(sample.requests() > before + 1);
+    }
+    let retries = (sample.requests() - requests - 9) as f64;
+    assert_eq!(counted("success").await, retried as f64);
+    assert_eq!(counted("failure").await - failures, retries - retried as f64);
+    assert!(retries > retried as f64, "{retries} {retried}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_code_can_be_named() {
     let sample = two("{attempts: 2, retryOn: '409'}").await;
     sample.upstreams[0].set(Behaviour::Status(409));

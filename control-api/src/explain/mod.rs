@@ -39,8 +39,10 @@ pub fn explain(world: &World, question: &Question) -> Result<Answer, BadQuestion
     match port {
         Err(reason) => answer.reply = Some(Reply::new(404, "NR", reason)),
         Ok(port) if asked.port.is_none() && port.number != 80 => answer.notes.push(format!(
-            "the URL says no port: {}, the first HTTP port of {}, is taken",
-            port.number, host.fqdn
+            "the URL says no port: {}, the first HTTP port of {}, is taken; {}",
+            port.number,
+            host.fqdn,
+            redirected(world, &asked)
         )),
         Ok(_) => {}
     }
@@ -148,16 +150,20 @@ fn policy(world: &World, asked: &Checked) -> OutboundTrafficPolicy {
 }
 
 fn unknown_host(world: &World, asked: &Checked) -> Answer {
-    let redirected = match policy(world, asked) {
+    Answer {
+        reply: Some(Reply::new(404, "NR", nobody(asked))),
+        notes: vec![redirected(world, asked).to_owned()],
+        ..Answer::default()
+    }
+}
+
+/// What a redirected request gets that is for no service, or for no port that the service has.
+fn redirected(world: &World, asked: &Checked) -> &'static str {
+    match policy(world, asked) {
         OutboundTrafficPolicy::AllowAny => {
             "on a redirected connection it goes to its original destination, untouched (ALLOW_ANY)"
         }
         OutboundTrafficPolicy::RegistryOnly => "on a redirected connection it gets 502 (REGISTRY_ONLY)",
-    };
-    Answer {
-        reply: Some(Reply::new(404, "NR", nobody(asked))),
-        notes: vec![redirected.to_owned()],
-        ..Answer::default()
     }
 }
 

@@ -58,7 +58,7 @@ pub async fn dispatch<D: Downstream>(
         let mut limits = Limits::new(&mut deadline, policy.per_try_timeout);
         let outcome = attempt(&of, body, client, &retries, &mut progress, &mut limits).await;
         if let Some(endpoint) = progress.endpoint() {
-            exchange.attempted(endpoint);
+            exchange.attempted(endpoint, progress.is_asked());
         }
         let at_once = match outcome {
             Ok(answer) => {

@@ -126,13 +126,18 @@ pub struct Answer {
 #[derive(Default)]
 pub struct Progress {
     pub active: Option<ActiveRequest>,
-    /// The endpoint has the request, or is waited for to take a connection.
+    /// The endpoint has the request, is waited for to take a connection, or took none.
     at_endpoint: bool,
 }
 
 impl Progress {
     pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         self.active.as_ref().map(|active| &active.endpoint)
+    }
+
+    /// Was the endpoint asked? Else the request only waited, or was over a limit.
+    pub fn is_asked(&self) -> bool {
+        self.at_endpoint
     }
 
     /// The request is at this endpoint, which can be another than the one chosen.
@@ -146,6 +151,7 @@ impl Progress {
         match error {
             AcquireError::Connect { error, endpoint } => {
                 self.is_at(&endpoint);
+                self.at_endpoint = true;
                 Failure::Connect(error)
             }
             AcquireError::PendingOverflow => {
