@@ -42,7 +42,7 @@ pub use departures::{Passage, departure};
 pub use encoded::{Encoded, EncodedChange};
 pub use endpoints::port_of;
 pub use overruled::{Overruled, Reason};
-pub use policy::{at_port, is_for, joins};
+pub use policy::{at_port, is_for, is_private, is_public, joins};
 pub use shared_names::{SharedName, Sharing};
 pub use unseen::UnseenSubset;
 pub use workload::Node;
