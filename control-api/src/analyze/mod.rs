@@ -12,6 +12,7 @@ mod endpoints;
 mod failover;
 mod hidden_rules;
 mod hosts;
+mod idle;
 mod input;
 mod matches;
 mod mesh;
@@ -129,6 +130,7 @@ fn seen_by_proxies(findings: &mut Findings<'_>, documents: &[Arc<Document>]) {
     virtual_services::conflicts(findings, &by_key, &world);
     subsets::check(findings, &by_key, &world);
     shared_names::check(findings, &by_key, &world);
+    idle::check(findings, &by_key, &world);
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::{Finding, Input, Report, Surroundings, WorkloadLabels, analyze, locat
 mod any_address;
 mod destination_rules;
 mod endpoints;
+mod idle;
 mod lost_policies;
 mod remarks;
 mod report;

@@ -134,6 +134,16 @@ fn visibility(findings: &mut Findings<'_>, document: &Document, rule: &VirtualSe
     let ExportTo::Namespaces(names) = &rule.export_to else {
         return;
     };
+    if names.is_empty() && of_mesh(rule) {
+        let what = "exported to nobody: no sidecar uses it";
+        return findings.add(
+            ("TSU-EXPORT", Severity::Warning),
+            document,
+            "spec.exportTo",
+            what,
+            "`.`, for its own namespace",
+        );
+    }
     let mesh = findings.mesh;
     for name in names
         .iter()
