@@ -179,29 +179,36 @@ async fn requests_without_the_key_go_anywhere_and_a_query_parameter_counts_with_
     assert!(places.values().collect::<HashSet<_>>().len() > 2, "{places:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retries_of_a_request_with_a_key_stay_with_its_endpoint_while_that_answers() {
+/// The attempts at the key's own endpoint, which fails, and at all others, of one request; and its status.
+async fn retried(rule: &str) -> (u64, u64, u16) {
     let sample = sample("http", &NAMES, "{consistentHash: {httpHeaderName: x-user}}", 1).await;
-    let retried = "apiVersion: networking.istio.io/v1
+    let retried = format!(
+        "apiVersion: networking.istio.io/v1
 kind: VirtualService
-metadata: {name: echo}
+metadata: {{name: echo}}
 spec:
   hosts: [echo]
   http:
-  - route: [{destination: {host: echo}}]
-    retries: {attempts: 3, retryOn: '503'}
-";
-    sample.control.apply(retried).await;
+  - route: [{{destination: {{host: echo}}}}]
+    retries: {{attempts: 3, retryOn: '503'{rule}}}
+"
+    );
+    sample.control.apply(&retried).await;
     let place = places(&sample.sidecar, 1).await.remove(0);
     let index = NAMES.iter().position(|name| *name == place).unwrap();
     let before: Vec<u64> = sample.upstreams.iter().map(|upstream| upstream.requests()).collect();
     sample.upstreams[index].set(Behaviour::Status(503));
     let reply = sample.sidecar.send(keyed(("x-user", "user-0"), "/")).await;
-    assert_eq!(reply.status, 503);
-    for (number, (upstream, before)) in sample.upstreams.iter().zip(before).enumerate() {
-        let attempts = if number == index { 4 } else { 0 };
-        assert_eq!(upstream.requests() - before, attempts, "{}", NAMES[number]);
-    }
+    let made = |number: usize| sample.upstreams[number].requests() - before[number];
+    let elsewhere = (0..NAMES.len()).filter(|number| *number != index).map(made).sum();
+    (made(index), elsewhere, reply.status)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_of_a_request_with_a_key_stay_with_its_endpoint_unless_the_rule_says_otherwise() {
+    assert_eq!(retried("").await, (4, 0, 503));
+    assert_eq!(retried(", retryIgnorePreviousHosts: false").await, (4, 0, 503));
+    assert_eq!(retried(", retryIgnorePreviousHosts: true").await, (1, 1, 200));
 }
 
 const CURL: [(&str, &[&str]); 1] = [("curl", &["curl", "--version"])];

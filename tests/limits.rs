@@ -197,6 +197,34 @@ async fn a_connection_carries_max_requests_per_connection() {
     assert_eq!(on, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
 }
 
+/// Istio's page on circuit breaking: with two clients there is one request at the endpoint and one that waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_clients_that_ask_one_after_the_other_find_room_in_a_pool_of_one_and_a_queue_of_one() {
+    const REQUESTS: usize = 300;
+    let closing = "        maxRequestsPerConnection: 1\n";
+    for more in ["", closing] {
+        let pool =
+            format!("      tcp:\n        maxConnections: 1\n      http:\n        http1MaxPendingRequests: 1\n{more}");
+        let sample = Sample::start(&policy(&pool)).await;
+        sample.control.apply(no_retries()).await;
+        let outbound = sample.sidecar.outbound;
+        let mut clients = JoinSet::new();
+        for _ in 0..2 {
+            clients.spawn(async move {
+                let mut client = Connection::open(outbound, Version::Http1).await;
+                for nth in 0..REQUESTS {
+                    let reply = client.get("echo", "/").await;
+                    assert_eq!(reply.status, 200, "{nth}: {} {}", reply.flags(), reply.text());
+                }
+            });
+        }
+        while let Some(client) = clients.join_next().await {
+            client.expect("every request is answered");
+        }
+        assert_eq!(sample.upstream().requests(), 2 * REQUESTS as u64);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unused_connection_closes_after_the_idle_timeout() {
     let sample = Sample::start(&policy("      http:\n        idleTimeout: 300ms\n")).await;

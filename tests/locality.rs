@@ -143,6 +143,42 @@ async fn requests_stay_in_their_place_and_fail_over_zone_by_zone_to_the_region_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_leave_a_place_that_fails_where_the_rule_says_so() {
+    let places: Vec<(&str, &str)> = [("eu/a/1", ""); 4].into_iter().chain([("eu/b/1", "")]).collect();
+    let patient = rule("", true).replace("consecutive5xxErrors: 1", "consecutive5xxErrors: 1000");
+    let mesh = Mesh::start(&places, &patient, IN_EU).await;
+    for near in &mesh.upstreams[..4] {
+        near.set(Behaviour::Status(503));
+    }
+    let retries = |more: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: echo}}
+spec:
+  hosts: [echo]
+  http:
+  - route: [{{destination: {{host: echo}}}}]
+    retries: {{attempts: 2, retryOn: \"503\", backoff: 1ms{more}}}
+"
+        )
+    };
+    mesh.control.apply(&retries("")).await;
+    let reply = mesh.sidecar.get("echo", "/").await;
+    assert_eq!(
+        (reply.status, reply.flags()),
+        (503, "URX"),
+        "four of the place are more than it tries"
+    );
+    assert_eq!(mesh.upstreams[4].requests(), 0);
+    mesh.control.apply(&retries(", retryRemoteLocalities: true")).await;
+    let before: u64 = mesh.upstreams[..4].iter().map(Upstream::requests).sum();
+    assert_eq!(mesh.counts(30).await[4], 30);
+    let after: u64 = mesh.upstreams[..4].iter().map(Upstream::requests).sum();
+    assert_eq!(after - before, 60, "two attempts in the place, then the next one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_returns_gets_its_requests_back_from_afar() {
     let rules = rule("", true).replace("300s", "300ms");
     let mesh = Mesh::start(&FOUR[..2], &rules, IN_EU).await;

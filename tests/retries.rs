@@ -177,6 +177,30 @@ async fn without_a_policy_nothing_that_may_have_been_processed_is_sent_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_that_does_not_say_when_repeats_grpc_calls_that_are_not_served() {
+    for (rule, code, tries) in [
+        ("{attempts: 3}", "14", 4),
+        ("{attempts: 3, perTryTimeout: 2s}", "1", 4),
+        ("{attempts: 3, retryOn: ''}", "14", 4),
+        ("{attempts: 3}", "4", 1),
+        ("{attempts: 3, retryOn: 'connect-failure'}", "14", 1),
+        ("{}", "14", 1),
+    ] {
+        let sample = two(rule).await;
+        all(&sample, Behaviour::Head(200, "grpc-status", code));
+        let mut call = request("POST", "echo", "/");
+        *call.body_mut() = body("a message");
+        let reply = sample.connect(Version::Http1).await.send(call).await;
+        let flags = if tries > 1 { "URX" } else { "" };
+        assert_eq!((reply.status, reply.flags()), (200, flags), "{rule} {code}");
+        assert_eq!(sample.requests(), tries, "{rule} {code}");
+    }
+    let sample = two("{attempts: 3}").await;
+    all(&sample, Behaviour::Status(503));
+    assert_eq!((sample.get("/").await.status, sample.requests()), (503, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_0_turns_retries_off() {
     let sample = two("{attempts: 0}").await;
     sample

@@ -80,8 +80,19 @@ fn retries(policy: &RetryPolicy) -> String {
         &format!("up to {attempts} times")
     };
     let each = each.map(|limit| format!("; {limit} each"));
+    let answers = if policy.on.grpc.is_empty() {
+        "never after an answer".to_owned()
+    } else {
+        format!(
+            "after an answer {} alone",
+            conditions(&RetryOn {
+                grpc: policy.on.grpc.clone(),
+                ..RetryOn::default()
+            })
+        )
+    };
     format!(
-        "{times} where no answer began, if unprocessed or idempotent; never after an answer{}",
+        "{times} where no answer began, if unprocessed or idempotent; {answers}{}",
         each.unwrap_or_default()
     )
 }
@@ -180,6 +191,8 @@ pub(super) fn state(health: model::Health) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use tsunagi_proto::wire::mesh;
+
     use super::*;
 
     #[test]
@@ -214,5 +227,12 @@ mod tests {
         };
         let wanted = wanted.replace("up to 2 times", "once") + "; 2s each";
         assert_eq!(retries(&limited), wanted);
+        let of_rule = RetryPolicy::try_from(mesh::RetryPolicy {
+            attempts: 2,
+            ..mesh::RetryPolicy::default()
+        });
+        let wanted = "up to 2 times where no answer began, if unprocessed or idempotent; after an answer \
+                      on cancelled,unavailable alone";
+        assert_eq!(retries(&of_rule.unwrap()), wanted);
     }
 }

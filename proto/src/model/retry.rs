@@ -22,16 +22,20 @@ pub struct RetryPolicy {
     pub on: RetryOn,
     /// Base interval of the exponential backoff. Default 25 ms; the ceiling is ten times that.
     pub backoff: Duration,
-    /// Avoid endpoints that already failed this request. Default true. Where none is left near, a retry goes to another
-    /// locality, so the wire's `retry_remote_localities` asks for what is so anyway.
-    pub ignore_previous_hosts: bool,
+    /// Avoid endpoints that already failed this request. `None`: unless a key says where it belongs. Where none is left near, a
+    /// retry goes to another locality.
+    pub ignore_previous_hosts: Option<bool>,
+    /// After every second attempt the priority levels that were tried are left.
+    pub remote_localities: bool,
+    /// A rule asks for them: then they are as many as it says, however many requests are in flight.
+    pub of_rule: bool,
 }
 
 /// Conditions under which an attempt is repeated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetryOn {
-    /// Chosen by the user: then they hold for any method. The mesh's default set repeats what the upstream may have
-    /// processed only where the method is idempotent.
+    /// Chosen by the user: then they hold for any method. The default set repeats what the upstream may have processed only
+    /// where the method is idempotent.
     pub explicit: bool,
     pub any_5xx: bool,
     pub gateway_error: bool,
@@ -54,7 +58,9 @@ impl Default for RetryPolicy {
             per_try_timeout: None,
             on: RetryOn::mesh_default(),
             backoff: DEFAULT_BACKOFF,
-            ignore_previous_hosts: true,
+            ignore_previous_hosts: None,
+            remote_localities: false,
+            of_rule: false,
         }
     }
 }
@@ -68,6 +74,15 @@ impl RetryOn {
             reset: true,
             reset_before_request: true,
             ..Self::default()
+        }
+    }
+
+    /// Of a rule that asks for retries and says nothing of when: Istio's conditions, by which gRPC calls that are known not to
+    /// be served are sent again, too.
+    fn rule_default() -> Self {
+        Self {
+            grpc: vec![1, 14],
+            ..Self::mesh_default()
         }
     }
 
@@ -131,7 +146,7 @@ impl TryFrom<mesh::RetryPolicy> for RetryPolicy {
     type Error = Invalid;
 
     fn try_from(wire: mesh::RetryPolicy) -> Result<Self, Invalid> {
-        let mut on = RetryOn::mesh_default();
+        let mut on = RetryOn::rule_default();
         if !wire.retry_on.is_empty() {
             on = RetryOn {
                 explicit: true,
@@ -146,7 +161,9 @@ impl TryFrom<mesh::RetryPolicy> for RetryPolicy {
             per_try_timeout: duration("per_try_timeout", wire.per_try_timeout)?,
             on,
             backoff: duration("backoff", wire.backoff)?.unwrap_or(DEFAULT_BACKOFF),
-            ignore_previous_hosts: wire.ignore_previous_hosts.unwrap_or(true),
+            ignore_previous_hosts: wire.ignore_previous_hosts,
+            remote_localities: wire.retry_remote_localities,
+            of_rule: true,
         })
     }
 }
@@ -195,6 +212,19 @@ mod tests {
                 assert_eq!(wanted, grpc.contains(&status), "{condition} grpc-status {status}");
             }
         }
+    }
+
+    #[test]
+    fn a_rule_that_does_not_say_when_has_the_conditions_of_istio() {
+        let on = on(&[]);
+        assert!(!on.explicit && on.connect_failure && on.refused_stream);
+        for status in 0..=16 {
+            let wanted = on.response(200, Some(status), || false);
+            assert_eq!(wanted, matches!(status, 1 | 14), "grpc-status {status}");
+        }
+        assert!(!on.response(503, None, || false));
+        let without_a_rule = RetryPolicy::default();
+        assert!(!without_a_rule.of_rule && !without_a_rule.on.response(200, Some(14), || false));
     }
 
     #[test]

@@ -307,7 +307,7 @@ async fn connection<D: Downstream>(
         offer: offer(cluster, of.head),
         binding: binding(of),
     };
-    let active = choose_endpoint(of, &retries.tried).ok_or(Failure::NoEndpoint)?;
+    let active = choose_endpoint(of, retries).ok_or(Failure::NoEndpoint)?;
     let endpoint = Arc::clone(&active.endpoint);
     progress.active = Some(active);
     let early = if need.is_http2(&endpoint) {
@@ -365,13 +365,13 @@ fn binding(of: &Attempt<'_>) -> Binding {
 }
 
 /// A request that would be seen to fail leaves a probe to others, if there are any, and takes another endpoint.
-fn choose_endpoint(of: &Attempt<'_>, tried: &[Arc<Endpoint>]) -> Option<ActiveRequest> {
+fn choose_endpoint(of: &Attempt<'_>, retries: &Retries<'_>) -> Option<ActiveRequest> {
     let cluster = of.cluster;
-    // A key belongs to its endpoint, also after a failure, as with Istio.
-    let tried = if of.hash.is_some() { &[] } else { tried };
+    let (tried, left) = (retries.avoided(of.hash.is_some()), retries.left());
     let choose = |tried: &[Arc<Endpoint>]| {
         let caller = Caller {
             tried,
+            left,
             hash: of.hash,
             worker: of.worker,
             client: None,

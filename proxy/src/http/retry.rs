@@ -1,8 +1,8 @@
 //! Whether a failed attempt is repeated, and after how long.
 //!
 //! Conditions are Envoy's (`source/common/router/retry_state_impl.cc`): here for attempts without a response, in the policy
-//! for those with one. Ours on purpose: without a policy of the user only
-//! what provably was not processed is repeated, or a request whose method is idempotent; and a budget bounds all retries.
+//! for those with one. Ours on purpose: where the user names no condition, what breaks off is repeated only if it provably
+//! was not processed, or its method is idempotent; and a budget bounds the retries that no rule asks for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Retries<'a> {
     idempotent: bool,
     made: u32,
     stale: u32,
-    pub tried: Vec<Arc<Endpoint>>,
+    tried: Vec<Arc<Endpoint>>,
     permit: Option<Permit>,
     /// A retry was wanted and none was left.
     exhausted: bool,
@@ -124,7 +124,7 @@ impl<'a> Retries<'a> {
         self.permit = None;
         let (budget, in_flight) = (&self.cluster.retries, self.cluster.requests_in_flight());
         // A rule's own retries are as many as it says, as in Istio.
-        self.permit = if self.policy.on.explicit || (unanswered && self.made == 0) {
+        self.permit = if self.policy.of_rule || (unanswered && self.made == 0) {
             budget.acquire_unless_limited(in_flight)
         } else {
             budget.acquire(in_flight)
@@ -135,10 +135,28 @@ impl<'a> Retries<'a> {
             return false;
         }
         self.made += 1;
-        if let Some(endpoint) = endpoint.filter(|_| self.policy.ignore_previous_hosts) {
-            self.tried.push(Arc::clone(endpoint));
-        }
+        self.tried.extend(endpoint.cloned());
         true
+    }
+
+    /// The endpoints that the next attempt goes to last. A key belongs to its endpoint, also after a failure, unless the rule
+    /// says otherwise, as with Istio.
+    pub fn avoided(&self, has_key: bool) -> &[Arc<Endpoint>] {
+        if self.policy.ignore_previous_hosts.unwrap_or(!has_key) {
+            &self.tried
+        } else {
+            &[]
+        }
+    }
+
+    /// Those whose whole levels the next attempt leaves: what Istio makes of `retryRemoteLocalities` is Envoy's
+    /// `previous_priorities` with `update_frequency: 2`.
+    pub fn left(&self) -> &[Arc<Endpoint>] {
+        if self.policy.remote_localities {
+            &self.tried[..self.tried.len() & !1]
+        } else {
+            &[]
+        }
     }
 
     /// Fully jittered exponential backoff. `at_once`: nobody needs time to recover, because the connection was stale, or

@@ -190,9 +190,8 @@ fn there_are_so_many_retries_and_then_the_flag_says_that_one_more_was_wanted() {
 
 #[test]
 fn retries_that_a_rule_asks_for_are_limited_by_the_user_alone() {
-    let at_once = |conditions: &[&str], cluster: &Cluster| {
-        let policy = policy(conditions);
-        let mut all: Vec<_> = (0..20).map(|_| Retries::new(&policy, cluster, &Method::GET)).collect();
+    let at_once = |policy: &RetryPolicy, cluster: &Cluster| {
+        let mut all: Vec<_> = (0..20).map(|_| Retries::new(policy, cluster, &Method::GET)).collect();
         let reset = Failure::Reset { remote: true };
         // The second of each: the first of the mesh's own is not limited either, where nobody answered.
         all.iter_mut().for_each(|retries| {
@@ -202,10 +201,19 @@ fn retries_that_a_rule_asks_for_are_limited_by_the_user_alone() {
             .filter_map(|retries| retries.after_failure(&reset, None, true).then_some(()))
             .count()
     };
-    assert_eq!(at_once(&["5xx"], &cluster()), 20);
+    for conditions in [&["5xx"][..], &[]] {
+        assert_eq!(at_once(&policy(conditions), &cluster()), 20, "{conditions:?}");
+    }
+    assert!(
+        at_once(&RetryPolicy::default(), &cluster()) < 20,
+        "no rule asks for them"
+    );
     let mut limited = model::Cluster::clone(&testing::policy(LoadBalancer::RoundRobin, None));
     limited.connection_pool.max_retries = Some(4);
-    assert_eq!(at_once(&["5xx"], &testing::cluster(&Arc::new(limited), &[1]).0), 4);
+    assert_eq!(
+        at_once(&policy(&["5xx"]), &testing::cluster(&Arc::new(limited), &[1]).0),
+        4
+    );
 }
 
 #[test]

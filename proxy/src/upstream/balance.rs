@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 use tsunagi_proto::model::{self, ConsistentHash, HashKey, LoadBalancer, Warmup};
 
-use self::alias::{AliasTable, below};
+use self::alias::AliasTable;
+pub(super) use self::alias::below;
 use self::consistent_hash::Table;
 pub use self::key::{CookieKey, RequestKey, hash_address, hash_text, hash_values};
 use self::round_robin::RoundRobin;
@@ -41,6 +42,8 @@ const DRAWS: usize = 8;
 pub struct Caller<'a> {
     /// Avoided while there are others.
     pub tried: &'a [Arc<Endpoint>],
+    /// Of these the whole priority levels are avoided, while there are others with somebody to take a request.
+    pub left: &'a [Arc<Endpoint>],
     /// Of its key, where the cluster has one and the request too: equal ones go to the same endpoint.
     pub hash: Option<u64>,
     /// Each worker takes turns by itself.
@@ -56,6 +59,7 @@ impl Caller<'_> {
         let hashed = matches!(&policy.load_balancer, LoadBalancer::ConsistentHash(hash) if by_address(hash));
         Self {
             tried: &[],
+            left: &[],
             hash: remote.filter(|_| hashed).map(|remote| hash_address(remote.ip())),
             worker,
             client: None,
@@ -101,7 +105,12 @@ pub fn choose(
     }
     // A claim fails when another request became the probe in between; that endpoint is then not available.
     for _ in 0..=members.list.len() {
-        let index = members.groups.choose(caller.hash.unwrap_or_else(&mut *random))?;
+        let draw = caller.hash.unwrap_or_else(&mut *random);
+        let beyond = match caller.left {
+            [] => None,
+            left => beyond(members, left, draw),
+        };
+        let index = beyond.or_else(|| members.groups.choose(draw))?;
         let group = members.groups.get(index)?;
         if members.groups.is_panic(index) {
             return Some(in_panic(members, group, caller.hash, random)?.endpoint.begin());
@@ -112,6 +121,20 @@ pub fn choose(
         }
     }
     None
+}
+
+/// A group of the best level that none of these is of.
+fn beyond(members: &Members, left: &[Arc<Endpoint>], draw: u64) -> Option<usize> {
+    let of = |endpoint: &Arc<Endpoint>| {
+        let place = members.list.iter().position(|it| Arc::ptr_eq(&it.endpoint, endpoint))?;
+        members.groups.level_of(place, false)
+    };
+    let left: Vec<usize> = left.iter().filter_map(of).collect();
+    let count = |group: &Group| {
+        let all = group.of(&members.list).iter();
+        all.filter(|member| member.endpoint.health.is_available()).count()
+    };
+    members.groups.beyond(&left, count, draw)
 }
 
 /// One of the group, if there is one that was not tried, else of the other groups, the best first; else one that was.

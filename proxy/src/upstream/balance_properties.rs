@@ -147,6 +147,7 @@ fn no_ejected_endpoint_is_chosen_and_equal_keys_meet_equal_endpoints_whatever_is
                 _ => {}
             }
             let caller = Caller {
+                left: &[],
                 tried: &[],
                 hash: rng.random_bool(0.5).then(|| rng.next_u64()),
                 worker: rng.random_range(0..4),

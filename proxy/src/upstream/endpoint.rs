@@ -44,6 +44,8 @@ pub struct Endpoint {
     letting_go: AtomicBool,
     /// Asked what it would speak, it chose HTTP/1.1.
     http1: AtomicBool,
+    /// When a connection to it was closed, it did not close its side for long.
+    late: AtomicBool,
     /// Sweeps until it is chosen again like any other: nobody was there to take a request.
     refusing: AtomicU8,
     shards: Box<[Mutex<Shard>]>,
@@ -74,6 +76,7 @@ impl Endpoint {
             was_healthy: AtomicBool::new(false),
             letting_go: AtomicBool::new(false),
             http1: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             refusing: AtomicU8::new(0),
             shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
         })
@@ -148,6 +151,15 @@ impl Endpoint {
 
     pub(super) fn has_chosen_http1(&self) -> bool {
         self.http1.load(Ordering::Relaxed)
+    }
+
+    /// A connection to it was closed; `in_time`: it has closed its side, too.
+    pub(super) fn has_closed(&self, in_time: bool) {
+        self.late.store(!in_time, Ordering::Relaxed);
+    }
+
+    pub(super) fn closes_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     pub fn is_retired(&self) -> bool {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tsunagi_proto::model;
 
 use super::Member;
-use super::balance::Algorithm;
+use super::balance::{Algorithm, below};
 use super::locality::{Level, Place, Tiers, tiers};
 use super::shares::{Count, Shares, loads};
 
@@ -165,6 +165,26 @@ impl Groups {
             1 => Some(0),
             _ => Some(self.shares.pick(mixed(draw))),
         }
+    }
+
+    /// A group of the best level that is none of these and has somebody to take a request: of several by how many (`count`)
+    /// they have.
+    pub fn beyond(&self, left: &[usize], count: impl Fn(&Group) -> usize, draw: u64) -> Option<usize> {
+        for (level, Level { groups, .. }) in self.levels.iter().enumerate() {
+            let counts: Vec<usize> = self.all.get(groups.clone())?.iter().map(&count).collect();
+            let total: usize = counts.iter().sum();
+            if total == 0 || left.contains(&level) {
+                continue;
+            }
+            let mut point = below(mixed(draw), total);
+            for (group, count) in groups.clone().zip(counts) {
+                match point.checked_sub(count) {
+                    None => return Some(group),
+                    Some(rest) => point = rest,
+                }
+            }
+        }
+        None
     }
 
     pub fn get(&self, group: usize) -> Option<&Group> {

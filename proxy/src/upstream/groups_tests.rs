@@ -1,6 +1,7 @@
 //! Tests of the choice among groups: near ones while they are healthy, the share that health leaves them, nobody who is not
 //! to be called, and a way on when the chosen group has nobody.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -11,7 +12,7 @@ use tsunagi_proto::model::{
 };
 
 use super::super::testing::{endpoint, policy};
-use super::super::{ActiveRequest, Caller, Cluster, Members, Outcome, Place, choose};
+use super::super::{ActiveRequest, Caller, Cluster, Endpoint, Members, Outcome, Place, choose};
 use crate::telemetry::{Direction, Telemetry};
 
 fn detection(min_health_percent: u32) -> OutlierDetection {
@@ -213,6 +214,37 @@ fn a_retry_goes_to_another_place_rather_than_where_it_failed() {
         ..Caller::default()
     };
     assert_eq!(pool.choose(&caller).unwrap().endpoint.address.port(), 1);
+}
+
+#[test]
+fn levels_that_are_left_are_passed_over_while_another_has_somebody() {
+    let places = [
+        ("eu/a", HEALTHY),
+        ("eu/a", HEALTHY),
+        ("eu/b", HEALTHY),
+        ("us/a", HEALTHY),
+        ("asia/a", HEALTHY),
+    ];
+    let mut pool = Pool::new(located(LocalityBalancing::default(), 0), &places);
+    let endpoint = |port: u16| {
+        let list = &pool.members.list;
+        let member = list.iter().find(|member| member.endpoint.address.port() == port);
+        Arc::clone(&member.unwrap().endpoint)
+    };
+    let all: Vec<_> = (1..=5).map(endpoint).collect();
+    let mut chosen = |left: &[Arc<Endpoint>]| {
+        let caller = Caller {
+            left,
+            ..Caller::default()
+        };
+        let ports = (0..40).map(|_| pool.choose(&caller).unwrap().endpoint.address.port());
+        ports.collect::<BTreeSet<u16>>().into_iter().collect::<Vec<u16>>()
+    };
+    assert_eq!(chosen(&[]), [1, 2]);
+    assert_eq!(chosen(&all[..1]), [3], "the second of the place is left with the first");
+    assert_eq!(chosen(&all[..3]), [4, 5]);
+    assert_eq!(chosen(&all), [1, 2], "where all are left none is");
+    assert_eq!(chosen(&all[2..]), [1, 2]);
 }
 
 #[test]

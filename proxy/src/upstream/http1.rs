@@ -12,7 +12,7 @@ use tsunagi_proto::model::ConnectionPool;
 
 use super::beginning::Begun;
 use super::connection::{Connection, OpenConnection, UpstreamError};
-use super::queue::{ConnectionPermit, ConnectionQueue, Next, Occupied};
+use super::queue::{ConnectionPermit, ConnectionQueue, Ending, Next, Occupied};
 use super::stream::UpstreamStream;
 use super::upgraded::UpgradedConnection;
 use super::{Binding, ClientAddresses, Cluster, Endpoint, Lease, Need, http2_opening};
@@ -89,7 +89,7 @@ impl Idle {
 
     /// Closes it; its permit is free once the endpoint has closed too.
     pub fn close(self) {
-        linger(self.http1);
+        linger(self.http1, true);
     }
 
     fn lease(self, pool: &ConnectionPool) -> Lease {
@@ -166,15 +166,31 @@ pub(super) fn adopt(
 }
 
 /// A connection is not over before the endpoint has closed it too. Its permit is given on only then, so that an endpoint,
-/// too, never counts more connections than the limit allows: it learns of the old one's end first.
-fn linger(http1: Box<Http1>) {
+/// too, never counts more connections than the limit allows: it learns of the old one's end first. An endpoint that does not
+/// close by `LINGER_TIME` is not waited for, and no more from then on where nothing was broken off (`is_whole`): each of its
+/// connections would cost that time.
+fn linger(http1: Box<Http1>, is_whole: bool) {
     let Ok(runtime) = Handle::try_current() else { return };
-    let Http1 { mut stream, open, .. } = *http1;
+    let Http1 {
+        mut stream,
+        open,
+        connection,
+        ..
+    } = *http1;
+    let ending = Ending::new(open.cluster());
     runtime.spawn(async move {
-        // An endpoint that does not close by then is not waited for.
-        let _ = timeout(LINGER_TIME, stream.close()).await;
+        let mut held = Some((open, ending));
+        let endpoint = &connection.endpoint;
+        if is_whole && endpoint.closes_late() {
+            let _ = timeout(Duration::ZERO, stream.close()).await;
+            held = None;
+        }
+        let closed = timeout(LINGER_TIME, stream.close()).await.is_ok();
+        if is_whole {
+            endpoint.has_closed(closed);
+        }
         drop(stream);
-        drop(open);
+        drop(held);
     });
 }
 
@@ -289,7 +305,8 @@ impl Http1Lease {
         http1.response.clear();
         let late = self.ends_at.is_some_and(|end| end <= Instant::now());
         if !self.keep || late || !http1.stream.is_clean() || !http1.connection.is_wanted() {
-            linger(http1);
+            let is_whole = http1.stream.is_clean();
+            linger(http1, is_whole);
             return;
         }
         let connection = Arc::clone(&http1.connection);
@@ -343,7 +360,7 @@ impl Drop for Http1Lease {
     /// Not given back: the request was broken off, or had not begun.
     fn drop(&mut self) {
         match self.http1.take() {
-            Some(http1) if self.used => linger(http1),
+            Some(http1) if self.used => linger(http1, false),
             Some(http1) => self.put_back(http1),
             None => {}
         }

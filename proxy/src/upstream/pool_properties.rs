@@ -390,7 +390,8 @@ impl World {
                 cluster.pending_requests(),
                 cluster.requests.current(),
             );
-            counts == (0, 0, 0) && !cluster.connections.has_waiters() && !cluster.connections.has_occupied()
+            let queue = &cluster.connections;
+            counts == (0, 0, 0) && !queue.has_waiters() && !queue.has_occupied() && !queue.has_ending()
         })
         .await;
         for endpoint in &self.learned {

@@ -11,6 +11,7 @@ use tsunagi_proto::model::LoadBalancer;
 
 use super::super::testing::{endpoint, policy};
 use super::*;
+use crate::net::LINGER_TIME;
 use crate::telemetry::{Direction, Telemetry};
 use crate::tls::Offer;
 
@@ -53,7 +54,12 @@ struct Setting {
 
 impl Setting {
     fn new(max_connections: u32, addresses: &[SocketAddr]) -> Self {
+        Self::limited(max_connections, 100, addresses)
+    }
+
+    fn limited(max_connections: u32, max_pending: u32, addresses: &[SocketAddr]) -> Self {
         let mut told = model::Cluster::clone(&policy(LoadBalancer::LeastRequest, None));
+        told.connection_pool.max_pending_requests = max_pending;
         told.connection_pool.connect_timeout = CONNECT_TIMEOUT;
         told.connection_pool.max_connections = max_connections;
         let policy = Arc::new(told);
@@ -217,4 +223,77 @@ async fn while_an_endpoint_serves_those_who_wait_one_connect_that_fails_is_its_o
         .expect("the place of the other is its")
         .give_back(true);
     served.give_back(true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_in_the_queue_is_free_when_its_request_is_given_a_connection() {
+    let (address, _accepted, _listener) = live().await;
+    let setting = Setting::limited(1, 1, &[address]);
+    let held = done(setting.acquire(0, Offer::Http1, 0).await)
+        .await
+        .expect("it is there");
+    let waiting = setting.acquire(0, Offer::Http1, 1).await;
+    assert_eq!(setting.pending(), 1);
+    let full = setting.acquire(0, Offer::Http1, 0).await;
+    assert!(matches!(done(full).await, Err(AcquireError::PendingOverflow)));
+
+    held.give_back(true);
+    assert_eq!(setting.pending(), 0, "whether or not it has noticed");
+    let next = setting.acquire(0, Offer::Http1, 0).await;
+    done(waiting)
+        .await
+        .expect("it was given the connection")
+        .give_back(true);
+    done(next).await.expect("its turn has come").give_back(true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_end_of_a_connection_that_is_being_closed_takes_no_place_of_others() {
+    let (address, _accepted, listener) = live().await;
+    let setting = Setting::limited(1, 1, &[address]);
+    let held = done(setting.acquire(0, Offer::Http1, 0).await)
+        .await
+        .expect("it is there");
+    let (open, _) = listener.accept().await.unwrap();
+    setting.endpoint(0).let_go();
+    held.give_back(true);
+    let mut waiting = Vec::new();
+    for worker in 0..2 {
+        waiting.push(setting.acquire(0, Offer::Http1, worker).await);
+    }
+    assert_eq!((setting.pending(), setting.cluster.open_connections()), (2, 1));
+    let full = setting.acquire(0, Offer::Http1, 0).await;
+    assert!(matches!(done(full).await, Err(AcquireError::PendingOverflow)));
+    drop(open);
+    for acquired in waiting {
+        done(acquired)
+            .await
+            .expect("there is room, one after the other")
+            .give_back(true);
+        drop(listener.accept().await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_closes_late_is_waited_for_once_and_again_when_it_has_closed_in_time() {
+    let (address, mut accepted, listener) = live().await;
+    let setting = Setting::new(1, &[address]);
+    setting.endpoint(0).let_go();
+    let mut waited = Vec::new();
+    for in_time in [false, false, true, false, false] {
+        let held = done(setting.acquire(0, Offer::Http1, 0).await)
+            .await
+            .expect("it is there");
+        let (theirs, _) = listener.accept().await.unwrap();
+        if !in_time {
+            accepted.push(theirs);
+        }
+        let started = Instant::now();
+        held.give_back(true);
+        while setting.cluster.open_connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        waited.push(started.elapsed() >= LINGER_TIME);
+    }
+    assert_eq!(waited, [true, false, false, true, false]);
 }

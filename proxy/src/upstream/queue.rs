@@ -29,6 +29,8 @@ pub(super) struct ConnectionQueue {
     maximum: AtomicU32,
     /// Of the open ones, those that were upgraded: nobody knows when they end.
     occupied: AtomicU32,
+    /// Of the open ones, those that carry no request any more and wait for their endpoint to close, too.
+    ending: AtomicU32,
     pending: Arc<Limit>,
     waiting: AtomicUsize,
     next_id: AtomicU64,
@@ -42,6 +44,8 @@ pub(super) struct Waiter {
     /// It is tried at another endpoint than the one that was chosen for it, which could not be connected to.
     moved: bool,
     sender: oneshot::Sender<Grant>,
+    /// Of `http1MaxPendingRequests`: free as soon as it leaves the queue, whenever its task may notice.
+    place: Permit,
 }
 
 /// What a request can go out on.
@@ -74,6 +78,7 @@ pub(super) enum Next {
 impl Waiter {
     /// It comes back when the request has stopped waiting.
     pub fn take(self, lease: Lease) -> Result<(), Lease> {
+        drop(self.place);
         match self.sender.send(Grant::Reuse(lease)) {
             Err(Grant::Reuse(lease)) => Err(lease),
             _ => Ok(()),
@@ -121,6 +126,7 @@ impl ConnectionQueue {
             open: AtomicU32::new(0),
             maximum: AtomicU32::new(max_connections),
             occupied: AtomicU32::new(0),
+            ending: AtomicU32::new(0),
             pending: Limit::new(max_pending),
             waiting: AtomicUsize::new(0),
             next_id: AtomicU64::new(0),
@@ -170,6 +176,11 @@ impl ConnectionQueue {
         self.occupied.load(SeqCst) > 0
     }
 
+    #[cfg(test)]
+    pub fn has_ending(&self) -> bool {
+        self.ending.load(SeqCst) > 0
+    }
+
     fn waiters(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,10 +207,12 @@ impl ConnectionQueue {
         })
     }
 
-    /// Takes a place in the queue; `None`: the queue is full.
+    /// Takes a place in the queue; `None`: the queue is full. Whoever waits for nothing but the end of a connection that is
+    /// being closed does not count: elsewhere that connection would be forgotten already.
     pub fn enter(cluster: &Arc<Cluster>, wanted: Wanted) -> Option<Waiting> {
         let queue = &cluster.connections;
-        let pending = queue.pending.acquire()?;
+        let places = queue.pending.maximum().saturating_add(queue.ending.load(SeqCst));
+        let place = queue.pending.acquire_below(places)?;
         let id = queue.next_id.fetch_add(1, SeqCst);
         let (sender, receiver) = oneshot::channel();
         let mut waiters = queue.waiters();
@@ -208,6 +221,7 @@ impl ConnectionQueue {
             wanted,
             moved: false,
             sender,
+            place,
         });
         queue.waiting.fetch_add(1, SeqCst);
         drop(waiters);
@@ -217,7 +231,6 @@ impl ConnectionQueue {
             cluster: Arc::clone(cluster),
             id,
             receiver,
-            _pending: pending,
         })
     }
 
@@ -330,7 +343,11 @@ impl ConnectionQueue {
     }
 
     fn hand_over(cluster: &Arc<Cluster>, mut permit: ConnectionPermit) -> Result<(), ConnectionPermit> {
-        while let Some(Waiter { wanted, sender, .. }) = cluster.connections.next_waiter() {
+        while let Some(Waiter {
+            wanted, sender, place, ..
+        }) = cluster.connections.next_waiter()
+        {
+            drop(place);
             match sender.send(Grant::Open(permit, wanted.endpoint)) {
                 // It stopped waiting.
                 Err(Grant::Open(back, _)) => permit = back,
@@ -374,13 +391,33 @@ impl Drop for Occupied {
     }
 }
 
+/// A connection that carries no request any more, until it is closed by both sides.
+#[derive(Debug)]
+pub(super) struct Ending {
+    cluster: Arc<Cluster>,
+}
+
+impl Ending {
+    pub fn new(cluster: &Arc<Cluster>) -> Self {
+        cluster.connections.ending.fetch_add(1, SeqCst);
+        Self {
+            cluster: Arc::clone(cluster),
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.cluster.connections.ending.fetch_sub(1, SeqCst);
+    }
+}
+
 /// A place in the queue; dropping it leaves the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
     cluster: Arc<Cluster>,
     id: u64,
     receiver: oneshot::Receiver<Grant>,
-    _pending: Permit,
 }
 
 impl Future for Waiting {

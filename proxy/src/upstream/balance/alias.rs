@@ -2,7 +2,7 @@
 //! Vose does ("A Linear Algorithm For Generating Random Numbers With a Given Distribution", 1991). Called by `balance`.
 
 /// Uniform in `0..bound`; `bound` is not 0.
-pub(super) fn below(random: u64, bound: usize) -> usize {
+pub(in crate::upstream) fn below(random: u64, bound: usize) -> usize {
     ((u128::from(random) * bound as u128) >> 64) as usize
 }
 
