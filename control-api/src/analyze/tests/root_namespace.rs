@@ -36,7 +36,7 @@ fn what_the_root_namespace_says_for_everyone_hides_no_subset_for_its_own_clients
     let wide = default_of("tsunagi-system", FOR_ALL);
     assert_eq!(codes("tsunagi-system", &wide), []);
     let hidden = ("TSU-RULE-HIDDEN", "wide".to_owned());
-    assert_eq!(codes("other", &wide), [hidden.clone()]);
+    assert_eq!(codes("other", &wide), std::slice::from_ref(&hidden));
     // What is for its own clients alone is asked before the service's own.
     let private = default_of("tsunagi-system", &format!("exportTo: [.], {FOR_ALL}"));
     assert_eq!(codes("tsunagi-system", &private), [hidden]);
