@@ -195,7 +195,7 @@ spec:
     );
     sample.control.apply(&retried).await;
     let place = places(&sample.sidecar, 1).await.remove(0);
-    let index = NAMES.iter().position(|name| *name == place).unwrap();
+    let index = NAMES.iter().position(|name| *name == place).expect("one of them");
     let before: Vec<u64> = sample.upstreams.iter().map(|upstream| upstream.requests()).collect();
     sample.upstreams[index].set(Behaviour::Status(503));
     let reply = sample.sidecar.send(keyed(("x-user", "user-0"), "/")).await;

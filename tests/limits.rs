@@ -263,3 +263,61 @@ async fn a_refused_connection_is_a_connect_failure() {
     let reply = sidecar.send(request("GET", "echo", "/")).await;
     assert_eq!((reply.status, reply.flags()), (503, "UF"), "{}", reply.text());
 }
+
+/// The last line of the access log with these flags, and its details, reason and endpoint.
+async fn logged(sample: &Sample, flags: &str) -> [Option<String>; 3] {
+    let line = eventually("it is logged", LIMIT, async || {
+        let lines = sample.sidecar.process.stdout();
+        let wanted = format!("\"response_flags\":\"{flags}\"");
+        lines.into_iter().rev().find(|line| line.contains(&wanted))
+    })
+    .await;
+    let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+    [
+        "response_code_details",
+        "upstream_transport_failure_reason",
+        "upstream_host",
+    ]
+    .map(|field| line[field].as_str().map(str::to_owned))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_which_limit_it_was_and_names_no_endpoint_that_was_not_asked() {
+    let one = "      tcp:\n        maxConnections: 1\n      http:\n        http1MaxPendingRequests: 1\n";
+    let held = "  - match: [{uri: {exact: /held}}]\n    route: [{destination: {host: echo}}]\n";
+    let limited = no_retries()
+        .replace("  http:\n", &format!("  http:\n{held}"))
+        .replace("    retries:", "    timeout: 500ms\n    retries:");
+    let rules = format!("{}---\n{limited}", policy(one));
+    let sample = Sample::with("http", &["v1"], &rules, &SidecarOptions::default()).await;
+    sample.upstream().set(Behaviour::Hold);
+    let outbound = sample.sidecar.outbound;
+    let held = tokio::spawn(async move {
+        Connection::open(outbound, Version::Http1)
+            .await
+            .get("echo", "/held")
+            .await
+    });
+    live_requests(&sample, 1).await;
+    let mut replies = JoinSet::new();
+    start(&sample, 1, &mut replies);
+    pending(&sample, 1.0).await;
+    assert_overflow(&sample.get("/").await);
+    let details = "upstream_reset_before_response_started{overflow}".to_owned();
+    let reason = "overflow (pending_requests)".to_owned();
+    assert_eq!(logged(&sample, "UO").await, [Some(details), Some(reason), None]);
+
+    // The one that only waited, and the one that was asked.
+    assert_eq!(replies.join_all().await[0].flags(), "UT");
+    assert_eq!(
+        logged(&sample, "UT").await,
+        [Some("response_timeout".to_owned()), None, None]
+    );
+    sample.upstream().set(Behaviour::Answer);
+    assert_eq!(held.await.unwrap().status, 200);
+    let asked = sample.upstream().address.to_string();
+    assert_eq!(
+        logged(&sample, "-").await,
+        [Some("via_upstream".to_owned()), None, Some(asked)]
+    );
+}

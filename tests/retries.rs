@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::net::TcpListener;
 use tsunagi_tests::{
-    Behaviour, ControlPlane, LIMIT, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body, eventually,
-    request, service, slow_body,
+    Behaviour, Connection, ControlPlane, LIMIT, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body,
+    eventually, request, service, slow_body,
 };
 
 fn rules(retries: &str) -> String {
@@ -79,6 +79,41 @@ async fn attempts_that_run_out_answer_with_the_last_response_and_urx() {
     let reply = sample.get("/").await;
     assert_eq!((reply.status, reply.flags()), (502, "URX"));
     assert_eq!(sample.requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_retry_is_counted_by_its_own_result() {
+    let rules = rules("{attempts: 3, retryOn: '503,unavailable', backoff: 1ms}");
+    let sample = Sample::with("http", &["a", "b", "c"], &rules, &SidecarOptions::default()).await;
+    let counted = async |result: &str| {
+        let metrics = sample.sidecar.metrics().await;
+        metrics.sum("tsunagi_upstream_retries_total", &[("result", result)])
+    };
+    for failing in [Behaviour::Status(503), Behaviour::Head(200, "grpc-status", "14")] {
+        let before = counted("failure").await;
+        all(&sample, failing);
+        for _ in 0..5 {
+            assert_eq!(sample.get("/").await.flags(), "URX");
+        }
+        assert_eq!(
+            (counted("failure").await - before, counted("success").await),
+            (15.0, 0.0)
+        );
+    }
+    // Two of three fail: whoever meets both is sent again twice.
+    all(&sample, Behaviour::Status(503));
+    sample.upstreams[2].set(Behaviour::Answer);
+    let (failures, requests) = (counted("failure").await, sample.requests());
+    let mut retried = 0;
+    for _ in 0..9 {
+        let before = sample.requests();
+        assert_eq!(sample.get("/").await.status, 200);
+        retried += u64::from(sample.requests() > before + 1);
+    }
+    let retries = (sample.requests() - requests - 9) as f64;
+    assert_eq!(counted("success").await, retried as f64);
+    assert_eq!(counted("failure").await - failures, retries - retried as f64);
+    assert!(retries > retried as f64, "{retries} {retried}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,6 +284,40 @@ async fn the_requests_timeout_covers_all_its_tries_and_the_pauses_between() {
     let reply = sample.get("/").await;
     assert_eq!((reply.status, reply.flags()), (504, "UT"));
     assert_eq!(sample.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_has_waited_goes_to_the_endpoints_that_there_are_by_then() {
+    let [old, new] = [Upstream::start("old").await, Upstream::start("new").await];
+    let at = |upstream: &Upstream| {
+        let address = upstream.address;
+        service("echo", "http", &[Workload { version: "v1", address }])
+    };
+    let control = ControlPlane::start();
+    let retries = "{attempts: 1, retryOn: 5xx, perTryTimeout: 3s}";
+    let delay = format!("{retries}\n    fault: {{delay: {{fixedDelay: 3s, percentage: {{value: 100}}}}}}");
+    old.set(Behaviour::Hold);
+    for rule in [retries, &delay] {
+        control.apply(&format!("{}---\n{}", rules(rule), at(&old))).await;
+        let sidecar = Sidecar::start(&control).ready().await;
+        assert!(sidecar.get("unknown", "/").await.status == 404, "it is there");
+        let (outbound, held) = (sidecar.outbound, old.live_requests());
+        let reply =
+            tokio::spawn(async move { Connection::open(outbound, Version::Http1).await.get("echo", "/").await });
+        if rule == retries {
+            eventually("it is held", LIMIT, async || (old.live_requests() > held).then_some(())).await;
+        } else {
+            eventually("its host is known", LIMIT, async || {
+                let page = sidecar.admin("GET", "/clusters").await.text();
+                page.contains("outbound|80||echo").then_some(())
+            })
+            .await;
+        }
+        control.apply(&at(&new)).await;
+        let reply = reply.await.expect("it is answered");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "new"), "{}", reply.flags());
+        assert!(reply.elapsed >= Duration::from_secs(3), "{:?}", reply.elapsed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

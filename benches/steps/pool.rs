@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use divan::Bencher;
 use tokio::net::TcpListener;
@@ -40,6 +41,7 @@ fn take_a_connection_and_give_it_back(bencher: Bencher<'_, '_>) {
         &members,
         &Need::of(Offer::Http1),
         0,
+        &AtomicBool::new(false),
     ));
     lease.expect("the endpoint accepts").give_back(true);
     bencher.bench_local(|| {

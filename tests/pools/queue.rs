@@ -35,6 +35,38 @@ fn get(sample: &Sample) -> impl Future<Output = Reply> + Send + use<> {
     async move { Connection::open(outbound, Version::Http1).await.get("echo", "/").await }
 }
 
+const TRIES: &str = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: echo
+spec:
+  hosts: [echo]
+  http:
+  - retries: {attempts: 2, perTryTimeout: 700ms, retryOn: 5xx}
+    route: [{destination: {host: echo}}]
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_of_a_try_does_not_run_while_it_waits_for_its_turn() {
+    for port_name in ["http", "http2"] {
+        let upstream = Upstream::start_with_streams("v1", 1).await;
+        let rules = pool("tcp: {maxConnections: 1}");
+        let options = SidecarOptions::default();
+        let sample = Sample::of(port_name, vec![upstream], &["v1"], &rules, &options).await;
+        sample.control.apply(TRIES).await;
+        sample.upstream().set(Behaviour::Delay(Duration::from_millis(300)));
+        let replies: JoinSet<Reply> = (0..5).map(|_| get(&sample)).collect();
+        for reply in replies.join_all().await {
+            assert_eq!(reply.status, 200, "{port_name}: {} {}", reply.flags(), reply.text());
+        }
+        assert_eq!(sample.upstream().requests(), 5, "{port_name}: none was broken off");
+        // At the endpoint it does.
+        sample.upstream().set(Behaviour::Hold);
+        let late = get(&sample).await;
+        assert_eq!((late.status, late.flags()), (504, "URX,UT"), "{port_name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_leaves_the_queue_at_its_timeout_and_with_its_client() {
     for port_name in ["http", "http2"] {

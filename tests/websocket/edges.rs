@@ -228,32 +228,66 @@ async fn other_protocols_than_websocket_pass_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upgrade_that_was_sent_is_not_repeated_whatever_the_rule_says() {
+async fn an_upgrade_that_was_sent_is_repeated_as_the_rule_says_and_without_one_never() {
     let asked = Arc::new(AtomicU32::new(0));
-    for answer in ["", "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"] {
-        let seen = Arc::clone(&asked);
-        let upstream = RawUpstream::serving(move |mut connection| {
-            let seen = Arc::clone(&seen);
-            async move {
-                connection.read_head().await;
-                seen.fetch_add(1, Ordering::Relaxed);
+    for answer in ["", UNAVAILABLE] {
+        let upstream = refusing(answer, &asked).await;
+        for (rules, tries) in [(AGAIN, 4), ("", 1)] {
+            let mesh = Mesh::start("http", &[("v1", upstream.address)], rules).await;
+            let response = RawConnection::exchange(mesh.sidecar.outbound, HANDSHAKE).await;
+            let asked = asked.swap(0, Ordering::Relaxed);
+            assert_eq!((response.status, asked), (503, tries), "{answer:?} {rules}");
+        }
+    }
+}
+
+const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+
+/// An endpoint that answers so, and closes; `-`: that is silent.
+async fn refusing(answer: &'static str, asked: &Arc<AtomicU32>) -> RawUpstream {
+    let asked = Arc::clone(asked);
+    RawUpstream::serving(move |mut connection| {
+        let asked = Arc::clone(&asked);
+        async move {
+            connection.read_head().await;
+            asked.fetch_add(1, Ordering::Relaxed);
+            if answer == "-" {
+                connection.read_to_end().await;
+            } else {
                 connection.write(answer).await;
             }
-        })
-        .await;
-        let mesh = Mesh::start("http", &[("v1", upstream.address)], AGAIN).await;
-        let response = RawConnection::exchange(mesh.sidecar.outbound, HANDSHAKE).await;
-        assert_eq!(
-            (response.status, asked.swap(0, Ordering::Relaxed)),
-            (503, 1),
-            "{answer}"
-        );
-        let response = RawConnection::exchange(mesh.sidecar.outbound, "GET / HTTP/1.1\r\nHost: echo\r\n\r\n").await;
-        assert_eq!(
-            (response.status, asked.swap(0, Ordering::Relaxed)),
-            (503, 4),
-            "{answer}"
-        );
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_goes_elsewhere_from_an_endpoint_that_refuses_it_and_what_follows_it_arrives_there() {
+    let accepting = RawUpstream::serving(async |mut connection| {
+        connection.read_head().await;
+        connection.write(SWITCHED).await;
+        let early = connection.read_exact(5).await;
+        connection.write(early).await;
+        connection.read_to_end().await;
+    })
+    .await;
+    let limited = AGAIN.replace("attempts: 3", "attempts: 3\n      perTryTimeout: 300ms");
+    for answer in ["", UNAVAILABLE, "-"] {
+        let asked = Arc::new(AtomicU32::new(0));
+        let refusing = refusing(answer, &asked).await;
+        let endpoints = [("v1", refusing.address), ("v2", accepting.address)];
+        let mesh = Mesh::start("http", &endpoints, &limited).await;
+        for _ in 0..8 {
+            let mut client = mesh.connect().await;
+            client.write(format!("{HANDSHAKE}early")).await;
+            assert_eq!(
+                within("the answer", LIMIT, client.read_head()).await,
+                SWITCHED,
+                "{answer:?}"
+            );
+            assert_eq!(within("what was said", LIMIT, client.read_exact(5)).await, b"early");
+        }
+        assert!(asked.load(Ordering::Relaxed) > 0, "{answer:?}");
     }
 }
 

@@ -125,7 +125,8 @@ pub enum Late {
 #[derive(Debug)]
 pub struct Limits<'a> {
     deadline: &'a mut Deadline,
-    per_try: Option<(Instant, Duration)>,
+    /// `None` for when it began: its clock stands still.
+    per_try: Option<(Option<Instant>, Duration)>,
 }
 
 impl<'a> Limits<'a> {
@@ -133,7 +134,21 @@ impl<'a> Limits<'a> {
     pub fn new(deadline: &'a mut Deadline, per_try: Option<Duration>) -> Self {
         Self {
             deadline,
-            per_try: per_try.map(|time| (Instant::now(), time)),
+            per_try: per_try.map(|time| (Some(Instant::now()), time)),
+        }
+    }
+
+    /// While the request waits for its turn at the connection limit, nothing is tried: as in Envoy, whose clock runs from
+    /// the connection on. Otherwise whoever waited would have its time used up when its turn comes.
+    pub fn hold_try(&mut self) {
+        if let Some((began, _)) = &mut self.per_try {
+            *began = None;
+        }
+    }
+
+    pub fn begin_try(&mut self) {
+        if let Some((began, _)) = &mut self.per_try {
+            *began = Some(Instant::now());
         }
     }
 
@@ -141,7 +156,7 @@ impl<'a> Limits<'a> {
     pub fn next(&self) -> Option<(Instant, Late)> {
         let tried = self.per_try.and_then(|(began, time)| {
             let at = self.deadline.after(time)?;
-            Some(at.max(began.checked_add(time)?))
+            Some(at.max(began?.checked_add(time)?))
         });
         match (self.deadline.at(), tried) {
             (Some(at), Some(tried)) if tried < at => Some((tried, Late::Try)),

@@ -154,10 +154,11 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    pub fn attempted(&mut self, endpoint: &Endpoint) {
+    /// `asked`: the request got as far as the endpoint, or would have if that could be connected to.
+    pub fn attempted(&mut self, endpoint: &Endpoint, asked: bool) {
         if let Some(log) = &mut self.log {
             log.attempts += 1;
-            log.upstream = Some(endpoint.shown_address());
+            log.upstream = asked.then(|| endpoint.shown_address());
         }
         if let Some(explained) = &mut self.explained {
             explained.attempted(endpoint);

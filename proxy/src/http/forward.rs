@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use tokio::time::timeout_at;
 use tsunagi_proto::model::{self, H2UpgradePolicy, Protocol};
 
 use super::deadline::{Late, Limits};
@@ -126,13 +126,18 @@ pub struct Answer {
 #[derive(Default)]
 pub struct Progress {
     pub active: Option<ActiveRequest>,
-    /// The endpoint has the request, or is waited for to take a connection.
+    /// The endpoint has the request, is waited for to take a connection, or took none.
     at_endpoint: bool,
 }
 
 impl Progress {
     pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         self.active.as_ref().map(|active| &active.endpoint)
+    }
+
+    /// Was the endpoint asked? Else the request only waited, or was over a limit.
+    pub fn is_asked(&self) -> bool {
+        self.at_endpoint
     }
 
     /// The request is at this endpoint, which can be another than the one chosen.
@@ -146,6 +151,7 @@ impl Progress {
         match error {
             AcquireError::Connect { error, endpoint } => {
                 self.is_at(&endpoint);
+                self.at_endpoint = true;
                 Failure::Connect(error)
             }
             AcquireError::PendingOverflow => {
@@ -300,7 +306,7 @@ async fn connection<D: Downstream>(
     client: &mut D,
     retries: &Retries<'_>,
     progress: &mut Progress,
-    limits: &Limits<'_>,
+    limits: &mut Limits<'_>,
 ) -> Result<(Lease, Permit), Failure> {
     let cluster = of.cluster;
     let need = Need {
@@ -318,21 +324,14 @@ async fn connection<D: Downstream>(
     let lease = match acquire_ready(&endpoint, &cluster.told, &need, of.worker) {
         Some(lease) => lease,
         // Boxed: what is rare should not make every request's state larger.
-        None => {
-            let mut wait = Box::pin(wait_for_connection(cluster, &endpoint, &need, client, of.worker));
-            let acquired = match limits.next() {
-                None => wait.await,
-                Some((at, late)) => match timeout_at(at, &mut wait).await {
-                    Ok(acquired) => acquired,
-                    Err(_) => {
-                        // Nobody answers there: at the connection limit there would be none that is being opened.
-                        progress.at_endpoint = endpoint.is_opening();
-                        return Err(Failure::late(late, false));
-                    }
-                },
-            };
-            acquired?.map_err(|error| progress.unconnected(cluster, error))?
-        }
+        None => match Box::pin(wait_for_connection(of, &endpoint, &need, client, limits)).await {
+            Ok(acquired) => acquired?.map_err(|error| progress.unconnected(cluster, error))?,
+            Err(late) => {
+                // Nobody answers there: at the connection limit there would be none that is being opened.
+                progress.at_endpoint = endpoint.is_opening();
+                return Err(Failure::late(late, false));
+            }
+        },
     };
     progress.is_at(lease.endpoint());
     if let Some(active) = &progress.active {
@@ -395,23 +394,35 @@ fn choose_endpoint(of: &Attempt<'_>, retries: &Retries<'_>) -> Option<ActiveRequ
     Some(chosen)
 }
 
-/// `Err`: the client has gone.
+/// Within the limits, of which that of a try does not run in the queue. Inside, the error is that the client has gone.
 async fn wait_for_connection<D: Downstream>(
-    cluster: &Cluster,
+    of: &Attempt<'_>,
     endpoint: &Arc<Endpoint>,
     need: &Need,
     client: &mut D,
-    worker: usize,
-) -> Result<Result<Lease, AcquireError>, Failure> {
-    let acquired = acquire(
-        &cluster.learned,
-        endpoint,
-        &cluster.told,
-        &cluster.members,
-        need,
-        worker,
-    );
-    unless_gone(client, acquired).await.ok_or(Failure::ClientGone)
+    limits: &mut Limits<'_>,
+) -> Result<Result<Result<Lease, AcquireError>, Failure>, Late> {
+    let Cluster {
+        learned, told, members, ..
+    } = of.cluster;
+    let waits = AtomicBool::new(false);
+    let acquired = acquire(learned, endpoint, told, members, need, of.worker, &waits);
+    let mut acquired = pin!(unless_gone(client, acquired));
+    let (mut timer, mut waited) = (pin!(None), false);
+    poll_fn(|cx| {
+        let acquired = acquired.as_mut().poll(cx);
+        match (waited, waits.load(Ordering::Relaxed)) {
+            (false, true) => limits.hold_try(),
+            (true, false) => limits.begin_try(),
+            _ => {}
+        }
+        waited = waits.load(Ordering::Relaxed);
+        match acquired {
+            Poll::Ready(acquired) => Poll::Ready(Ok(acquired.ok_or(Failure::ClientGone))),
+            Poll::Pending => limits.poll(timer.as_mut(), cx).map(Err),
+        }
+    })
+    .await
 }
 
 fn request_permit(cluster: &Cluster) -> Result<Permit, Failure> {

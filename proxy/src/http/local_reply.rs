@@ -93,7 +93,7 @@ impl Cause {
             Self::Overflow(limit) => reply(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Flags::UO,
-                "overflow",
+                "upstream_reset_before_response_started{overflow}",
                 format!("upstream connect error or disconnect/reset before headers. reset reason: overflow ({limit})").into(),
             ),
             Self::ConnectFailure(error) => reply(

@@ -339,8 +339,10 @@ async fn reply<D: Downstream>(cause: Cause, client: &mut D, mut exchange: Exchan
         client.abort();
         return;
     }
-    if let Cause::ConnectFailure(reason) = &cause {
-        exchange.connect_failed(reason);
+    match &cause {
+        Cause::ConnectFailure(reason) => exchange.connect_failed(reason),
+        Cause::Overflow(limit) => exchange.connect_failed(&format!("overflow ({limit})")),
+        _ => {}
     }
     let mut reply = cause.reply();
     if exchange.flags.contains(Flags::UO) {

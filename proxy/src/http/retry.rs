@@ -134,6 +134,8 @@ impl<'a> Retries<'a> {
             self.cluster.series.overflow_retries.increment(1);
             return false;
         }
+        // This one has failed as well.
+        self.record(false);
         self.made += 1;
         self.tried.extend(endpoint.cloned());
         true
@@ -188,11 +190,11 @@ impl<'a> Retries<'a> {
         self.made + 1
     }
 
-    /// Counts how the last retry ended.
+    /// Counts how a retry ended; the first attempt is none. One in whose place another was wanted has failed.
     pub fn record(&self, success: bool) {
         if self.made > 0 {
             let series = &self.cluster.series;
-            let counter = if success {
+            let counter = if success && !self.exhausted && !self.overflowed {
                 &series.retries_success
             } else {
                 &series.retries_failure

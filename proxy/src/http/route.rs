@@ -65,16 +65,17 @@ impl<'h> Route<'h> {
         }
     }
 
-    /// From now on only what provably was not processed is repeated.
+    /// From now on only what provably was not processed is repeated, where the user does not say what is.
     pub fn repeat_only_unprocessed(&mut self) {
+        let on = &self.retries().on;
+        if on.explicit {
+            return;
+        }
         let mut policy = self.retries().clone();
-        let on = &policy.on;
-        let unsent = on.reset_before_request || on.any_reset();
         policy.on = RetryOn {
-            connect_failure: on.connect_failure || (on.explicit && unsent),
-            refused_stream: on.refused_stream || on.any_reset(),
-            reset_before_request: unsent,
-            ..RetryOn::default()
+            reset: false,
+            grpc: Vec::new(),
+            ..policy.on
         };
         self.retries = Some(Box::new(policy));
     }

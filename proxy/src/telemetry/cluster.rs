@@ -158,7 +158,7 @@ pub(crate) const COUNTERS: [(&str, &str); 6] = [
     ),
     (
         "tsunagi_upstream_retries_total",
-        "Retries sent to the destination, by their result.",
+        "Retries sent to the destination, each by its own result.",
     ),
     (
         "tsunagi_outlier_ejections_total",

@@ -113,7 +113,7 @@ pub fn choose(
         let index = beyond.or_else(|| members.groups.choose(draw))?;
         let group = members.groups.get(index)?;
         if members.groups.is_panic(index) {
-            return Some(in_panic(members, group, caller.hash, random)?.endpoint.begin());
+            return Some(in_panic(policy, members, group, caller, random)?.endpoint.begin());
         }
         let member = choose_in(policy, members, (index, group), caller, random)?;
         if let Some(probe) = member.endpoint.health.claim() {
@@ -192,22 +192,27 @@ fn choose_draining(
     Some(member.endpoint.begin())
 }
 
-/// Any of the group; a request with a key the endpoint that it would have were all healthy.
+/// Any of the group, by its algorithm and weights, as if all were healthy: one that was not tried and has not just refused,
+/// if there is one.
 fn in_panic<'m>(
+    policy: &model::Cluster,
     members: &'m Members,
     group: &Group,
-    hash: Option<u64>,
+    caller: &Caller<'_>,
     random: &mut impl FnMut() -> u64,
 ) -> Option<&'m Member> {
-    let (list, unhealthy) = (group.of(&members.list), group.unhealthy_of(&members.unhealthy));
-    if let Some(hash) = hash
-        && let Algorithm::ConsistentHash(table) = &*group.algorithm
-        && let Some(place) = table.find(hash, list.len(), |_| true)
-    {
-        return list.get(place);
-    }
-    let total = list.len() + unhealthy.len();
-    list.iter().chain(unhealthy).nth(below(random(), total.max(1)))
+    let fresh = |member: &Member| !caller.tried.iter().any(|tried| Arc::ptr_eq(tried, &member.endpoint));
+    let inviting = |member: &Member| fresh(member) && !member.endpoint.is_refusing();
+    let choice = Choice {
+        members: group.of(&members.list),
+        caller,
+        warmup: policy.warmup.as_ref(),
+    };
+    let unhealthy = group.unhealthy_of(&members.unhealthy);
+    choice
+        .pick_beside(unhealthy, &group.algorithm, &inviting, random)
+        .or_else(|| choice.pick_beside(unhealthy, &group.algorithm, &fresh, random))
+        .or_else(|| choice.pick_beside(unhealthy, &group.algorithm, &|_| true, random))
 }
 
 /// One request and the group that it meets.
@@ -253,6 +258,28 @@ impl<'m> Choice<'m, '_> {
                 at(table.find(hash, self.members.len(), |place| at(place).is_some_and(usable))?)
             }
         }
+    }
+
+    /// As `pick`, but for those who stand beside the group's members: they get as much as their weights say. A key leads to
+    /// them only where none of the others will do.
+    fn pick_beside(
+        &self,
+        beside: &'m [Member],
+        algorithm: &Algorithm,
+        usable: &impl Fn(&Member) -> bool,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<&'m Member> {
+        let weight = |members: &[Member]| -> usize {
+            let usable = members.iter().filter(|member| usable(member));
+            usable.map(|member| member.weight as usize).sum()
+        };
+        let has_key = self.caller.hash.is_some() && matches!(algorithm, Algorithm::ConsistentHash(_));
+        let share = if has_key { 0 } else { weight(beside) };
+        if share > 0 && below(random(), share + weight(self.members)) < share {
+            return draw_by(beside, usable, |member| f64::from(member.weight), random);
+        }
+        self.pick(algorithm, usable, random)
+            .or_else(|| draw_by(beside, usable, |member| f64::from(member.weight), random))
     }
 
     /// Strictly.

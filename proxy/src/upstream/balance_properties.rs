@@ -377,6 +377,56 @@ fn a_request_with_a_key_goes_elsewhere_only_while_its_endpoint_was_tried_or_refu
 }
 
 #[test]
+fn in_a_panic_weights_count_as_ever_and_what_was_tried_is_avoided() {
+    let detection = OutlierDetection {
+        min_health_percent: 100,
+        ..strict()
+    };
+    let weights = [1, 1, 1, 7];
+    for algorithm in [
+        LoadBalancer::LeastRequest,
+        LoadBalancer::RoundRobin,
+        LoadBalancer::Random,
+    ] {
+        let told: Vec<_> = weights
+            .iter()
+            .zip(1..)
+            .map(|(weight, port)| endpoint(port, *weight))
+            .collect();
+        let mut world = World::new(policy(algorithm, Some(detection.clone())), &told, 7);
+        (0..3).for_each(|index| world.fail(index));
+        world.assert_shares(&weights.map(f64::from));
+        // One that is told unhealthy is one of them, with its weight.
+        world.push(
+            &[
+                &told[..2],
+                &[with_health(&told[2], Health::Unhealthy), Arc::clone(&told[3])],
+            ]
+            .concat(),
+        );
+        world.assert_shares(&weights.map(f64::from));
+        let tried: Vec<_> = world
+            .members
+            .list
+            .iter()
+            .map(|member| Arc::clone(&member.endpoint))
+            .collect();
+        let caller = Caller {
+            tried: &tried,
+            ..Caller::default()
+        };
+        for _ in 0..20 {
+            assert_eq!(world.choose(&caller).unwrap().endpoint.address.port(), 3);
+        }
+    }
+}
+
+fn with_health(told: &Arc<Told>, health: Health) -> Arc<Told> {
+    let told = Told::clone(told);
+    Arc::new(Told { health, ..told })
+}
+
+#[test]
 fn in_a_panic_a_key_keeps_the_endpoint_that_it_would_have_were_all_healthy() {
     let told: Vec<_> = (1..=5).map(|port| endpoint(port, 1)).collect();
     let detection = OutlierDetection {

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tsunagi_proto::model::{LoadBalancer, TlsFiles};
 
-use super::super::testing::{endpoint, policy};
+use super::super::testing::{WAITS, endpoint, policy};
 use super::super::{Cluster, Lease, Members, acquire, acquire_ready};
 use super::*;
 use crate::telemetry::{Direction, Telemetry};
@@ -93,7 +93,15 @@ impl Setting {
 
     async fn acquire(&self, offer: Offer) -> Lease {
         let need = Need::of(offer);
-        let lease = acquire(&self.cluster, self.endpoint(), &self.policy, &self.members, &need, 0);
+        let lease = acquire(
+            &self.cluster,
+            self.endpoint(),
+            &self.policy,
+            &self.members,
+            &need,
+            0,
+            &WAITS,
+        );
         tokio::time::timeout(Duration::from_secs(10), lease)
             .await
             .unwrap()

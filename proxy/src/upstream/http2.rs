@@ -85,11 +85,7 @@ impl Http2 {
             self.close();
         }
         let reused = self.connection.is_reused();
-        Some(Lease::Http2(Http2Lease::new(
-            Place::new(Arc::clone(self)),
-            reused,
-            ends_at,
-        )))
+        Some(Lease::Http2(Http2Lease::new(Place::new(Arc::clone(self)), reused)))
     }
 
     /// Changes whenever something leaves.

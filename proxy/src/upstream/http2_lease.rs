@@ -4,7 +4,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -24,8 +23,6 @@ use crate::codec::{
 pub struct Http2Lease {
     messages: Box<Messages>,
     pub(super) reused: bool,
-    /// When the connection has been open for as long as it may be.
-    ends_at: Option<Instant>,
     /// What had left through the connection when the request was given to be sent.
     written_bytes: u64,
     /// The last to be dropped: the stream has ended before another takes its place.
@@ -67,11 +64,10 @@ impl Drop for Place {
 }
 
 impl Http2Lease {
-    pub(super) fn new(place: Place, reused: bool, ends_at: Option<Instant>) -> Self {
+    pub(super) fn new(place: Place, reused: bool) -> Self {
         Self {
             messages: Box::default(),
             reused,
-            ends_at,
             written_bytes: 0,
             place,
         }
@@ -163,7 +159,7 @@ impl Http2Lease {
         if let Some(send) = upgrade {
             stream.send_to(send);
         }
-        UpgradedConnection::http2(Http2Tunnel::upgraded(stream), self.ends_at, self.place)
+        UpgradedConnection::http2(Http2Tunnel::upgraded(stream), self.place)
     }
 
     pub(super) fn response(&self) -> &ResponseHead {

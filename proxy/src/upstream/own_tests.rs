@@ -8,7 +8,7 @@ use tokio::task::{JoinSet, yield_now};
 use tsunagi_proto::model;
 use tsunagi_proto::model::LoadBalancer;
 
-use super::super::testing::{endpoint, policy};
+use super::super::testing::{WAITS, endpoint, policy};
 use super::super::{AcquireError, Binding, Cluster, Lease, Members, Need, acquire};
 use super::*;
 use crate::telemetry::{Direction, Telemetry};
@@ -77,7 +77,7 @@ impl Setting {
             offer,
             binding: Binding::of_client(client),
         };
-        acquire(&self.cluster, endpoint, &self.policy, &self.members, &need, 0).await
+        acquire(&self.cluster, endpoint, &self.policy, &self.members, &need, 0, &WAITS).await
     }
 
     async fn acquire(&self, offer: Offer, client: Option<ClientAddresses>) -> Lease {

@@ -4,6 +4,7 @@
 //! workers and endpoints: it takes what is idle, or makes room for an endpoint that has no connection at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tsunagi_proto::model;
 
@@ -41,7 +42,8 @@ pub fn acquire_ready(endpoint: &Endpoint, policy: &model::Cluster, need: &Need, 
     }
 }
 
-/// Gets a connection for one request. Dropping the future leaves the queue or closes the half-open socket.
+/// Gets a connection for one request. Dropping the future leaves the queue or closes the half-open socket. `waits` is true
+/// whenever it is in the queue.
 pub async fn acquire(
     cluster: &Arc<Cluster>,
     endpoint: &Arc<Endpoint>,
@@ -49,8 +51,10 @@ pub async fn acquire(
     members: &Members,
     need: &Need,
     worker: usize,
+    waits: &AtomicBool,
 ) -> Result<Lease, AcquireError> {
     let mut pool = Pool {
+        waits,
         cluster,
         endpoint: Arc::clone(endpoint),
         policy,
@@ -89,6 +93,7 @@ enum Permitted {
 }
 
 struct Pool<'a> {
+    waits: &'a AtomicBool,
     cluster: &'a Arc<Cluster>,
     endpoint: Arc<Endpoint>,
     policy: &'a Arc<model::Cluster>,
@@ -184,8 +189,11 @@ impl Pool<'_> {
         // The last of them may have been upgraded since.
         self.cluster.connections.dismiss_occupied();
         self.make_room();
+        self.waits.store(true, Ordering::Relaxed);
+        let grant = waiting.await;
+        self.waits.store(false, Ordering::Relaxed);
         // The sender lives in the queue as long as this place does, unless there is nothing to wait for any more.
-        match waiting.await.ok_or(AcquireError::Occupied)? {
+        match grant.ok_or(AcquireError::Occupied)? {
             Grant::Reuse(lease) => Ok(Permitted::Lease(lease)),
             Grant::Open(permit, endpoint) => {
                 self.endpoint = endpoint;

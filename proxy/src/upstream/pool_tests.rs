@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, timeout};
 use tsunagi_proto::model::LoadBalancer;
 
-use super::super::testing::{endpoint, policy};
+use super::super::testing::{WAITS, endpoint, policy};
 use super::*;
 use crate::net::LINGER_TIME;
 use crate::telemetry::{Direction, Telemetry};
@@ -93,10 +93,9 @@ impl Setting {
     async fn acquire_among(&self, members: &Arc<Members>, index: usize, offer: Offer, worker: usize) -> Acquired {
         let (cluster, policy, members) = (Arc::clone(&self.cluster), Arc::clone(&self.policy), Arc::clone(members));
         let endpoint = Arc::clone(self.endpoint(index));
-        let acquired =
-            tokio::spawn(
-                async move { acquire(&cluster, &endpoint, &policy, &members, &Need::of(offer), worker).await },
-            );
+        let acquired = tokio::spawn(async move {
+            acquire(&cluster, &endpoint, &policy, &members, &Need::of(offer), worker, &WAITS).await
+        });
         settle().await;
         acquired
     }

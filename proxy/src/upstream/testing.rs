@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tsunagi_proto::model::{
@@ -10,6 +11,9 @@ use tsunagi_proto::model::{
 
 use super::{Cluster, Members};
 use crate::telemetry::{Direction, Telemetry};
+
+/// For those who do not ask whether they wait.
+pub(super) static WAITS: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn policy(load_balancer: LoadBalancer, outlier_detection: Option<OutlierDetection>) -> Arc<Told> {
     let key = ClusterKey {

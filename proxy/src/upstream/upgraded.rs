@@ -19,7 +19,6 @@ use crate::codec::{Http2Tunnel, Lifetime, Prefixed, Transport};
 #[derive(Debug)]
 pub struct UpgradedConnection {
     stream: Stream,
-    ends_at: Option<Instant>,
     _held: Held,
 }
 
@@ -40,13 +39,12 @@ enum Held {
 impl UpgradedConnection {
     pub(super) fn http1(
         stream: Prefixed<UpstreamStream>,
-        ends_at: Option<Instant>,
+        _ends_at: Option<Instant>,
         open: OpenConnection,
         occupied: Occupied,
     ) -> Self {
         Self {
             stream: Stream::Http1(stream),
-            ends_at,
             _held: Held::Connection {
                 _open: open,
                 _occupied: occupied,
@@ -54,19 +52,19 @@ impl UpgradedConnection {
         }
     }
 
-    pub(super) fn http2(stream: Http2Tunnel, ends_at: Option<Instant>, place: Place) -> Self {
+    pub(super) fn http2(stream: Http2Tunnel, place: Place) -> Self {
         Self {
             stream: Stream::Http2(stream),
-            ends_at,
             _held: Held::Place { _place: place },
         }
     }
 
-    /// How long it is kept: silence is no reason to end it, `maxConnectionDuration` is.
+    /// How long it is kept: silence is no reason to end it, nor is `maxConnectionDuration`, after which a connection takes no
+    /// more requests and finishes those that it has.
     pub fn lifetime(&self) -> Box<Lifetime> {
         Box::new(Lifetime {
             idle: FOREVER,
-            ends_at: self.ends_at.map(Into::into),
+            ends_at: None,
         })
     }
 

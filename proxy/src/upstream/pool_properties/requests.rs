@@ -13,6 +13,7 @@ use tsunagi_proto::model;
 
 use crate::codec::{BodyLength, RequestHead, Transfer, Whole};
 use crate::tls::Offer;
+use crate::upstream::testing::WAITS;
 use crate::upstream::{AcquireError, Caller, Cluster, Lease, Members, Need, acquire, acquire_ready, choose};
 
 /// What a request does with its connection.
@@ -58,7 +59,7 @@ impl Sent {
         let endpoint = Arc::clone(&_active.endpoint);
         let lease = match acquire_ready(&endpoint, &policy, &need, worker) {
             Some(lease) => lease,
-            None => match acquire(&cluster, &endpoint, &policy, &members, &need, worker).await {
+            None => match acquire(&cluster, &endpoint, &policy, &members, &need, worker, &WAITS).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     unconnected.store(matches!(error, AcquireError::Connect { .. }), SeqCst);
