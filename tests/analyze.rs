@@ -169,6 +169,44 @@ async fn what_a_control_plane_holds_is_analysed_alone_and_together_with_files() 
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_file_breaks_among_what_is_held_is_told_and_what_was_wrong_before_is_not() {
+    let control = ControlPlane::start();
+    let service = SERVICES.split("---").next().expect("the service");
+    let subsets = |names: &[&str]| {
+        let list: Vec<String> = names
+            .iter()
+            .map(|it| format!("{{name: {it}, labels: {{version: {it}}}}}"))
+            .collect();
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: shop}}\nspec: {{host: shop, subsets: [{}]}}\n",
+            list.join(", ")
+        )
+    };
+    let to = |name: &str, host: &str, subset: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec: {{hosts: [{host}], http: [{{route: [{{destination: {{host: shop, subset: {subset}}}}}]}}]}}\n"
+        )
+    };
+    let (routes, wrong) = (to("shop", "shop", "v2"), to("old", "old.example.com", "v9"));
+    let held = [service, &subsets(&["v1", "v2"]), &routes, &wrong].join("---\n");
+    assert_eq!(control.cli_with_input(&["apply", "-f", "-"], &held).await.code, 0);
+
+    let analyze = ["analyze", "--no-info", "--with-server", "-f", "-"];
+    let without_v2 = control.cli_with_input(&analyze, &subsets(&["v1"])).await;
+    let expected = "error IST0101 VirtualService default/shop: spec.http[0].route[0].destination.subset: no DestinationRule defines the subset v2 of shop.default.svc.cluster.local: such requests get 503 NC\n    write instead: one of v1 (by DestinationRule/default/shop)\n4 documents: 1 error, 0 warnings, 0 hints\n";
+    assert_eq!(
+        (without_v2.code, without_v2.stdout.as_str()),
+        (1, expected),
+        "{}",
+        without_v2.stderr
+    );
+
+    let same = control.cli_with_input(&analyze, &subsets(&["v1", "v2"])).await;
+    let nothing = "4 documents: 0 errors, 0 warnings, 0 hints\n";
+    assert_eq!((same.code, same.stdout.as_str()), (0, nothing), "{}", same.stderr);
+}
+
 /// A subset that selects nothing, behind so many hints and warnings that they alone would fill what is shown.
 fn crowded() -> String {
     let good: Vec<String> = (0..1_100)

@@ -272,7 +272,7 @@ async fn logged(sample: &Sample, flags: &str) -> [Option<String>; 3] {
         lines.into_iter().rev().find(|line| line.contains(&wanted))
     })
     .await;
-    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
     [
         "response_code_details",
         "upstream_transport_failure_reason",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::net::TcpListener;
 use tsunagi_tests::{
-    Behaviour, ControlPlane, LIMIT, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body, eventually,
-    request, service, slow_body,
+    Behaviour, Connection, ControlPlane, LIMIT, Sample, Sidecar, SidecarOptions, Upstream, Version, Workload, body,
+    eventually, request, service, slow_body,
 };
 
 fn rules(retries: &str) -> String {
@@ -284,6 +284,40 @@ async fn the_requests_timeout_covers_all_its_tries_and_the_pauses_between() {
     let reply = sample.get("/").await;
     assert_eq!((reply.status, reply.flags()), (504, "UT"));
     assert_eq!(sample.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_has_waited_goes_to_the_endpoints_that_there_are_by_then() {
+    let [old, new] = [Upstream::start("old").await, Upstream::start("new").await];
+    let at = |upstream: &Upstream| {
+        let address = upstream.address;
+        service("echo", "http", &[Workload { version: "v1", address }])
+    };
+    let control = ControlPlane::start();
+    let retries = "{attempts: 1, retryOn: 5xx, perTryTimeout: 3s}";
+    let delay = format!("{retries}\n    fault: {{delay: {{fixedDelay: 3s, percentage: {{value: 100}}}}}}");
+    old.set(Behaviour::Hold);
+    for rule in [retries, &delay] {
+        control.apply(&format!("{}---\n{}", rules(rule), at(&old))).await;
+        let sidecar = Sidecar::start(&control).ready().await;
+        assert!(sidecar.get("unknown", "/").await.status == 404, "it is there");
+        let (outbound, held) = (sidecar.outbound, old.live_requests());
+        let reply =
+            tokio::spawn(async move { Connection::open(outbound, Version::Http1).await.get("echo", "/").await });
+        if rule == retries {
+            eventually("it is held", LIMIT, async || (old.live_requests() > held).then_some(())).await;
+        } else {
+            eventually("its host is known", LIMIT, async || {
+                let page = sidecar.admin("GET", "/clusters").await.text();
+                page.contains("outbound|80||echo").then_some(())
+            })
+            .await;
+        }
+        control.apply(&at(&new)).await;
+        let reply = reply.await.expect("it is answered");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "new"), "{}", reply.flags());
+        assert!(reply.elapsed >= Duration::from_secs(3), "{:?}", reply.elapsed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

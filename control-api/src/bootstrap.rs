@@ -86,7 +86,8 @@ pub struct ServeOptions {
     pub log_level: String,
 }
 
-fn namespace(text: &str) -> Result<String, String> {
+/// The name of a namespace, as of an option.
+pub fn namespace(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let good = !text.is_empty()
         && text.len() <= LONGEST_NAMESPACE

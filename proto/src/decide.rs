@@ -9,6 +9,7 @@ mod explain;
 mod fields;
 mod grpc;
 mod mirror;
+mod path;
 mod prepared;
 mod redirect;
 mod rewrite;
@@ -20,6 +21,7 @@ pub use explain::{Explanation, Mismatch, PassedOver, Verdict, explain, explain_c
 pub use fields::Fields;
 pub use grpc::{grpc_status, grpc_status_of_rule, http_status};
 pub use mirror::shadow_authority;
+pub use path::{ZeroByte, normalized_path};
 pub use prepared::{CONTROLS, is_control, prepare};
 pub use redirect::location;
 pub use rewrite::{TooLong, rewritten_authority, rewritten_path};

@@ -108,6 +108,17 @@ pub(crate) const CASES: &[Case] = &[
     ("echo", "GET", "/without-any", &[("x-debug", "off")], ""),
     ("echo", "GET", "/port", &[], "port"),
     ("echo", "GET", "/nothing", &[], ""),
+    ("echo", "GET", "/x/../exact", &[], "exact"),
+    ("echo", "GET", "/../x/%2E%2e/./exact?q=/../1", &[], "exact"),
+    ("echo", "GET", "/x/..;a=b/exact", &[], "exact"),
+    ("echo", "GET", "/%65x%61ct", &[], "exact"),
+    ("echo", "GET", "/x\\..\\prefix", &[], "prefix"),
+    ("echo", "GET", "/./re/x/../%31", &[], "regex"),
+    ("echo", "GET", "/exact/../nothing", &[], ""),
+    ("echo", "GET", "//exact", &[], ""),
+    ("echo", "GET", "/x%2f..%2Fexact", &[], ""),
+    ("echo", "GET", "/%2565xact", &[], ""),
+    ("echo", "GET", "/?v=%31", &[], ""),
 ];
 
 /// A second name, outside of the cluster, at the same upstream.

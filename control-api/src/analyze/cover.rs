@@ -116,6 +116,15 @@ fn source_covers(earlier: &SourceMatch, later: &SourceMatch) -> bool {
         && (asks_nothing || (labels && (earlier.namespace.is_none() || earlier.namespace == later.namespace)))
 }
 
+/// Is it for all sidecars and ports that `later` is for, whatever either asks of a request?
+pub(super) fn covers_place(earlier: &HttpMatch, later: &HttpMatch) -> bool {
+    let (one, other) = (&earlier.source, &later.source);
+    // Where it names its gateways, sidecars among them, a match does not look at labels and namespace.
+    let is_for_all = !one.gateways.is_empty() && one.concerns_sidecars();
+    (earlier.port.is_none() || earlier.port == later.port)
+        && (is_for_all || (one.gateways.is_empty() && other.gateways.is_empty() && source_covers(one, other)))
+}
+
 pub(super) fn covers_connection(earlier: &ConnectionMatch, later: &ConnectionMatch) -> bool {
     let sni = |name: &String| earlier.sni_hosts.iter().any(|wanted| covers_host(wanted, name));
     (earlier.port.is_none() || earlier.port == later.port)

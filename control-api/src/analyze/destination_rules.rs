@@ -4,7 +4,6 @@ use super::hosts::nobody_has;
 use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity, traffic_policies};
-use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{DestinationRule, Document, ExportTo, Subset};
 
 const UNKNOWN_HOST: Check = ("IST0174", Severity::Warning);
@@ -53,7 +52,7 @@ fn visibility(findings: &mut Findings<'_>, document: &Document, rule: &Destinati
     let mesh = findings.mesh;
     if let Some(service) = mesh.service(&rule.host)
         && service.namespace() != own
-        && own != DEFAULT_ROOT_NAMESPACE
+        && own != mesh.root_namespace
         && !others.is_empty()
     {
         let what = format!(

@@ -8,7 +8,7 @@ use super::mesh::covers_host;
 use super::report::listed;
 use super::{Check, Findings, Severity};
 use crate::config::{DestinationRule, Document, Key, TrafficPolicy};
-use crate::snapshot::{is_for, joins};
+use crate::snapshot::{is_for, is_private, joins};
 
 const HIDDEN: Check = ("TSU-RULE-HIDDEN", Severity::Warning);
 const NOT_INHERITED: Check = ("TSU-RULE-HIDDEN", Severity::Info);
@@ -198,7 +198,8 @@ fn selected((document, rule): Rule<'_>, (first, other): Rule<'_>, findings: &mut
     }
 }
 
-/// For clients of its own namespace, a rule hides the one of the service's namespace, subsets and all.
+/// For clients of its own namespace, a rule hides the one of the service's namespace, subsets and all; but one of the root
+/// namespace is for everyone, and comes after that one there, too.
 fn other_namespace(findings: &mut Findings<'_>, host: &str, one: Rule<'_>, two: Rule<'_>) {
     let Some(service) = findings.mesh.service(host) else {
         return;
@@ -213,7 +214,8 @@ fn other_namespace(findings: &mut Findings<'_>, host: &str, one: Rule<'_>, two: 
         return;
     };
     let namespace = Some(client.key.namespace.as_str());
-    if !is_for(client, namespace) || !is_for(owner, namespace) {
+    let is_for_everyone = client.key.namespace == findings.mesh.root_namespace && !is_private(client);
+    if is_for_everyone || !is_for(client, namespace) || !is_for(owner, namespace) {
         return;
     }
     let whom = if own.workload_selector.is_empty() {

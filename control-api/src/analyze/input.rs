@@ -1,11 +1,11 @@
 //! What is analysed: documents of ours, and of others only which workloads there are, with which labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use super::{Finding, Severity};
-use crate::config::{Document, Problem, parse_raw, survey};
+use crate::config::{Document, Key, Origin, Problem, parse_raw, survey};
 
 /// The labels of pods that a Deployment or another workload makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +21,13 @@ const WORKLOADS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "Replica
 pub struct Input {
     pub documents: Vec<Document>,
     pub workloads: Vec<WorkloadLabels>,
-    /// Of documents that are refused, of text that is none, and of what is no object of Kubernetes, which is a hint.
+    /// Of documents that are refused, of text that is none, and, as hints, of what is no object of Kubernetes or of a kind
+    /// that is not taken yet.
     pub refused: Vec<Finding>,
     /// How many documents were read, refused ones and all.
     pub count: usize,
+    /// Where each was read first.
+    first: HashMap<Key, Origin>,
 }
 
 impl Input {
@@ -41,10 +44,41 @@ impl Input {
         }
         self.refused
             .extend(survey.no_objects.iter().map(|line| no_object(file, *line)));
-        self.documents.extend(survey.documents);
-        self.workloads
-            .extend(survey.others.iter().filter_map(|other| workload(other, namespace)));
+        for document in survey.documents {
+            self.add(document);
+        }
+        for (line, other) in &survey.others {
+            self.workloads.extend(workload(other, namespace));
+            self.refused.extend(not_taken(file, *line, other, namespace));
+        }
         self.refused.extend(survey.problems.into_iter().map(refused));
+    }
+
+    /// One that is there already is refused, as by `apply`.
+    fn add(&mut self, document: Document) {
+        let Some(first) = self.first.get(&document.key) else {
+            self.first.insert(document.key.clone(), document.origin.clone());
+            self.documents.push(document);
+            return;
+        };
+        let Origin { file, line } = document.origin;
+        // Within a file, that is a problem already.
+        if first.file != file {
+            self.refused.push(Finding {
+                namespace: document.key.namespace,
+                ..refused(Problem {
+                    file,
+                    line,
+                    kind: document.key.kind.to_string(),
+                    name: document.key.name,
+                    field: "metadata.name".to_owned(),
+                    reason: format!(
+                        "is there twice, first at {}:{}: `apply` refuses both together",
+                        first.file, first.line
+                    ),
+                })
+            });
+        }
     }
 }
 
@@ -75,6 +109,35 @@ fn no_object(file: &str, line: u32) -> Finding {
             ..Problem::default()
         })
     }
+}
+
+/// What a mesh would act upon: others, such as ConfigMaps, are nobody's rules.
+fn not_taken(file: &str, line: u32, object: &Value, default_namespace: &str) -> Option<Finding> {
+    let group = object["apiVersion"].as_str()?.split_once('/')?.0;
+    if !group.ends_with(".istio.io") && group != "gateway.networking.k8s.io" {
+        return None;
+    }
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map(|text| text.chars().filter(|c| !c.is_control()).take(253).collect())
+    };
+    let metadata = &object["metadata"];
+    Some(Finding {
+        code: "TSU-KIND",
+        severity: Severity::Info,
+        namespace: text(&metadata["namespace"]).unwrap_or_else(|| default_namespace.to_owned()),
+        ..refused(Problem {
+            file: file.to_owned(),
+            line,
+            kind: text(&object["kind"]).unwrap_or_default(),
+            name: text(&metadata["name"]).unwrap_or_default(),
+            reason:
+                "is of a kind that is not taken yet: passed over here, and `apply` refuses a file with it as a whole"
+                    .to_owned(),
+            ..Problem::default()
+        })
+    })
 }
 
 fn workload(object: &Value, default_namespace: &str) -> Option<WorkloadLabels> {

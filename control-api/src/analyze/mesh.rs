@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::WorkloadLabels;
+use tsunagi_proto::names::DEFAULT_CLUSTER_DOMAIN;
+
 use super::endpoints::{Known, Selectable, Service};
+use super::{Surroundings, WorkloadLabels};
 use crate::config::{DestinationRule, Document, Kind, ServiceEndpoints, Spec, VirtualService};
 use crate::snapshot::fqdns;
 
@@ -30,10 +32,12 @@ pub(super) struct Mesh<'a> {
     namespaces: BTreeSet<&'a str>,
     /// Hosts with the ports that rules for requests name.
     led_to: BTreeSet<(&'a str, u16)>,
+    pub root_namespace: &'a str,
 }
 
 impl<'a> Mesh<'a> {
-    pub fn new(documents: &'a [Arc<Document>], workloads: &'a [WorkloadLabels], clients: &'a [WorkloadLabels]) -> Self {
+    pub fn new(documents: &'a [Arc<Document>], surroundings: Surroundings<'a>) -> Self {
+        let Surroundings { workloads, clients, .. } = surroundings;
         let placed = |list: &'a [WorkloadLabels]| list.iter().map(|it| (it.namespace.as_str(), &it.labels)).collect();
         let mut mesh = Self {
             services: BTreeMap::new(),
@@ -50,6 +54,7 @@ impl<'a> Mesh<'a> {
                 .map(|it| it.namespace.as_str())
                 .collect(),
             led_to: BTreeSet::new(),
+            root_namespace: surroundings.root_namespace,
         };
         let mut sorted: Vec<&Document> = documents.iter().map(|document| &**document).collect();
         sorted.sort_by(|one, other| one.by_age(other));
@@ -177,14 +182,34 @@ impl<'a> Mesh<'a> {
         self.led_to.contains(&(host, port)) || (host.starts_with('*') && self.led_to.iter().any(covered))
     }
 
-    /// Names that are like this one, for a suggestion.
-    pub fn like(&self, fqdn: &str) -> Option<&str> {
-        let names = self
-            .services
-            .keys()
-            .map(|name| (strsim::damerau_levenshtein(name, fqdn), name));
-        let (distance, name) = names.min()?;
-        (distance <= 3).then_some(name.as_str())
+    /// A name that is like this one, for a suggestion.
+    pub fn like(&self, fqdn: &str) -> Option<String> {
+        let distant = || {
+            let names = self
+                .services
+                .keys()
+                .map(|name| (strsim::damerau_levenshtein(name, fqdn), name));
+            let (distance, name) = names.min()?;
+            (distance <= 3).then(|| name.clone())
+        };
+        self.in_full(fqdn).or_else(distant)
+    }
+
+    /// Of `name.namespace` and `name.namespace.svc`, which clients may call a Service and rules may not: its whole name.
+    pub fn in_full(&self, host: &str) -> Option<String> {
+        let missing = match host.ends_with(".svc") {
+            true => DEFAULT_CLUSTER_DOMAIN.to_owned(),
+            false => format!("svc.{DEFAULT_CLUSTER_DOMAIN}"),
+        };
+        let full = format!("{host}.{missing}");
+        let is_service = |name: &str| {
+            if name.starts_with('*') {
+                self.services.keys().any(|fqdn| covers_host(name, fqdn))
+            } else {
+                self.services.contains_key(name)
+            }
+        };
+        is_service(&full).then_some(full)
     }
 }
 

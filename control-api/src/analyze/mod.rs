@@ -12,12 +12,15 @@ mod endpoints;
 mod failover;
 mod hidden_rules;
 mod hosts;
+mod idle;
 mod input;
 mod matches;
 mod mesh;
 mod policies;
 mod remarks;
 mod report;
+mod root_namespace;
+mod rule_ports;
 mod rules;
 mod services;
 mod shared_names;
@@ -31,6 +34,7 @@ pub use report::{Finding, Report, Severity, Totals, Unwanted};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, Key, Origin};
 use crate::snapshot::World;
 use mesh::Mesh;
@@ -69,15 +73,30 @@ impl Findings<'_> {
     }
 }
 
-/// All that is found, document by document. `workloads` are those that are known beside the documents' own, `clients`
-/// those of which it is only known that they call others.
-pub fn analyze(
-    documents: &[Arc<Document>],
-    workloads: &[WorkloadLabels],
-    clients: &[WorkloadLabels],
-    report: &mut Report,
-) {
-    let mesh = Mesh::new(documents, workloads, clients);
+/// What is known beside the documents.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Beside the documents' own.
+    pub workloads: &'a [WorkloadLabels],
+    /// Of which it is only known that they call others.
+    pub clients: &'a [WorkloadLabels],
+    /// Whose rules are for every namespace.
+    pub root_namespace: &'a str,
+}
+
+impl Default for Surroundings<'_> {
+    fn default() -> Self {
+        Self {
+            workloads: &[],
+            clients: &[],
+            root_namespace: DEFAULT_ROOT_NAMESPACE,
+        }
+    }
+}
+
+/// All that is found, document by document.
+pub fn analyze(documents: &[Arc<Document>], surroundings: Surroundings<'_>, report: &mut Report) {
+    let mesh = Mesh::new(documents, surroundings);
     let mut findings = Findings { mesh: &mesh, report };
     for (document, rule) in &mesh.virtual_services {
         virtual_services::check(&mut findings, document, rule);
@@ -99,16 +118,19 @@ pub fn analyze(
         remarks::check(&mut findings, document);
     }
     any_address::check(&mut findings, documents);
+    root_namespace::check(&mut findings, documents);
     seen_by_proxies(&mut findings, documents);
 }
 
 /// What is decided for the proxies, with all documents together.
 fn seen_by_proxies(findings: &mut Findings<'_>, documents: &[Arc<Document>]) {
     let by_key: HashMap<&Key, &Document> = documents.iter().map(|document| (&document.key, &**document)).collect();
-    let world = World::build(documents.iter().cloned(), 0, None);
+    let empty = World::empty(findings.mesh.root_namespace);
+    let world = World::build(documents.iter().cloned(), 0, Some(&empty));
     virtual_services::conflicts(findings, &by_key, &world);
     subsets::check(findings, &by_key, &world);
     shared_names::check(findings, &by_key, &world);
+    idle::check(findings, &by_key, &world);
 }
 
 #[cfg(test)]

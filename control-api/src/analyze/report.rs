@@ -1,7 +1,10 @@
-//! What is found, as much of it as is shown: what is not wanted is left out first, then hints give way to warnings and
+//! What is found, as much of it as is shown: what is not wanted, or was there before, is left out first, then hints give way to warnings and
 //! both to errors. Every finding that is wanted is counted, kept or not. Filled by the checks, read by `cli/analyze.rs`.
 
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::BuildHasher;
 
 use serde::Serialize;
 
@@ -10,7 +13,7 @@ const MOST_SHOWN: usize = 1_000;
 /// Of a list inside a message.
 const MOST_NAMES: usize = 10;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Error,
@@ -49,11 +52,33 @@ pub struct Finding {
 }
 
 /// What nobody asked about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Unwanted {
     pub hints: bool,
-    /// What is found in documents that are in no file.
-    pub held: bool,
+    /// What was found before in documents that are in no file: of them only what is new is told.
+    pub before: Option<Before>,
+}
+
+/// Findings of an earlier analysis, wherever their documents were written.
+#[derive(Debug, Default)]
+pub struct Before {
+    findings: HashSet<u64>,
+    keys: RandomState,
+}
+
+impl Before {
+    fn of(&self, finding: &Finding) -> u64 {
+        let Finding { code, severity, .. } = finding;
+        let Finding {
+            kind, namespace, name, ..
+        } = finding;
+        let Finding { field, what, .. } = finding;
+        self.keys.hash_one((code, severity, kind, namespace, name, field, what))
+    }
+
+    fn has(&self, finding: &Finding) -> bool {
+        self.findings.contains(&self.of(finding))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -81,6 +106,8 @@ impl Totals {
 #[derive(Debug, Default)]
 pub struct Report {
     unwanted: Unwanted,
+    /// Findings are only to be known again.
+    noted: Option<Before>,
     totals: Totals,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
@@ -95,9 +122,28 @@ impl Report {
         }
     }
 
+    /// Of what is there before a change: nothing is shown.
+    pub fn before() -> Self {
+        Self {
+            noted: Some(Before::default()),
+            ..Self::default()
+        }
+    }
+
+    /// Of a report that was made by `before`.
+    pub fn into_before(self) -> Option<Before> {
+        self.noted
+    }
+
     pub fn add(&mut self, finding: Finding) {
+        if let Some(noted) = &mut self.noted {
+            let of = noted.of(&finding);
+            noted.findings.insert(of);
+            return;
+        }
         let severity = finding.severity;
-        if (self.unwanted.hints && severity == Severity::Info) || (self.unwanted.held && finding.file.is_empty()) {
+        let is_old = |before: &Before| finding.file.is_empty() && before.has(&finding);
+        if (self.unwanted.hints && severity == Severity::Info) || self.unwanted.before.as_ref().is_some_and(is_old) {
             return;
         }
         *self.totals.of(severity) += 1;

@@ -1,9 +1,9 @@
 //! The rules of a VirtualService among each other: which are never met, what is left over, who gets how much.
 
-use super::cover::{Cover, covers_connection};
+use super::cover::{Cover, covers_connection, covers_place};
 use super::report::listed;
-use super::{Check, Findings, Severity};
-use crate::config::{ConnectionRule, Document, HttpRule, VirtualService, WeightedDestination};
+use super::{Check, Findings, Severity, rule_ports};
+use crate::config::{ConnectionRule, Document, HttpMatch, HttpRule, VirtualService, WeightedDestination};
 
 const UNREACHABLE: Check = ("IST0130", Severity::Warning);
 const INEFFECTIVE: Check = ("IST0131", Severity::Info);
@@ -24,7 +24,8 @@ pub(super) fn check(findings: &mut Findings<'_>, document: &Document, rule: &Vir
     for (index, http) in rule.http.iter().enumerate() {
         weights(findings, document, &format!("spec.http[{index}]"), &http.route);
     }
-    if !rule.hosts.is_empty() && !rule.http.is_empty() && !rule.http.iter().any(always_met) {
+    let has_requests = rule_ports::check(findings, document, rule);
+    if has_requests && !rule.hosts.is_empty() && leaves_requests(&rule.http) {
         findings.add(
             NOTHING_LEFT,
             document,
@@ -35,8 +36,34 @@ pub(super) fn check(findings: &mut Findings<'_>, document: &Document, rule: &Vir
     }
 }
 
+/// Are there requests that some rules are for by their client and port, and none by the rest? For other clients and ports
+/// the rules are as if they were not there.
+fn leaves_requests(rules: &[HttpRule]) -> bool {
+    if rules.iter().any(|rule| rule.matches.is_empty()) {
+        return false;
+    }
+    let matches = rules.iter().flat_map(|rule| &rule.matches);
+    let matches: Vec<&HttpMatch> = matches.filter(|item| item.source.concerns_sidecars()).collect();
+    let all_of = |item: &&HttpMatch| Cover::new(item).covers(&place_of(item));
+    let catching: Vec<&HttpMatch> = matches.iter().copied().filter(all_of).collect();
+    if matches.len().saturating_mul(catching.len()) > MOST_COMPARISONS {
+        return false;
+    }
+    let is_caught = |item: &&HttpMatch| catching.iter().any(|all| covers_place(all, item));
+    !matches.iter().all(is_caught)
+}
+
+/// Every request of the clients and to the port that the match is for.
+fn place_of(item: &HttpMatch) -> HttpMatch {
+    HttpMatch {
+        port: item.port,
+        source: item.source.clone(),
+        ..HttpMatch::default()
+    }
+}
+
 fn always_met(rule: &HttpRule) -> bool {
-    let everything = crate::config::HttpMatch::default();
+    let everything = HttpMatch::default();
     rule.matches.is_empty() || rule.matches.iter().any(|item| Cover::new(item).covers(&everything))
 }
 

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::endpoints::Service;
 use super::{Check, Findings, Severity, endpoints};
-use crate::config::{About, Document, Kind, Protocol};
+use crate::config::{About, Document, Kind, Protocol, ServicePort};
+use crate::snapshot::discovery;
 
 const NO_WORKLOAD: Check = ("IST0127", Severity::Warning);
 const PORT_NAME: Check = ("IST0118", Severity::Info);
+const CONTRADICTION: Check = ("TSU-CONTRADICTION", Severity::Warning);
 const SAME_HOST: Check = ("TSU-SAME-HOST", Severity::Warning);
 
 pub(super) fn check(findings: &mut Findings<'_>) {
@@ -22,6 +25,7 @@ pub(super) fn check(findings: &mut Findings<'_>) {
             let instead = "another host, or one document for both";
             findings.add(SAME_HOST, document, "spec.hosts", what, instead);
         }
+        contradictions(findings, fqdn, service);
         endpoints::check(findings, fqdn, service, &mut told);
         for document in service.documents.iter().chain(&service.others) {
             // A ServiceEntry with several hosts comes once for each.
@@ -33,6 +37,33 @@ pub(super) fn check(findings: &mut Findings<'_>) {
     }
     for (document, _) in mesh.workload_entries() {
         endpoints::weights(findings, document);
+    }
+}
+
+/// Documents of one host that say each another thing of it: the first counts.
+fn contradictions(findings: &mut Findings<'_>, fqdn: &str, service: &Service<'_>) {
+    let first = service.first();
+    let ports = service.ports();
+    let instead = "the same in both, or another host";
+    for document in &service.documents {
+        if discovery(document) != discovery(first) {
+            let what = format!(
+                "{} says otherwise where the endpoints of {fqdn} are, and is in force",
+                first.key
+            );
+            findings.add(CONTRADICTION, document, "spec.resolution", what, instead);
+        }
+        for (index, port) in endpoints::ports(document).iter().enumerate() {
+            let is_other = |in_force: &&&ServicePort| {
+                in_force.number == port.number && (&in_force.name, in_force.protocol) != (&port.name, port.protocol)
+            };
+            if ports.iter().find(is_other).is_some() {
+                let number = port.number;
+                let what =
+                    format!("port {number} of {fqdn} is declared otherwise by a document that goes before this one");
+                findings.add(CONTRADICTION, document, format!("spec.ports[{index}]"), what, instead);
+            }
+        }
     }
 }
 

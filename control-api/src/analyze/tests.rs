@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Finding, Input, Report, WorkloadLabels, analyze, locate};
+use super::{Finding, Input, Report, Surroundings, WorkloadLabels, analyze, locate};
 
 mod any_address;
 mod destination_rules;
 mod endpoints;
+mod idle;
 mod lost_policies;
 mod remarks;
 mod report;
+mod root_namespace;
+mod rule_ports;
 mod shared_names;
 mod subsets;
 mod virtual_services;
@@ -55,7 +58,12 @@ fn findings_with(clients: &[WorkloadLabels], text: &str) -> Vec<Finding> {
     assert_eq!(input.refused, [], "{text}");
     let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
     let mut report = Report::default();
-    analyze(&documents, &input.workloads, clients, &mut report);
+    let surroundings = Surroundings {
+        workloads: &input.workloads,
+        clients,
+        ..Surroundings::default()
+    };
+    analyze(&documents, surroundings, &mut report);
     let mut findings = report.into_findings();
     locate(&mut findings, "a.yaml", text);
     findings

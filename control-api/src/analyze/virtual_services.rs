@@ -109,7 +109,12 @@ fn hosts(findings: &mut Findings<'_>, document: &Document, rule: &VirtualService
         if covered || host.parse::<std::net::IpAddr>().is_ok() {
             continue;
         }
-        let what = format!("no service has the host {host}: only requests that name it find these rules");
+        let what = match mesh.in_full(host) {
+            Some(full) => format!(
+                "no service has the host {host}: requests that name it are for {full}, which these rules are not for"
+            ),
+            None => format!("no service has the host {host}: only requests that name it find these rules"),
+        };
         let is_of_cluster = host.ends_with(".svc.cluster.local");
         let (severity, instead) = match mesh.like(host) {
             Some(like) => (Severity::Warning, format!("did you mean {like}?")),
@@ -129,6 +134,16 @@ fn visibility(findings: &mut Findings<'_>, document: &Document, rule: &VirtualSe
     let ExportTo::Namespaces(names) = &rule.export_to else {
         return;
     };
+    if names.is_empty() && of_mesh(rule) {
+        let what = "exported to nobody: no sidecar uses it";
+        return findings.add(
+            ("TSU-EXPORT", Severity::Warning),
+            document,
+            "spec.exportTo",
+            what,
+            "`.`, for its own namespace",
+        );
+    }
     let mesh = findings.mesh;
     for name in names
         .iter()

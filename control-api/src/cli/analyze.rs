@@ -15,10 +15,11 @@ use super::{
     output::Output,
     refusal,
 };
-use crate::analyze::{Finding, Input, Report, Totals, Unwanted, WorkloadLabels, analyze, locate};
+use crate::analyze::{Finding, Input, Report, Surroundings, Totals, Unwanted, WorkloadLabels, analyze, locate};
 use crate::api::NamedText;
 use crate::api::replies::ProxiesReply;
-use crate::config::{Key, Kind, from_object};
+use crate::bootstrap::{DEFAULT_ROOT_NAMESPACE, namespace};
+use crate::config::{Document, Key, Kind, from_object};
 
 #[derive(Args, Debug)]
 #[command(
@@ -32,9 +33,15 @@ pub(super) struct Options {
     #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
     filename: Vec<PathBuf>,
 
-    /// Together with what the control plane holds: the files are what would be applied
+    /// Together with what the control plane holds: the files are what would be applied. Shows what is found in them, and of
+    /// what is held only what the files make new
     #[arg(long, requires = "filename")]
     with_server: bool,
+
+    /// Namespace whose DestinationRules and Sidecars are for every namespace: as of `serve`
+    #[arg(long, env = "TSUNAGI_ROOT_NAMESPACE", value_name = "NAMESPACE", default_value = DEFAULT_ROOT_NAMESPACE,
+          value_parser = namespace)]
+    root_namespace: String,
 
     /// The namespace of documents that say none
     #[arg(short, long, env = "TSUNAGI_NAMESPACE", default_value = "default")]
@@ -63,25 +70,33 @@ pub(super) async fn run(options: &Options, server: &str, output: &mut Output) ->
         input.read(name, text, &options.namespace);
     }
     let mut clients = Vec::new();
+    let mut held = Vec::new();
     if options.filename.is_empty() || options.with_server {
         let client = Client::new(server)?;
-        let held = held(&client).await?;
-        let new: HashSet<Key> = input.documents.iter().map(|document| document.key.clone()).collect();
-        let before = input.documents.len();
-        input
-            .documents
-            .extend(held.into_iter().filter(|document| !new.contains(&document.key)));
-        input.count += input.documents.len() - before;
+        held = self::held(&client).await?;
         clients = connected(&client).await?;
     }
-    let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
+    let surroundings = Surroundings {
+        workloads: &input.workloads,
+        clients: &clients,
+        root_namespace: &options.root_namespace,
+    };
+    let before = options.with_server.then(|| {
+        let mut before = Report::before();
+        analyze(&held, surroundings, &mut before);
+        before.into_before().unwrap_or_default()
+    });
+    let mut documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
+    let new: HashSet<Key> = documents.iter().map(|document| document.key.clone()).collect();
+    held.retain(|document| !new.contains(&document.key));
+    input.count += held.len();
+    documents.append(&mut held);
     let mut report = Report::without(Unwanted {
         hints: options.no_info,
-        // What was there before is not what is asked about.
-        held: options.with_server,
+        before,
     });
     input.refused.into_iter().for_each(|finding| report.add(finding));
-    analyze(&documents, &input.workloads, &clients, &mut report);
+    analyze(&documents, surroundings, &mut report);
     let totals = report.totals();
     let mut findings = report.into_findings();
     for NamedText { name, text } in &texts {
@@ -109,7 +124,7 @@ async fn connected(client: &Client) -> Result<Vec<WorkloadLabels>, CliError> {
 }
 
 /// All documents that the control plane holds.
-async fn held(client: &Client) -> Result<Vec<crate::config::Document>, CliError> {
+async fn held(client: &Client) -> Result<Vec<Arc<Document>>, CliError> {
     let mut documents = Vec::new();
     for kind in Kind::ALL {
         let reply = client.call(Call::new(Method::GET, get::path(kind, None, None))).await?;
@@ -120,7 +135,12 @@ async fn held(client: &Client) -> Result<Vec<crate::config::Document>, CliError>
             .map_err(|error| CliError::Failed(format!("the control plane's answer is not understood: {error}")))?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
         // What it holds it has read already; of what is newer than this command, there is nothing to say.
-        documents.extend(items.into_iter().filter_map(|item| from_object(item).ok()));
+        documents.extend(
+            items
+                .into_iter()
+                .filter_map(|item| from_object(item).ok())
+                .map(Arc::new),
+        );
     }
     Ok(documents)
 }

@@ -35,8 +35,8 @@ pub fn parse(file: &str, text: &str, default_namespace: &str) -> Result<Vec<Docu
 pub struct Survey {
     pub documents: Vec<Document>,
     pub problems: Vec<Problem>,
-    /// Of kinds that are not ours, as they stand.
-    pub others: Vec<Value>,
+    /// Of kinds that are not ours, as they stand, with their lines.
+    pub others: Vec<(u32, Value)>,
     /// Lines of mappings that say neither what they are nor by which API: no objects.
     pub no_objects: Vec<u32>,
     /// How many documents the problems are of.
@@ -89,7 +89,7 @@ struct Reading<'a> {
     documents: Vec<Document>,
     problems: Vec<Problem>,
     /// Where documents of kinds that are not ours go; `None`: they are refused.
-    others: Option<Vec<Value>>,
+    others: Option<Vec<(u32, Value)>>,
     /// Lines of what is none, where it is not refused.
     no_objects: Vec<u32>,
     /// Documents that have problems of their own.
@@ -206,7 +206,7 @@ impl<'a> Reading<'a> {
         if let (Some(others), Some(kind)) = (&mut self.others, value["kind"].as_str())
             && Kind::of_document(kind).is_none()
         {
-            others.push(value);
+            others.push((line, value));
             return;
         }
         let says = |key: &str| value.get(key).is_some_and(|said| !said.is_null());

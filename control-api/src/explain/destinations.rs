@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tsunagi_proto::decide;
 use tsunagi_proto::model::{
-    self, Cluster, ClusterKey, Discovery, Health, Host, Port, Protocol, Source, WeightedDestination,
-    keep_one_an_address,
+    self, Cluster, ClusterKey, Discovery, Health, Host, Protocol, Source, WeightedDestination, keep_one_an_address,
 };
 
 use super::answer::{Destination, Endpoint, Reply};
@@ -23,11 +22,16 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// What the port is declared to speak.
+    pub(super) fn protocol(&self) -> Protocol {
+        let port = self.told.ports.iter().find(|port| port.number == self.port);
+        port.map_or(Protocol::Detect, |port| port.protocol)
+    }
+
     /// Is it a port of TLS with rules for the client? Then what none of them is for does not go to the service.
     pub(super) fn has_rules_of_tls(&self) -> bool {
-        let is_tls = |port: &Port| port.number == self.port && port.protocol == Protocol::Tls;
         let routes = self.told.routes.clone().map(|routes| routes.for_source(self.source));
-        self.told.ports.iter().any(is_tls) && routes.is_some_and(|routes| decide::concern_port(&routes.tls, self.port))
+        self.protocol() == Protocol::Tls && routes.is_some_and(|routes| decide::concern_port(&routes.tls, self.port))
     }
 
     /// The port's own cluster.

@@ -37,12 +37,15 @@ pub fn explain(world: &World, question: &Question) -> Result<Answer, BadQuestion
     let port = find_port(&host, &asked);
     let mut answer = at_port(world, &asked, &host, port.as_ref().ok().map(|port| port.number));
     match port {
-        Err(reason) => answer.reply = Some(Reply::new(404, "NR", reason)),
+        Err(reason) => {
+            answer.reply = Some(Reply::new(404, "NR", reason));
+            answer.notes.push(redirected(world, &asked, Some(&host)));
+        }
         Ok(port) if asked.port.is_none() && port.number != 80 => answer.notes.push(format!(
             "the URL says no port: {}, the first HTTP port of {}, is taken; {}",
             port.number,
             host.fqdn,
-            redirected(world, &asked)
+            redirected(world, &asked, None)
         )),
         Ok(_) => {}
     }
@@ -152,19 +155,30 @@ fn policy(world: &World, asked: &Checked) -> OutboundTrafficPolicy {
 fn unknown_host(world: &World, asked: &Checked) -> Answer {
     Answer {
         reply: Some(Reply::new(404, "NR", nobody(asked))),
-        notes: vec![redirected(world, asked).to_owned()],
+        notes: vec![redirected(world, asked, None)],
         ..Answer::default()
     }
 }
 
-/// What a redirected request gets that is for no service, or for no port that the service has.
-fn redirected(world: &World, asked: &Checked) -> &'static str {
-    match policy(world, asked) {
+/// What becomes of a request on a redirected connection that is for no HTTP port of this host.
+fn redirected(world: &World, asked: &Checked, host: Option<&Host>) -> String {
+    let declared = host.zip(asked.port).filter(|(host, number)| {
+        let is_declared = host.ports.iter().any(|port| port.number == *number);
+        is_declared && !host.addresses.is_empty()
+    });
+    if let Some((host, number)) = declared {
+        return format!(
+            "on a redirected connection to its address it is not read as a request: its bytes go where those of tcp://{}:{number} go",
+            host.fqdn
+        );
+    }
+    let policy = match policy(world, asked) {
         OutboundTrafficPolicy::AllowAny => {
             "on a redirected connection it goes to its original destination, untouched (ALLOW_ANY)"
         }
         OutboundTrafficPolicy::RegistryOnly => "on a redirected connection it gets 502 (REGISTRY_ONLY)",
-    }
+    };
+    policy.to_owned()
 }
 
 /// Why nobody is found.
@@ -253,7 +267,13 @@ fn request(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
     }
 }
 
+/// As a proxy takes it: a port of HTTP reads requests, one that is declared TLS meets `tls` rules alone, one of TCP `tcp`
+/// rules alone.
 fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
+    let protocol = place.protocol();
+    if matches!(protocol, Protocol::Http1 | Protocol::Http2) {
+        return no_request(answer, place, asked);
+    }
     let routes = place.told.routes.as_ref();
     let root = routes.map_or(("", ""), |routes| (routes.namespace.as_str(), routes.name.as_str()));
     let address: Option<IpAddr> = asked.host.parse().ok();
@@ -263,11 +283,13 @@ fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
         source: asked.from_address,
         sni: (asked.asked == Asked::Tls && address.is_none()).then_some(asked.host.as_str()),
     };
-    // As a proxy: by the name first, then by where it goes.
+    // By the name first, then by where it goes.
     let tls = routes
-        .filter(|_| asked.asked == Asked::Tls)
+        .filter(|_| asked.asked == Asked::Tls && protocol != Protocol::Tcp)
         .map(|routes| ("tls", &routes.tls));
-    let tcp = routes.map(|routes| ("tcp", &routes.tcp));
+    let tcp = routes
+        .filter(|_| protocol != Protocol::Tls)
+        .map(|routes| ("tcp", &routes.tcp));
     for (kind, rules) in tls.into_iter().chain(tcp) {
         let explanation = decide::explain_connection(rules, &head, &asked.source);
         let named = |rule: &ConnectionRule, item| described(&rule.label, &rule.origin, root, kind, item);
@@ -301,6 +323,19 @@ fn connection(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
     }
     answer.outcome = Outcome::DefaultRoute;
     answer.destinations = place.own();
+}
+
+/// A connection at a port where the proxy reads requests.
+fn no_request(answer: &mut Answer, place: &Place<'_>, asked: &Checked) {
+    let (fqdn, port) = (&place.told.fqdn, place.port);
+    let reason = format!("port {port} of {fqdn} speaks HTTP: the proxy reads requests there, and this is none");
+    answer.reply = Some(Reply::new(400, "DPE", reason));
+    answer.notes.push(match asked.asked {
+        Asked::Tls => {
+            format!("the answer is no TLS: a client sees its handshake fail (http://{fqdn}:{port} asks for a request)")
+        }
+        Asked::Tcp | Asked::Request => format!("http://{fqdn}:{port} asks for a request"),
+    });
 }
 
 fn default_route(answer: &mut Answer, place: &Place<'_>) {

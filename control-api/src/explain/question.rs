@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
-use tsunagi_proto::decide::prepare;
+use tsunagi_proto::decide::{normalized_path, prepare};
 use tsunagi_proto::model::Source;
 
 /// Of a URL, a header's name or its value: a proxy takes no longer head.
@@ -121,6 +121,11 @@ impl Question {
         if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return bad("url", "a space or a control character is written %20 and the like");
         }
+        let path = if path.is_empty() { "/" } else { path };
+        let path = match normalized_path(path) {
+            Ok(normalized) => normalized.unwrap_or_else(|| path.to_owned()),
+            Err(zero) => return bad("url", zero.to_string()),
+        };
         if self.from_namespace.is_empty() {
             return bad("fromNamespace", "must not be empty");
         }
@@ -138,7 +143,7 @@ impl Question {
             host,
             port: port.or((asked == Asked::Tls).then_some(443)),
             authority,
-            path: if path.is_empty() { "/" } else { path }.to_owned(),
+            path,
             query,
             headers,
             source: Source {
@@ -227,6 +232,11 @@ mod tests {
         assert_eq!(checked.source.namespace, "default");
         let bare = asked(r#"{"url": "user"}"#).expect("a question");
         assert_eq!((bare.path.as_str(), bare.port, bare.asked), ("/", None, Asked::Request));
+        let climbing = asked(r#"{"url": "http://user/x/../%61?b=/../c"}"#).expect("a question");
+        assert_eq!(
+            (climbing.path.as_str(), climbing.query.as_deref()),
+            ("/a", Some("b=/../c"))
+        );
         let tls = asked(r#"{"url": "https://user"}"#).expect("a question");
         assert_eq!((tls.port, tls.asked), (Some(443), Asked::Tls));
         let six = asked(r#"{"url": "http://[::1]:80/"}"#).expect("a question");
@@ -250,6 +260,7 @@ mod tests {
             (r#"{"url": "http://a:99999/"}"#, "url"),
             (r#"{"url": "http://a/ b"}"#, "url"),
             (r#"{"url": "http://a@b/"}"#, "url"),
+            (r#"{"url": "http://a/%00"}"#, "url"),
             (r#"{"url": "http://[::1/"}"#, "url"),
             (r#"{"url": "a", "method": "G T"}"#, "method"),
             (r#"{"url": "a", "headers": {"a b": "c"}}"#, "headers.a b"),

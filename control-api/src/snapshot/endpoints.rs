@@ -82,20 +82,6 @@ pub(super) fn build(
     }))
 }
 
-/// What is to say of a WorkloadEntry that is no service's endpoint.
-pub(super) fn idle(catalog: &Catalog, document: &Document) -> Option<String> {
-    let Spec::WorkloadEntry(entry) = &document.spec else {
-        return None;
-    };
-    let namespace = &document.key.namespace;
-    (!catalog.is_selected(namespace, &entry.labels)).then(|| {
-        format!(
-            "{}: spec.labels: no Service and no ServiceEntry of namespace {namespace} selects this: it gets no requests",
-            document.key
-        )
-    })
-}
-
 /// `None` where the whole set is not longer.
 fn change(
     previous: &EndpointsEntry,

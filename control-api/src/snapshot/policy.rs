@@ -68,7 +68,7 @@ pub fn is_for(document: &Document, client: Option<&str>) -> bool {
 }
 
 /// Is it for nobody outside its own namespace?
-fn is_private(document: &Document) -> bool {
+pub fn is_private(document: &Document) -> bool {
     let own = |name: &String| *name == document.key.namespace;
     is_selecting(document)
         || destination_rule(document).is_some_and(|rule| match &rule.exports {
@@ -78,7 +78,7 @@ fn is_private(document: &Document) -> bool {
 }
 
 /// Is it for everyone alike?
-fn is_public(document: &Document) -> bool {
+pub fn is_public(document: &Document) -> bool {
     !is_selecting(document) && destination_rule(document).is_some_and(|rule| rule.exports == ExportTo::Everyone)
 }
 

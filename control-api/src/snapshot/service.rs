@@ -38,7 +38,7 @@ pub(super) struct Port {
 }
 
 /// Where the endpoints of a Service or a ServiceEntry are known from.
-pub(super) fn discovery(document: &Document) -> Discovery {
+pub fn discovery(document: &Document) -> Discovery {
     let Spec::ServiceEntry(entry) = &document.spec else {
         return Discovery::Static;
     };

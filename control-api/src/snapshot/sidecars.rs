@@ -4,10 +4,11 @@
 //! such a one of the root namespace. Among equals the oldest.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::catalog::Catalog;
-use crate::config::{Document, Sidecar, Spec};
+use crate::config::{Document, Key, Sidecar, Spec};
 
 fn sidecar(document: &Document) -> Option<&Sidecar> {
     match &document.spec {
@@ -38,11 +39,30 @@ pub(super) fn in_force(catalog: &Catalog, namespace: &str, labels: &BTreeMap<Str
         .or_else(|| find(&root, &for_all))
 }
 
-/// What is to say of the Sidecars of a namespace: where one selects all that another one selects, both are meant for the
-/// same workloads. One without a selector is what is left for the others.
-pub(super) fn warnings(catalog: &Catalog, namespace: &str) -> Vec<String> {
+/// A Sidecar that an older one hides from workloads that both are meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenSidecar {
+    pub document: Key,
+    pub older: Key,
+    /// Neither has a selector.
+    pub for_all: bool,
+}
+
+impl fmt::Display for HiddenSidecar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { document, older, .. } = self;
+        write!(
+            f,
+            "{document}: spec.workloadSelector: {older} is older and in force for workloads that both are meant for"
+        )
+    }
+}
+
+/// Of the Sidecars of a namespace: where one selects all that another one selects, both are meant for the same workloads.
+/// One without a selector is what is left for the others.
+pub(super) fn hidden(catalog: &Catalog, namespace: &str) -> Vec<HiddenSidecar> {
     let documents = catalog.sidecars(namespace);
-    let mut warnings = Vec::new();
+    let mut hidden = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         let older = documents.iter().take(index);
         let hiding = older.filter(|older| {
@@ -50,14 +70,13 @@ pub(super) fn warnings(catalog: &Catalog, namespace: &str) -> Vec<String> {
                 .zip(sidecar(older))
                 .is_some_and(|(one, other)| are_alike(one, other))
         });
-        warnings.extend(hiding.map(|older| {
-            format!(
-                "{}: spec.workloadSelector: {} is older and in force for workloads that both are meant for",
-                document.key, older.key
-            )
+        hidden.extend(hiding.map(|older| HiddenSidecar {
+            document: document.key.clone(),
+            older: older.key.clone(),
+            for_all: sidecar(older).is_some_and(|older| older.selector.is_empty()),
         }));
     }
-    warnings
+    hidden
 }
 
 fn are_alike(one: &Sidecar, other: &Sidecar) -> bool {

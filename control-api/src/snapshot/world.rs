@@ -1,7 +1,7 @@
 //! The world at one revision of the store: made from the previous one by rebuilding what changed documents touch.
 //! Called by ingest before it stores, and read by every session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,11 +15,16 @@ use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::overruled::{self, Overruled};
 use super::policy::Policies;
+use super::remarked::Remarked;
 use super::service::Service;
 use super::shared_names::SharedName;
+use super::sidecars::HiddenSidecar;
 use super::unseen::UnseenSubset;
+use super::unused_workloads::UnusedWorkload;
 use super::whereabouts::Surroundings;
-use super::{Encoded, Node, addresses, endpoints, host, places, route_warnings, sidecars, wildcards, workload};
+use super::{
+    Encoded, Node, addresses, endpoints, host, places, route_warnings, sidecars, unused_workloads, wildcards, workload,
+};
 use crate::bootstrap::DEFAULT_ROOT_NAMESPACE;
 use crate::config::{Document, DocumentSet, Key, Kind, Problem, Spec};
 
@@ -33,14 +38,14 @@ pub struct World {
     endpoints: Shards<Arc<EndpointsEntry>>,
     /// What is to say of VirtualServices as such, by key.
     rules: Shards<Arc<[String]>>,
-    /// What is to say of WorkloadEntries that no service selects, by key.
-    idle: Shards<Arc<str>>,
+    /// WorkloadEntries that no service selects, or not all of their ports, by key.
+    idle: Shards<Arc<[UnusedWorkload]>>,
     /// What documents say of themselves that does nothing, by key.
     remarks: Shards<Arc<[String]>>,
     /// By virtual address.
     addresses: Shards<Arc<AddressEntry>>,
-    /// What is to say of Sidecars, by namespace.
-    sidecars: Shards<Arc<[String]>>,
+    /// Those that others hide, by namespace.
+    sidecars: Shards<Arc<[HiddenSidecar]>>,
     departures: Departures,
     /// Where the machines of a cluster are, by name.
     machines: Shards<Arc<str>>,
@@ -53,36 +58,6 @@ pub struct World {
     /// The same for all namespaces.
     all_workloads: u64,
     changed: Arc<[String]>,
-}
-
-/// Names of what there is something to say about: to find it, nobody looks at the rest.
-#[derive(Clone, Debug, Default)]
-struct Remarked {
-    hosts: RemarkedNames,
-    endpoints: RemarkedNames,
-    addresses: RemarkedNames,
-}
-
-#[derive(Clone, Debug, Default)]
-struct RemarkedNames {
-    warnings: Shards<()>,
-    /// Few: what has a problem is not stored.
-    problems: BTreeSet<String>,
-}
-
-impl RemarkedNames {
-    fn note(&mut self, name: &str, (warnings, problems): (bool, bool)) {
-        if warnings {
-            self.warnings.insert(name, ());
-        } else {
-            self.warnings.remove(name);
-        }
-        if problems {
-            self.problems.insert(name.to_owned());
-        } else {
-            self.problems.remove(name);
-        }
-    }
 }
 
 impl Default for World {
@@ -281,11 +256,10 @@ impl World {
             }
         }
         for key in &touched.workloads {
-            match self
-                .document(key)
-                .and_then(|document| endpoints::idle(&self.catalog, document))
-            {
-                Some(warning) => self.idle.insert(&key.to_string(), warning.into()),
+            let document = self.document(key);
+            let unused = document.map(|document| unused_workloads::of(&self.catalog, document));
+            match unused.filter(|unused| !unused.is_empty()) {
+                Some(unused) => self.idle.insert(&key.to_string(), unused.into()),
                 None => self.idle.remove(&key.to_string()),
             }
         }
@@ -311,11 +285,11 @@ impl World {
     /// Workloads themselves are made when their proxies ask.
     fn rebuild_workloads(&mut self, touched: &Touched) {
         for namespace in &touched.sidecars {
-            let warnings = sidecars::warnings(&self.catalog, namespace);
-            if warnings.is_empty() {
+            let hidden = sidecars::hidden(&self.catalog, namespace);
+            if hidden.is_empty() {
                 self.sidecars.remove(namespace);
             } else {
-                self.sidecars.insert(namespace, warnings.into());
+                self.sidecars.insert(namespace, hidden.into());
             }
             if **namespace == *self.catalog.root_namespace() {
                 self.all_workloads = self.revision;
@@ -374,12 +348,20 @@ impl World {
             .chain(self.shared_names().iter().map(ToString::to_string))
             .chain(self.rules.iter().flat_map(|(_, remarks)| remarks.to_vec()))
             .chain(self.remarks.iter().flat_map(|(_, remarks)| remarks.to_vec()))
-            .chain(self.idle.iter().map(|(_, warning)| warning.to_string()))
-            .chain(self.sidecars.iter().flat_map(|(_, warnings)| warnings.to_vec()))
+            .chain(self.unused_workloads().map(ToString::to_string))
+            .chain(self.hidden_sidecars().map(ToString::to_string))
             .collect();
         warnings.sort();
         warnings.dedup();
         warnings
+    }
+
+    pub fn unused_workloads(&self) -> impl Iterator<Item = &UnusedWorkload> {
+        self.idle.iter().flat_map(|(_, unused)| unused.iter())
+    }
+
+    pub fn hidden_sidecars(&self) -> impl Iterator<Item = &HiddenSidecar> {
+        self.sidecars.iter().flat_map(|(_, hidden)| hidden.iter())
     }
 
     /// Addresses and words that several services have.

@@ -53,7 +53,11 @@ impl RequestHead {
         }
         drop(encoded);
         self.headers.remove_hop_by_hop();
-        let request = request_frame(&self.to_http2())?;
+        let mut request = self.to_http2();
+        if !self.target.complete(request.uri_mut()) {
+            return None;
+        }
+        let request = request_frame(&request)?;
         Some(H2cUpgrade { settings, request })
     }
 }

@@ -44,7 +44,12 @@ pub async fn dispatch<D: Downstream>(
     let mut retries = Retries::new(policy, &cluster.learned, &head.method);
     let mut unprocessed = true;
     cluster.learned.retries.count_request();
+    let arrived = cluster;
+    let mut renewed;
     loop {
+        let has_waited = retries.attempt() > 1 || exchange.flags.contains(Flags::DI);
+        renewed = has_waited.then(|| arrived.renewed());
+        let cluster = renewed.as_ref().unwrap_or(arrived);
         announce(head, &deadline, policy.per_try_timeout, retries.attempt(), exchange);
         let mut progress = Progress::default();
         let of = Attempt {

@@ -21,6 +21,7 @@ mod local_reply;
 mod located;
 mod mirror;
 mod mirror_body;
+mod normalized;
 mod outcome;
 mod own_answer;
 mod redirected;

@@ -25,6 +25,7 @@ use super::head::{self, Authority};
 use super::local_reply::Cause;
 use super::located::{headed, locate, without_endpoint};
 use super::mirror::mirror;
+use super::normalized::normalize;
 use super::outcome::observe_end;
 use super::own_answer::send_own;
 use super::redirected::{Found, find_known, find_redirected};
@@ -110,6 +111,7 @@ pub async fn serve<'p, D: Downstream>(
 ) -> Served<'p> {
     identify(&mut head.headers);
     remove_controls(&mut head.headers);
+    let length = normalize(head).and(length);
     let mut exchange = Exchange::begin(proxy, downstream, head);
     exchange.explained = explained::asked(proxy, downstream.direction, &mut head.headers);
     match answer(proxy, downstream, head, length, client, &mut exchange).await {

@@ -94,7 +94,7 @@ pub struct Destination {
 }
 
 /// A cluster as told, joined with what was learned about it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     pub told: Arc<model::Cluster>,
     pub members: Arc<Members>,

@@ -51,6 +51,23 @@ impl Cluster {
         })
     }
 
+    /// As it is by now, for a request that has waited since: endpoints that have left meanwhile are not asked. Where none is
+    /// left, those that were there when the request came are the best that is known.
+    pub fn renewed(&self) -> Cluster {
+        let (told, members) = match self.told.discovery {
+            Discovery::Static | Discovery::Dns | Discovery::DnsRoundRobin => self.learned.told(),
+            Discovery::OriginalDestination => return self.clone(),
+        };
+        if members.is_empty() {
+            return self.clone();
+        }
+        Cluster {
+            told,
+            members,
+            learned: Arc::clone(&self.learned),
+        }
+    }
+
     /// Why it has no endpoint, for people; `None`: for other reasons than that a name is not resolved.
     pub fn unresolved(&self) -> Option<Arc<str>> {
         match self.told.discovery {

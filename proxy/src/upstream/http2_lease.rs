@@ -88,7 +88,10 @@ impl Http2Lease {
     }
 
     pub(super) fn send_head(&mut self, head: &RequestHead, length: BodyLength) -> Result<(), UpstreamError> {
-        let request = head.to_http2();
+        let mut request = head.to_http2();
+        if !head.target.complete(request.uri_mut()) {
+            return Err(UpstreamError::Reset { remote: false });
+        }
         let upgrade = head.upgrade.is_some();
         let end = !upgrade && matches!(length, BodyLength::None | BodyLength::Exact(0));
         let http2 = &self.place.http2;

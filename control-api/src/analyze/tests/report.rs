@@ -10,7 +10,11 @@ fn report_of(unwanted: Unwanted, text: &str) -> Report {
     input.read("a.yaml", text, "default");
     let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
     let mut report = Report::without(unwanted);
-    analyze(&documents, &input.workloads, &[], &mut report);
+    let surroundings = Surroundings {
+        workloads: &input.workloads,
+        ..Surroundings::default()
+    };
+    analyze(&documents, surroundings, &mut report);
     report
 }
 
@@ -51,25 +55,44 @@ fn what_nobody_asked_about_takes_no_place_and_is_not_counted() {
     );
     let unwanted = Unwanted {
         hints: true,
-        held: false,
+        before: None,
     };
     let report = report_of(unwanted, &format!("{ENTRY}{bad}"));
     assert_eq!((report.totals().errors, report.totals().all()), (1_500, 1_500));
     let shown = report.into_findings();
     assert_eq!(shown.len(), 1_000);
     assert!(shown.iter().all(|finding| finding.severity == Severity::Error));
-    let mut report = Report::without(Unwanted {
-        hints: false,
-        held: true,
-    });
-    let finding = |file: &str| Finding {
+}
+
+#[test]
+fn of_what_is_in_no_file_only_what_is_new_is_told_and_counted() {
+    let bad = policy("d", "host: e.mesh, subsets: [{name: bad, labels: {version: v9}}]");
+    let shown = report_of(Unwanted::default(), &format!("{ENTRY}{bad}")).into_findings();
+    let finding = |file: &str, what: &str| Finding {
         file: file.to_owned(),
+        what: what.to_owned(),
         ..shown[0].clone()
     };
-    (0..2_000).for_each(|_| report.add(finding("")));
-    report.add(finding("b.yaml"));
-    assert_eq!(report.totals().all(), 1);
-    assert_eq!(report.into_findings()[0].file, "b.yaml");
+    let mut before = Report::before();
+    before.add(finding("", "old"));
+    assert_eq!(before.totals().all(), 0);
+    let mut report = Report::without(Unwanted {
+        hints: false,
+        before: before.into_before(),
+    });
+    (0..2_000).for_each(|_| report.add(finding("", "old")));
+    report.add(finding("b.yaml", "old"));
+    report.add(finding("", "new"));
+    assert_eq!(report.totals().all(), 2);
+    let told: Vec<_> = report
+        .into_findings()
+        .into_iter()
+        .map(|it| (it.file, it.what))
+        .collect();
+    assert_eq!(
+        told,
+        [("b.yaml", "old"), ("", "new")].map(|(file, what)| (file.to_owned(), what.to_owned()))
+    );
 }
 
 #[test]

@@ -76,7 +76,11 @@ fn where_only_the_rule_is_in_a_file_it_is_told_there() {
     input.read("p.yaml", &a_for("exportTo: [.]"), "default");
     let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
     let mut report = Report::default();
-    analyze(&documents, &input.workloads, &[], &mut report);
+    let surroundings = Surroundings {
+        workloads: &input.workloads,
+        ..Surroundings::default()
+    };
+    analyze(&documents, surroundings, &mut report);
     let all = report.into_findings();
     let unseen = all.iter().find(|it| it.code == CODE).expect("found");
     assert_eq!(

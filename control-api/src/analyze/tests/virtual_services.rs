@@ -80,7 +80,7 @@ fn where_only_the_one_in_force_is_in_a_file_it_is_told_there() {
     input.read("a.yaml", &of("shop", "o2", ".", ANSWER), "default");
     let documents: Vec<_> = input.documents.into_iter().map(Arc::new).collect();
     let mut report = Report::default();
-    analyze(&documents, &[], &[], &mut report);
+    analyze(&documents, Surroundings::default(), &mut report);
     let told: Vec<_> = report
         .into_findings()
         .into_iter()

@@ -139,3 +139,104 @@ spec:
     assert_eq!(known("10.4.0.9"), ("db".to_owned(), false));
     assert_eq!(of(""), ("db".to_owned(), true));
 }
+
+#[test]
+fn a_connection_meets_what_its_port_is_declared_to_speak_and_at_a_port_of_http_gets_400() {
+    let rules = "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: mix, namespace: shop}
+spec:
+  hosts: [mix]
+  tls:
+  - match: [{sniHosts: [mix]}]
+    route: [{destination: {host: secure, port: {number: 443}}}]
+  tcp:
+  - route: [{destination: {host: plain, port: {number: 9000}}}]
+";
+    let ports = "{name: http, port: 8080}, {name: tcp, port: 9000}, {name: tls, port: 443}, {name: odd, port: 7000}";
+    let world = world(&format!(
+        "{}{}{}{rules}",
+        service("mix", ports, &[("10.0.0.1", "v1")]),
+        service("plain", "{name: tcp, port: 9000}", &[("10.0.0.2", "v1")]),
+        service("secure", "{name: tls, port: 443}", &[("10.0.0.3", "v1")]),
+    ));
+    let answer = |url: &str| ask(&world, &format!(r#"{{"url": "{url}", "fromNamespace": "shop"}}"#));
+    let met = |url: &str| answer(url).rule.map(|rule| rule.place);
+    for (url, rule) in [
+        ("tcp://mix:9000", Some("tcp[0]")),
+        // The client speaks TLS, the port does not: nobody looks for a name.
+        ("tls://mix:9000", Some("tcp[0]")),
+        ("tls://mix:443", Some("tls[0]")),
+        ("tls://mix:7000", Some("tls[0]")),
+        ("tcp://mix:7000", Some("tcp[0]")),
+        ("tcp://mix:443", None),
+    ] {
+        assert_eq!(met(url).as_deref(), rule, "{url}");
+    }
+    for url in ["tcp://mix:8080", "tls://mix:8080"] {
+        let Answer {
+            outcome, reply, rule, ..
+        } = answer(url);
+        let reply = reply.expect("a reply");
+        assert_eq!(
+            (outcome, reply.status, reply.flags.as_str(), rule),
+            (Outcome::LocalReply, 400, "DPE", None)
+        );
+        assert_eq!(
+            reply.reason,
+            "port 8080 of mix.shop.svc.cluster.local speaks HTTP: the proxy reads requests there, and this is none"
+        );
+    }
+}
+
+#[test]
+fn a_request_for_no_http_port_of_a_known_host_is_told_what_becomes_of_it_on_a_redirected_connection() {
+    let closed = "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: all, namespace: closed}
+spec:
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+";
+    let entry = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: db, namespace: shop}
+spec:
+  hosts: [db.ext]
+  addresses: [10.9.0.1]
+  resolution: STATIC
+  ports: [{number: 9000, name: tcp, protocol: TCP}]
+  endpoints: [{address: 10.0.0.9}]
+";
+    let world = world(&format!(
+        "{}{entry}{closed}",
+        service("user", "{name: tcp, port: 9000}", &[("10.0.0.1", "v1")])
+    ));
+    let notes = |url: &str, namespace: &str| {
+        let answer = ask(
+            &world,
+            &format!(r#"{{"url": "{url}", "fromNamespace": "{namespace}"}}"#),
+        );
+        assert_eq!(answer.reply.expect("a reply").status, 404);
+        answer.notes
+    };
+    let untouched = ["on a redirected connection it goes to its original destination, untouched (ALLOW_ANY)"];
+    let blocked = ["on a redirected connection it gets 502 (REGISTRY_ONLY)"];
+    for url in [
+        "http://user.shop/",
+        "http://user.shop:1234/",
+        "http://user.shop:9000/",
+        "http://db.ext:1234/",
+        "http://nobody.ext/",
+    ] {
+        assert_eq!(notes(url, "shop"), untouched, "{url}");
+        assert_eq!(notes(url, "closed"), blocked, "{url}");
+    }
+    // Who has an address has its bytes.
+    let bytes = "on a redirected connection to its address it is not read as a request: its bytes go where those of tcp://db.ext:9000 go";
+    for namespace in ["shop", "closed"] {
+        assert_eq!(notes("http://db.ext:9000/", namespace), [bytes]);
+    }
+}

@@ -36,7 +36,7 @@ fn a_services_port_leads_to_the_port_of_its_name_else_the_target_else_the_same()
     );
     assert_eq!(
         port("{name: http, port: 80, targetPort: 8080}", "ports: {other: 9000}"),
-        (Some(8080), 0)
+        (Some(8080), 1)
     );
     assert_eq!(port("{name: http, port: 80}", "weight: 1"), (Some(80), 0));
     assert_eq!(

@@ -220,3 +220,33 @@ fn tls_from_a_tcp_port_to_a_wildcard_without_a_name_to_ask_for_is_warned_of_unti
     let warning = "DestinationRule/default/d: `tls` without `sni` for the wildcard *.e.test, which is no name to ask for: connections to its TCP port 81 fail (UF)";
     assert_eq!(told, [&[warning][..], &[], &[warning], &[], &[], &[]]);
 }
+
+#[test]
+fn a_workloads_port_that_no_service_asks_for_is_warned_of_until_one_does() {
+    let with_ports = documents(
+        "{apiVersion: networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: w}, spec: {address: 10.0.0.1, labels: {app: u}, ports: {htp: 8080, admin: 8081}}}",
+    );
+    let of_ports = |ports: &str| {
+        documents(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: user-service}}, spec: {{selector: {{app: u}}, ports: [{ports}]}}}}"
+        ))
+    };
+    let http = "{name: http, port: 80}";
+    let told = warnings_after(&[
+        &[of_ports(http), with_ports.clone()],
+        // By its own name, or by that of the target port.
+        &[
+            of_ports("{name: htp, port: 80}, {name: x, port: 81, targetPort: admin}"),
+            with_ports.clone(),
+        ],
+        &[of_ports(&format!("{http}, {{name: admin, port: 81}}")), with_ports],
+    ]);
+    let unused = |name: &str| {
+        format!(
+            "WorkloadEntry/default/w: spec.ports.{name}: no port of a Service or ServiceEntry that selects this has this name: it is not used"
+        )
+    };
+    assert_eq!(told[0], [unused("admin"), unused("htp")]);
+    assert_eq!(told[1], [""; 0]);
+    assert_eq!(told[2], [unused("htp")]);
+}

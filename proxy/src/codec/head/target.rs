@@ -19,7 +19,7 @@ impl Target {
         if *method == Method::CONNECT {
             target.read_authority(text)
         } else if text.starts_with('/') {
-            check_path_and_query(text)?;
+            let text = without_fragment(text)?;
             target.text.push_str(text);
             target.path_and_query = 0..text.len();
             Ok(())
@@ -55,6 +55,21 @@ impl Target {
         }
     }
 
+    /// Puts the path and query into the URI that was made of the target, where that cannot have them as they are: what it
+    /// refuses in a query is escaped. `false`: they are too long for one.
+    pub fn complete(&self, uri: &mut Uri) -> bool {
+        let text = self.path_and_query();
+        let is_there = uri.path_and_query().is_some_and(|taken| taken.as_str() == text);
+        if is_there || text.is_empty() || matches!(self, Self::Uri(_)) {
+            return true;
+        }
+        let escaped = text.replace('"', "%22").replace('<', "%3C").replace('>', "%3E");
+        let Ok(path) = escaped.parse() else { return false };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(path);
+        replace(uri, parts)
+    }
+
     pub fn authority(&self) -> Option<&str> {
         match self {
             Self::Text(target) => Some(&target.text[target.authority.clone()]).filter(|text| !text.is_empty()),
@@ -66,7 +81,7 @@ impl Target {
     pub fn set_path_and_query(&mut self, text: &str) -> bool {
         match self {
             Self::Text(target) => {
-                if !text.starts_with('/') || check_path_and_query(text).is_err() {
+                if !is_path_and_query(text) {
                     return false;
                 }
                 target.text.truncate(target.path_and_query.start);
@@ -143,47 +158,55 @@ impl TargetText {
 
     fn read_absolute(&mut self, text: &str) -> Result<(), HeadError> {
         const BAD: HeadError = HeadError::Bad("the target is neither a path nor an absolute URI");
-        let uri: Uri = text.parse().map_err(|_| BAD)?;
-        let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(BAD);
-        };
+        let text = without_fragment(text)?;
         let start = text.find("://").ok_or(BAD)? + "://".len();
-        let end = start + authority.as_str().len();
-        let path = text.get(end..).ok_or(BAD)?;
-        self.text.push_str(&text[..end]);
+        let end = text[start..]
+            .find(['/', '?'])
+            .map_or(text.len(), |length| start + length);
+        let (named, path) = text.split_at(end);
+        let uri: Uri = named.parse().map_err(|_| BAD)?;
+        if uri.scheme().is_none()
+            || uri
+                .authority()
+                .is_none_or(|authority| authority.as_str() != &named[start..])
+        {
+            return Err(BAD);
+        }
+        self.text.push_str(named);
         if !path.starts_with('/') {
             self.text.push('/');
         }
         self.text.push_str(path);
         self.authority = start..end;
         self.path_and_query = end..self.text.len();
-        check_path_and_query(&self.text[end..])
+        Ok(())
     }
 }
 
-/// Which bytes `http::Uri` takes: 1 in a path, 2 in a query. UTF-8 is allowed; a fragment is not for the wire.
-const TARGET_BYTES: [u8; 256] = {
-    let mut bytes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let path = matches!(byte as u8, b'!' | b'"' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' | 0x80..);
-        let query = matches!(byte as u8, b'!' | b'$'..=b';' | b'=' | b'?'..=b'~' | 0x80..);
-        bytes[byte] = path as u8 | (query as u8) << 1;
-        byte += 1;
-    }
-    bytes
-};
-
-fn check_path_and_query(text: &str) -> Result<(), HeadError> {
-    let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    let path = path.bytes().fold(1, |all, byte| all & TARGET_BYTES[usize::from(byte)]);
-    let query = query.bytes().fold(2, |all, byte| all & TARGET_BYTES[usize::from(byte)]);
-    if path & query >> 1 == 0 {
+/// Clients send more than `http::Uri` takes, and Envoy takes it; what could be read as the end of something is refused.
+/// A fragment is not for the wire, and goes no further.
+fn without_fragment(text: &str) -> Result<&str, HeadError> {
+    if text.bytes().fold(false, |any, byte| any | is_blank_or_control(byte)) {
         return Err(HeadError::Bad(
             "the target has a character that must be percent-encoded",
         ));
     }
-    Ok(())
+    Ok(text.split_once('#').map_or(text, |(target, _)| target))
+}
+
+fn is_blank_or_control(byte: u8) -> bool {
+    byte <= b' ' || byte == 0x7f
+}
+
+/// The path is one that `http::Uri` takes, too; the query may be what a client may send.
+fn is_path_and_query(text: &str) -> bool {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let is_bad = |byte| is_blank_or_control(byte) || byte == b'#';
+    path.starts_with('/')
+        && !path
+            .bytes()
+            .any(|byte| is_bad(byte) || matches!(byte, b'<' | b'>' | b'`'))
+        && !query.bytes().any(is_bad)
 }
 
 #[cfg(test)]
@@ -222,6 +245,37 @@ mod tests {
                     "{bad}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_a_uri_does_not_take_in_a_query_is_escaped_for_http2() {
+        for (target, wanted) in [
+            ("/a?{\"b\":\"<c>\"}", "/a?{%22b%22:%22%3Cc%3E%22}"),
+            ("http://y/a?\"", "/a?%22"),
+            ("/a?`{}|^\\[]", "/a?`{}|^\\[]"),
+            ("/", "/"),
+        ] {
+            let head = http1(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            let mut uri = head.to_http2().uri().clone();
+            assert!(head.target.complete(&mut uri));
+            assert_eq!(uri.path_and_query().unwrap(), wanted);
+            assert!(uri.authority().is_some() && uri.scheme_str() == Some("http"));
+        }
+        let long = format!("GET /?{} HTTP/1.1\r\nHost: x\r\n\r\n", "\"".repeat(30_000));
+        let head = http1(&long);
+        assert!(!head.target.complete(&mut head.to_http2().uri().clone()));
+    }
+
+    #[test]
+    fn a_new_path_has_no_character_that_a_uri_refuses() {
+        let mut head = http1("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+        for byte in 0x21..0x7f_u8 {
+            let path = format!("/a{}b", char::from(byte));
+            let taken = byte != b'#' && path.parse::<http::Uri>().is_ok();
+            assert_eq!(head.target.set_path_and_query(&path), taken, "{path}");
+            let query = format!("/a?{}b", char::from(byte));
+            assert_eq!(head.target.set_path_and_query(&query), byte != b'#', "{query}");
         }
     }
 
