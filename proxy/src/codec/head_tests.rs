@@ -1,6 +1,5 @@
 //! Heads: what is read, what is refused and why.
 
-
 use super::*;
 use crate::codec::BodyLength;
 
