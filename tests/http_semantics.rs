@@ -11,3 +11,5 @@ mod expectation;
 mod messages;
 #[path = "http_semantics/proxied.rs"]
 mod proxied;
+#[path = "http_semantics/targets.rs"]
+mod targets;
