@@ -27,7 +27,7 @@ async fn a_balancer_that_passes_through_sends_requests_where_they_were_headed_wi
     mesh.control.apply(&service("echo", "http", &endpoints)).await;
     let get = async || -> Reply {
         let mut connection = Connection::open_in(&mesh.app, other.address, Version::Http1).await;
-        connection.get("echo:80", "/").await
+        connection.get("echo", "/").await
     };
     eventually("by name it is the service", LIMIT, async || {
         (get().await.text() == "known").then_some(())
@@ -47,7 +47,7 @@ spec:
     let as_service = counted(&mesh, "http_requests_total", FQDN).await;
     let mut connection = Connection::open_in(&mesh.app, other.address, Version::Http1).await;
     for _ in 0..10 {
-        let reply = connection.get("echo:80", "/").await;
+        let reply = connection.get("echo", "/").await;
         assert_eq!((reply.status, &*reply.text()), (200, "other"), "{}", reply.flags());
     }
     assert_eq!((other.requests() - before, known.requests()), (10, headed));

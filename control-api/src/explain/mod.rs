@@ -42,10 +42,8 @@ pub fn explain(world: &World, question: &Question) -> Result<Answer, BadQuestion
             answer.notes.push(redirected(world, &asked, Some(&host)));
         }
         Ok(port) if asked.port.is_none() && port.number != 80 => answer.notes.push(format!(
-            "the URL says no port: {}, the first HTTP port of {}, is taken; {}",
-            port.number,
-            host.fqdn,
-            redirected(world, &asked, None)
+            "the URL says no port: {}, the first HTTP port of {}, is taken",
+            port.number, host.fqdn
         )),
         Ok(_) => {}
     }

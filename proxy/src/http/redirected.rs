@@ -154,10 +154,12 @@ async fn find_by_name(proxy: &Proxy, destination: SocketAddr, authority: &Author
     Some(Found { host, port })
 }
 
-/// The port that the client named; where it named none, the one that it connected to. A service that has no such port is not
-/// whom it meant, as with Istio.
+/// The port that the client named; where it named none, the one that it connected to, else the first that speaks HTTP.
 fn named_port(host: &Host, authority: &Authority<'_>, destination: u16) -> Option<u16> {
-    let port = host.port(authority.port.unwrap_or(destination));
+    let port = match authority.port {
+        Some(number) => host.port(number),
+        None => host.port(destination).or_else(|| host.first_http_port()),
+    };
     port.filter(|port| port.protocol.is_http()).map(|port| port.number)
 }
 

@@ -291,7 +291,7 @@ impl Http1Lease {
         } = *self.http1.take().expect(Self::HELD);
         let (stream, read) = stream.into_parts();
         let occupied = Occupied::new(&connection.cluster);
-        UpgradedConnection::http1(Prefixed::new(read, stream), self.ends_at, open, occupied)
+        UpgradedConnection::http1(Prefixed::new(read, stream), open, occupied)
     }
 
     /// Puts the connection where the next request finds it: with one that waits, else with its worker's idle ones.

@@ -4,7 +4,6 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tsunagi_proto::model::FOREVER;
@@ -37,12 +36,7 @@ enum Held {
 }
 
 impl UpgradedConnection {
-    pub(super) fn http1(
-        stream: Prefixed<UpstreamStream>,
-        _ends_at: Option<Instant>,
-        open: OpenConnection,
-        occupied: Occupied,
-    ) -> Self {
+    pub(super) fn http1(stream: Prefixed<UpstreamStream>, open: OpenConnection, occupied: Occupied) -> Self {
         Self {
             stream: Stream::Http1(stream),
             _held: Held::Connection {
