@@ -293,6 +293,29 @@ async fn without_a_time_no_cookie_is_given() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_that_says_for_whom_it_asks_has_that_address_decide() {
+    let sample = sample("http", &NAMES, "{consistentHash: {useSourceIp: true}}", 1).await;
+    let asked = async |forwarded: &str| {
+        let mut asking = request("GET", "echo", "/");
+        let forwarded = HeaderValue::from_str(forwarded).expect("a value");
+        asking.headers_mut().insert("x-forwarded-for", forwarded);
+        sample.sidecar.send(asking).await.text()
+    };
+    let mut places = HashSet::new();
+    for user in 1..=12 {
+        let place = asked(&format!("10.0.0.{user}")).await;
+        assert_eq!(
+            asked(&format!("192.0.2.7, 10.0.0.{user}")).await,
+            place,
+            "the last is whom the gateway saw"
+        );
+        places.insert(place);
+    }
+    assert!(places.len() > 1, "{places:?}");
+    assert_eq!(asked("unknown").await, sample.get("/").await.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clients_address_decides_for_requests_and_for_tcp_connections() {
     if !require_tools(&CURL) {
         return;

@@ -13,7 +13,7 @@ use tsunagi_tests::{Connection, LIMIT, RawConnection, RawUpstream, Version, body
 use crate::limits;
 use crate::peers::{HANDSHAKE, Mesh, SWITCHED};
 
-const AGAIN: &str = "apiVersion: networking.istio.io/v1
+pub(crate) const AGAIN: &str = "apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata:
   name: echo
@@ -241,10 +241,10 @@ async fn an_upgrade_that_was_sent_is_repeated_as_the_rule_says_and_without_one_n
     }
 }
 
-const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+pub(crate) const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
 /// An endpoint that answers so, and closes; `-`: that is silent.
-async fn refusing(answer: &'static str, asked: &Arc<AtomicU32>) -> RawUpstream {
+pub(crate) async fn refusing(answer: &'static str, asked: &Arc<AtomicU32>) -> RawUpstream {
     let asked = Arc::clone(asked);
     RawUpstream::serving(move |mut connection| {
         let asked = Arc::clone(&asked);

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tsunagi_tests::{LIMIT, RawConnection, RawUpstream, eventually, within};
 
+use crate::edges::{AGAIN, UNAVAILABLE, refusing};
 use crate::peers::{ACCEPT, Echo, Ended, HANDSHAKE, Mesh, StreamBytes, closes, echo, says};
 
 const LARGE_BYTES: usize = 1024 * 1024;
@@ -344,4 +346,36 @@ async fn what_a_stream_cannot_become_is_refused_and_reaches_nobody() {
     let mesh = Mesh::start("http", &[("v1", liar.address)], "").await;
     let (answer, _) = ask(&mesh, "websocket").await.expect("an answer");
     assert_eq!(answer.status(), 502);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http_2_an_upgrade_that_is_refused_is_tried_elsewhere_as_the_rule_says() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let (busy, echo) = (refusing(UNAVAILABLE, &asked).await, Echo::start("v1").await);
+    let endpoints = [("busy", busy.address), ("v1", echo.address)];
+    let mesh = Mesh::start("http", &endpoints, AGAIN).await;
+    for _ in 0..8 {
+        let (answer, bytes) = ask(&mesh, "websocket").await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        converse(bytes).await;
+    }
+    assert!(asked.swap(0, Ordering::Relaxed) > 0);
+
+    let counted = Arc::clone(&asked);
+    let busy = endpoint(true, move |_, mut respond| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let unavailable = Response::builder().status(503).body(()).expect("a valid answer");
+            respond.send_response(unavailable, true).expect("an open stream");
+        }
+    })
+    .await;
+    let (echo, _) = echoing().await;
+    let mesh = Mesh::start("http2", &[("busy", busy), ("v1", echo)], AGAIN).await;
+    for _ in 0..8 {
+        let (answer, bytes) = ask(&mesh, "websocket").await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        converse(bytes).await;
+    }
+    assert!(asked.load(Ordering::Relaxed) > 0);
 }

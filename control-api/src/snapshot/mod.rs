@@ -22,6 +22,7 @@ mod places;
 mod policy;
 mod policy_index;
 mod ranges;
+mod remarked;
 mod route_warnings;
 mod routes;
 mod rule_index;

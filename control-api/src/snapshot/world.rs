@@ -1,7 +1,7 @@
 //! The world at one revision of the store: made from the previous one by rebuilding what changed documents touch.
 //! Called by ingest before it stores, and read by every session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::endpoints::EndpointsEntry;
 use super::host::{HostEntry, Told};
 use super::overruled::{self, Overruled};
 use super::policy::Policies;
+use super::remarked::Remarked;
 use super::service::Service;
 use super::shared_names::SharedName;
 use super::sidecars::HiddenSidecar;
@@ -57,36 +58,6 @@ pub struct World {
     /// The same for all namespaces.
     all_workloads: u64,
     changed: Arc<[String]>,
-}
-
-/// Names of what there is something to say about: to find it, nobody looks at the rest.
-#[derive(Clone, Debug, Default)]
-struct Remarked {
-    hosts: RemarkedNames,
-    endpoints: RemarkedNames,
-    addresses: RemarkedNames,
-}
-
-#[derive(Clone, Debug, Default)]
-struct RemarkedNames {
-    warnings: Shards<()>,
-    /// Few: what has a problem is not stored.
-    problems: BTreeSet<String>,
-}
-
-impl RemarkedNames {
-    fn note(&mut self, name: &str, (warnings, problems): (bool, bool)) {
-        if warnings {
-            self.warnings.insert(name, ());
-        } else {
-            self.warnings.remove(name);
-        }
-        if problems {
-            self.problems.insert(name.to_owned());
-        } else {
-            self.problems.remove(name);
-        }
-    }
 }
 
 impl Default for World {

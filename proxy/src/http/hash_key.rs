@@ -6,16 +6,18 @@
 //! the client's address.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use tsunagi_proto::decide::{Fields, query_value};
 
 use super::downstream::DownstreamConnection;
 use crate::codec::RequestHead;
 use crate::snapshot::Cluster;
 use crate::upstream::{CookieKey, RequestKey, hash_address, hash_text, hash_values};
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
@@ -41,9 +43,19 @@ pub fn hash_request(cluster: &Cluster, head: &RequestHead, remote: Option<Socket
     match cluster.members.key.as_ref()? {
         RequestKey::Header(name) => hash_values(head.headers.values(name)),
         RequestKey::Cookie(cookie) => cookie_value(head, &cookie.name).map(hash_text),
-        RequestKey::SourceAddress => remote.map(|remote| hash_address(remote.ip())),
+        RequestKey::SourceAddress => source(head, remote).map(hash_address),
         RequestKey::QueryParameter(name) => query_value(name, head.query()).map(|value| hash_text(value.as_bytes())),
     }
+}
+
+/// An application's requests all come from its own address, so who has asked it counts where it says so: the last of
+/// `x-forwarded-for`, as for Envoy without `use_remote_address`, which is how Istio sets up sidecars.
+fn source(head: &RequestHead, remote: Option<SocketAddr>) -> Option<IpAddr> {
+    let forwarded = head.headers.values(&FORWARDED_FOR).last().and_then(|value| {
+        let last = value.rsplit(|byte| *byte == b',').next()?;
+        str::from_utf8(last.trim_ascii()).ok()?.parse().ok()
+    });
+    forwarded.or_else(|| remote.map(|remote| remote.ip()))
 }
 
 fn give(cookie: &CookieKey, downstream: &DownstreamConnection) -> Keyed {

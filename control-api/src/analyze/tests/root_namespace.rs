@@ -74,3 +74,20 @@ fn rules_of_istios_root_namespace_are_told_that_the_root_namespace_is_another() 
         assert_eq!(told_by("tsunagi-system", &text), [], "{text}");
     }
 }
+
+#[test]
+fn subsets_of_the_root_namespace_are_seen_by_everyone() {
+    let subset = default_of(
+        "mesh",
+        "host: several.default.svc.cluster.local, subsets: [{name: v1, labels: {version: v1}}]",
+    );
+    let route = rule(
+        "r",
+        "  - route: [{destination: {host: several, port: {number: 80}, subset: v1}}]",
+    );
+    let unseen = |root_namespace: &str| {
+        let all = told_by(root_namespace, &format!("{MESH}{subset}{route}"));
+        all.iter().filter(|it| it.code == "TSU-SUBSET-UNSEEN").count()
+    };
+    assert_eq!((unseen("mesh"), unseen("other")), (0, 1));
+}
