@@ -326,9 +326,8 @@ async fn connection<D: Downstream>(
         // Boxed: what is rare should not make every request's state larger.
         None => match Box::pin(wait_for_connection(of, &endpoint, &need, client, limits)).await {
             Ok(acquired) => acquired?.map_err(|error| progress.unconnected(cluster, error))?,
-            Err(late) => {
-                // Nobody answers there: at the connection limit there would be none that is being opened.
-                progress.at_endpoint = endpoint.is_opening();
+            Err(Unconnected { late, unanswered }) => {
+                progress.at_endpoint = unanswered;
                 return Err(Failure::late(late, false));
             }
         },
@@ -394,6 +393,13 @@ fn choose_endpoint(of: &Attempt<'_>, retries: &Retries<'_>) -> Option<ActiveRequ
     Some(chosen)
 }
 
+/// There was no connection in time.
+struct Unconnected {
+    late: Late,
+    /// Nobody answers there: at the connection limit there would be none that is being opened.
+    unanswered: bool,
+}
+
 /// Within the limits, of which that of a try does not run in the queue. Inside, the error is that the client has gone.
 async fn wait_for_connection<D: Downstream>(
     of: &Attempt<'_>,
@@ -401,7 +407,7 @@ async fn wait_for_connection<D: Downstream>(
     need: &Need,
     client: &mut D,
     limits: &mut Limits<'_>,
-) -> Result<Result<Result<Lease, AcquireError>, Failure>, Late> {
+) -> Result<Result<Result<Lease, AcquireError>, Failure>, Unconnected> {
     let Cluster {
         learned, told, members, ..
     } = of.cluster;
@@ -419,7 +425,10 @@ async fn wait_for_connection<D: Downstream>(
         waited = waits.load(Ordering::Relaxed);
         match acquired {
             Poll::Ready(acquired) => Poll::Ready(Ok(acquired.ok_or(Failure::ClientGone))),
-            Poll::Pending => limits.poll(timer.as_mut(), cx).map(Err),
+            Poll::Pending => limits.poll(timer.as_mut(), cx).map(|late| {
+                let unanswered = endpoint.is_opening();
+                Err(Unconnected { late, unanswered })
+            }),
         }
     })
     .await
